@@ -1,0 +1,56 @@
+"""The native rooms: which they are and how they are compiled. All else is in pyproject.toml.
+
+CORO_WEBSOCKET_SANITIZE=1 builds them under the address and undefined-behaviour sanitizers.
+"""
+
+import os
+import sys
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+PACKAGE = "src/coro_websocket"
+MODULES = ["_messages", "_frames", "_engine", "_asyncio/_waiting", "_asyncio/_connection"]
+MODULES += ["_asyncio/_transport_stream"]
+if sys.platform != "win32":
+    MODULES.append("_asyncio/_socket_stream")
+
+if sys.platform == "win32":
+    compile_args, link_args = ["/O2"], []
+elif os.environ.get("CORO_WEBSOCKET_SANITIZE"):
+    sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+    compile_args, link_args = ["-O1", "-g", "-fno-omit-frame-pointer", *sanitize], sanitize
+else:
+    compile_args, link_args = ["-O3", "-g0", "-fno-strict-aliasing"], []
+
+
+class ParallelBuild(build_ext):
+    """Compile the extensions side by side: a build takes as long as the slowest of them."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
+
+setup(
+    ext_modules=cythonize(
+        [
+            Extension(
+                "coro_websocket." + module.replace("/", "."),
+                [f"{PACKAGE}/{module}.pyx"],
+                include_dirs=[f"{PACKAGE}/_native"],
+                depends=[
+                    f"{PACKAGE}/_native/{h}"
+                    for h in sorted(os.listdir(f"{PACKAGE}/_native"))
+                ],
+                extra_compile_args=compile_args,
+                extra_link_args=link_args,
+            )
+            for module in MODULES
+        ],
+        compiler_directives={"language_level": 3, "embedsignature": False},
+        nthreads=0,
+    ),
+    cmdclass={"build_ext": ParallelBuild},
+)
