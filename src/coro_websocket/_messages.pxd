@@ -1,0 +1,14 @@
+from libc.stdint cimport int64_t, uint8_t
+
+
+cdef class Message:
+    cdef readonly object payload
+    cdef int64_t length  # of the payload, in bytes
+    cdef uint8_t bits  # as in the frame's first byte: fin, rsv1 to rsv3, opcode
+    cdef uint8_t masked
+
+
+cdef Message new_message(uint8_t bits, bint masked, object payload, int64_t length)
+cdef Message message_from_mapping(object mapping)
+cdef object plain_payload(object payload)
+cdef object no_utf8(object error)
