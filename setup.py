@@ -11,9 +11,9 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 PACKAGE = "src/coro_websocket"
-MODULES = ["_messages", "_frames", "_engine"]
-MODULES += []
-if False:
+MODULES = ["_messages", "_frames", "_engine", "_asyncio/_waiting", "_asyncio/_connection"]
+MODULES += ["_asyncio/_read_write", "_asyncio/_transport_stream"]
+if sys.platform != "win32":
     MODULES.append("_asyncio/_socket_stream")
 
 if sys.platform == "win32":

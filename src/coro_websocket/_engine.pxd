@@ -66,8 +66,8 @@ cdef class Engine:
     cdef int received(self, size_t n) except -1
     cdef int release(self) except -1
     cdef int make_held_room(self, size_t n) except -1
-    cdef int drop_input(self)
-    cdef size_t unread(self)
+    cdef int drop_input(self) noexcept
+    cdef size_t unread(self) noexcept
 
     # Messages out
     cdef Message next(self, bint fragments, bint control)
@@ -92,7 +92,7 @@ cdef class Engine:
     cdef int answer_ping(self, const uint8_t *data, size_t n) except -1
     cdef int match_pong(self, const uint8_t *data, size_t n) except -1
     cdef int make_out_room(self, size_t n) except -1
-    cdef size_t unsent(self)
+    cdef size_t unsent(self) noexcept
     cdef int sent(self, size_t n) except -1
-    cdef int drop_output(self)
+    cdef int drop_output(self) noexcept
     cdef object refuse_to_send(self)

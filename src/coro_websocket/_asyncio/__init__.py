@@ -1,0 +1,1 @@
+"""Everything that knows asyncio: waiting, streams over sockets and transports, dialling."""

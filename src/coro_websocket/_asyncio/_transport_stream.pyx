@@ -1,0 +1,113 @@
+"""The stream over an asyncio transport: for TLS, and for loops without `add_reader`.
+
+It is the transport's `asyncio.BufferedProtocol`: bytes are received into the same
+buffers as on a socket, and sent through the transport's own.
+"""
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport uint8_t
+
+from .._engine cimport Engine
+from ._connection cimport Connection
+
+import asyncio
+
+cdef extern from "Python.h":
+    const int PyBUF_WRITE
+    object PyMemoryView_FromMemory(char *memory, Py_ssize_t size, int flags)
+
+
+cdef class BareTransportStream(Connection):
+    cdef readonly object transport
+    cdef bint writing_paused
+
+    def __init__(self, loop, engine, options, socket, transport, leftover=b""):
+        self.socket = socket
+        self.transport = transport
+        transport.set_write_buffer_limits(
+            high=min(self.write_high_water, <size_t>2**62), low=self.write_low_water // 4
+        )
+        transport.set_protocol(self)
+        transport.resume_reading()
+        self.start(leftover)
+
+    # BufferedProtocol
+
+    def get_buffer(self, sizehint):
+        cdef uint8_t *to
+        cdef size_t room
+        self.receive_into(&to, &room)
+        return PyMemoryView_FromMemory(<char *>to, room, PyBUF_WRITE)
+
+    def buffer_updated(self, n):
+        if n > 0 and not self.lost:
+            self.received(n)
+
+    def eof_received(self):
+        return False
+
+    def pause_writing(self):
+        self.blocked = True
+
+    def resume_writing(self):
+        self.blocked = False
+        self.bytes_out += 1
+        if self.engine.unsent():
+            self.transmit()
+        else:
+            self.transmitted()
+
+    def connection_made(self, transport):
+        """The transport was connected before it was ours."""
+
+    def connection_lost(self, error):
+        self.lose(error)
+
+    # Connection
+
+    cdef int transmit(self) except -1:
+        cdef Engine engine = self.engine
+        cdef size_t unsent = engine.unsent()
+        while unsent and not self.lost and not self.broken:
+            if self.transport.is_closing():
+                self.broken = True
+                engine.drop_output()
+                break
+            data = PyBytes_FromStringAndSize(<char *>engine.out + engine.out_start, unsent)
+            engine.sent(unsent)
+            self.transport.write(data)
+            unsent = engine.unsent()
+        return self.transmitted()
+
+    cdef int pause_reading(self) except -1:
+        self.transport.pause_reading()
+        return 0
+
+    cdef int resume_reading(self) except -1:
+        if not self.lost:
+            self.transport.resume_reading()
+        return 0
+
+    cdef int half_close(self) except -1:
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+        return 0
+
+    cdef int disconnect(self) except -1:
+        self.transport.close()
+        return 0
+
+    cdef int abort(self) except -1:
+        self.transport.abort()
+        return 0
+
+    cdef size_t backlog(self) except? 1:
+        return self.engine.unsent() + <size_t>self.transport.get_write_buffer_size()
+
+
+class TransportStream(BareTransportStream, asyncio.BufferedProtocol):
+    """The stream as asyncio knows it: an instance of its BufferedProtocol."""
+
+    __slots__ = ()

@@ -1,0 +1,32 @@
+from cpython.object cimport PyObject
+
+
+cdef extern from "awaitable.h":
+    PyObject *awaitable_next(int status, PyObject *result) noexcept
+    int awaitable_send(int status) noexcept
+    void awaitable_install(object type, void *next, void *send) noexcept
+
+
+cdef enum WaiterState:
+    IDLE
+    WAITING
+    WOKEN
+    CANCELLED
+
+
+cdef class Waiter:
+    cdef object loop
+    cdef object callback
+    cdef object context
+    cdef object cancel_message
+    cdef WaiterState state
+    cdef bint blocking
+
+    cdef int arm(self) noexcept
+    cdef int wake_now(self) except -1
+    cdef int wake_soon(self) except -1
+
+
+cdef object DONE  # an awaitable that has returned None already
+cdef object new_checkpoint()
+cdef object raise_thrown(object kind, object value, object traceback)

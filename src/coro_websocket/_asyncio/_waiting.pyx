@@ -1,0 +1,207 @@
+"""How a task waits for a connection, and how it is resumed without a detour.
+
+A `Waiter` is what a waiting `read()` yields to its task: a future by asyncio's
+documented duck type, whose callback the stream calls straight from the event
+loop's readable callback, in place of `loop.call_soon`. The rule it keeps: a task
+is resumed directly only where no task is running; cancelling always goes through
+the loop.
+"""
+
+from cpython.object cimport PyObject
+
+import asyncio
+
+from .._errors import NoEventLoopError
+
+cdef extern from "Python.h":
+    int PyContext_Enter(object context) except -1
+    int PyContext_Exit(object context) except -1
+    void Py_INCREF(PyObject *) noexcept
+    PyObject *Py_None
+
+
+cdef class Waiter:
+    """A future that a task waits on; it carries no result. It can be armed again once woken."""
+
+    def __cinit__(self, loop):
+        self.loop = loop
+        self.state = IDLE
+
+    cdef int arm(self) noexcept:
+        self.state = WAITING
+        self.blocking = True
+        return 0
+
+    cdef int wake_now(self) except -1:
+        """Resume the task here and now. Only where no task is running."""
+        callback = self.callback
+        context = self.context
+        if self.state != WAITING or callback is None:
+            return self.wake_soon()
+        try:
+            PyContext_Enter(context)
+        except RuntimeError:  # somebody else is in the task's context just now
+            return self.wake_soon()
+        self.state = WOKEN
+        self.callback = self.context = None
+        try:
+            callback(self)
+        finally:
+            PyContext_Exit(context)
+        return 0
+
+    cdef int wake_soon(self) except -1:
+        """Resume the task in the loop's next iteration."""
+        if self.state == WAITING:
+            self.state = WOKEN
+            self.schedule()
+        return 0
+
+    def schedule(self):
+        callback = self.callback
+        if callback is not None:
+            context = self.context
+            self.callback = self.context = None
+            self.loop.call_soon(callback, self, context=context)
+
+    # The duck type behind asyncio.isfuture
+
+    @property
+    def _asyncio_future_blocking(self):
+        return self.blocking
+
+    @_asyncio_future_blocking.setter
+    def _asyncio_future_blocking(self, bint value):
+        self.blocking = value
+
+    def get_loop(self):
+        return self.loop
+
+    def add_done_callback(self, callback, *, context=None):
+        self.callback = callback
+        self.context = context
+        if self.state != WAITING:
+            self.schedule()
+
+    def remove_done_callback(self, callback):
+        if self.callback is not None and self.callback == callback:
+            self.callback = self.context = None
+            return 1
+        return 0
+
+    def cancel(self, msg=None):
+        if self.state != WAITING:
+            return False
+        self.state = CANCELLED
+        self.cancel_message = msg
+        self.schedule()
+        return True
+
+    def cancelled(self):
+        return self.state == CANCELLED
+
+    def done(self):
+        return self.state != WAITING
+
+    def result(self):
+        if self.state == CANCELLED:
+            if self.cancel_message is None:
+                raise asyncio.CancelledError
+            raise asyncio.CancelledError(self.cancel_message)
+        if self.state == WAITING:
+            raise asyncio.InvalidStateError("nothing has come yet")
+
+    def exception(self):
+        self.result()
+
+    def __await__(self):
+        return iter((self,))
+
+
+cdef class Completed:
+    """An awaitable that has nothing to wait for. It may be awaited any number of times."""
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        raise StopIteration
+
+    def send(self, value):
+        raise StopIteration
+
+    def throw(self, kind, value=None, traceback=None):
+        raise_thrown(kind, value, traceback)
+
+    def close(self):
+        pass
+
+
+cdef PyObject *completed_next(PyObject *self) noexcept:
+    return NULL
+
+
+cdef int completed_send(PyObject *self, PyObject *value, PyObject **result) noexcept:
+    Py_INCREF(Py_None)
+    result[0] = Py_None
+    return awaitable_send(0)
+
+
+awaitable_install(Completed, <void *>completed_next, <void *>completed_send)
+DONE = Completed.__new__(Completed)
+
+
+cdef class Checkpoint:
+    """An awaitable that lets the other tasks run once, and then is done."""
+
+    cdef bint passed
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.passed:
+            raise StopIteration
+        self.passed = True
+
+    def send(self, value):
+        return self.__next__()
+
+    def throw(self, kind, value=None, traceback=None):
+        self.passed = True
+        raise_thrown(kind, value, traceback)
+
+    def close(self):
+        self.passed = True
+
+
+cdef object new_checkpoint():
+    return Checkpoint.__new__(Checkpoint)
+
+
+cdef object raise_thrown(object kind, object value, object traceback):
+    """What a coroutine's throw() does where it is not caught."""
+    if isinstance(kind, BaseException):
+        raise kind
+    if value is None:
+        value = kind()
+    elif not isinstance(value, BaseException):
+        value = kind(value)
+    raise value.with_traceback(traceback)
+
+
+def running_loop(what):
+    """The running event loop; without one, an error that says what was called."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise NoEventLoopError(
+            f"{what} was called outside a running event loop: call it from a coroutine "
+            "that asyncio runs, such as main() in asyncio.run(main())"
+        ) from None
