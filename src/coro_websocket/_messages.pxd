@@ -9,6 +9,7 @@ cdef class Message:
 
 
 cdef Message new_message(uint8_t bits, bint masked, object payload, int64_t length)
-cdef Message message_from_mapping(object mapping)
+cpdef Message as_message(object value)
+cpdef Message as_fragment(object value, int opcode, bint begun, bint fin)
 cdef object plain_payload(object payload)
 cdef object no_utf8(object error)

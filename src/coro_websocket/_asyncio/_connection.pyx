@@ -14,7 +14,7 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.unicode cimport PyUnicode_CheckExact
 from libc.stdint cimport SIZE_MAX, uint8_t
 
-from .._messages cimport Message, message_from_mapping
+from .._messages cimport Message, as_fragment, as_message
 from ._waiting cimport DONE, WAITING, new_checkpoint
 
 import asyncio
@@ -22,18 +22,12 @@ import collections
 import os
 import time
 import weakref
-from collections.abc import AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncIterable
 
 from .._close import ABNORMAL, NORMAL
 from .._engine import control_payload
-from .._errors import (
-    ConcurrencyError,
-    ConnectionClosedError,
-    InvalidMessage,
-    InvalidMessageType,
-    PingTimeout,
-    ProtocolError,
-)
+from .._errors import ConcurrencyError, ConnectionClosedError, PingTimeout, ProtocolError
+from .._messages import is_fragments
 
 cdef extern from "Python.h":
     const char *utf8_of "PyUnicode_AsUTF8AndSize"(object text, Py_ssize_t *size) noexcept
@@ -320,20 +314,9 @@ cdef class Connection:
         """What is not simply a str or bytes on a connection that is simply open."""
         if message is None:
             return self.close(NORMAL, "")
-        if isinstance(message, Message):
-            return self.write_message(message)
-        if isinstance(message, str):
-            return self.write_message(Message(message, TEXT))
-        if isinstance(message, (bytes, bytearray, memoryview)):
-            return self.write_message(Message(message, BINARY))
-        if isinstance(message, Mapping):
-            return self.write_message(message_from_mapping(message))
-        if isinstance(message, (AsyncIterable, Iterable)):
+        if is_fragments(message):
             return self.write_fragments(message)
-        raise InvalidMessageType(
-            "write takes str, bytes, bytearray, memoryview, a Message or a mapping with its fields, "
-            f"an (async) iterable of fragments, or None to close; not {type(message).__name__}"
-        )
+        return self.write_message(as_message(message))
 
     cdef object write_message(self, Message message):
         cdef uint8_t opcode = message.bits & 15
@@ -439,29 +422,29 @@ cdef class Connection:
         """Send the items of an (async) iterable as the fragments of one message."""
         cdef bint begun = False
         cdef int opcode = 0
+        cdef Message message
         await self.take_turn()
         try:
             if isinstance(fragments, AsyncIterable):
                 # Each as it comes; an empty last frame says that there are no more.
                 async for fragment in fragments:
-                    opcode = fragment_opcode(fragment, opcode)
-                    await self.write_message(
-                        Message(fragment, 0 if begun else opcode, fin=False)
-                    )
+                    message = as_fragment(fragment, opcode, begun, False)
+                    opcode = opcode or message.bits & 15
+                    await self.write_message(message)
                     begun = True
                 last = "" if opcode == TEXT else b""
             else:
                 last = None
                 for fragment in fragments:
-                    opcode = fragment_opcode(fragment, opcode)
+                    message = as_fragment(fragment, opcode, begun, False)
+                    opcode = opcode or message.bits & 15
                     if last is not None:
-                        await self.write_message(Message(last, 0 if begun else opcode, fin=False))
+                        await self.write_message(as_fragment(last, opcode, begun, False))
                         begun = True
                     last = fragment
-                if last is None:
-                    last = b""
+                last = b"" if last is None else last
             # The final fragment passes the turn on, like any other.
-            await self.write_message(Message(last, 0 if begun else opcode or BINARY))
+            await self.write_message(as_fragment(last, opcode, begun, True))
         except BaseException:
             if self.turn_owner is current_task(self.loop) and self.turn_taken:
                 if begun and not self.broken:
@@ -645,22 +628,3 @@ cdef int wake_all(waiters) except -1:
 
 cdef object current_task(loop):
     return asyncio.current_task(loop)
-
-
-cdef int fragment_opcode(fragment, int opcode) except -1:
-    """The opcode of the message that this fragment is a part of; all must be alike."""
-    cdef int own
-    if isinstance(fragment, str):
-        own = TEXT
-    elif isinstance(fragment, (bytes, bytearray, memoryview)):
-        own = BINARY
-    else:
-        raise InvalidMessageType(
-            "a fragment is str, bytes, bytearray or memoryview, not " + type(fragment).__name__
-        )
-    if opcode and own != opcode:
-        raise InvalidMessage(
-            "the fragments of one message are all str or all bytes-like "
-            "(RFC 6455 section 5.4); both came"
-        )
-    return own

@@ -104,7 +104,7 @@ cdef class SocketStream(Connection):
             self.loop.remove_reader(self.fd)
             self.loop.remove_writer(self.fd)
             Connection.lose(self, cause)
-            self.socket.close()
+            self.socket.release()
         return 0
 
     cdef size_t backlog(self) except? 1:

@@ -62,6 +62,7 @@ cdef class BareTransportStream(Connection):
 
     def connection_lost(self, error):
         self.lose(error)
+        self.socket.release()
 
     # Connection
 

@@ -1,0 +1,3 @@
+import asyncio
+
+def running_loop(what: str) -> asyncio.AbstractEventLoop: ...

@@ -1,0 +1,399 @@
+"""The opening handshake: what both sides share of it, and the client's half.
+
+The rule: a connection is a WebSocket only after an answer that RFC 6455 section 4.1 accepts in
+every point; anything else raises HandshakeError, which says what was expected and what came.
+Bytes in, bytes out: neither a socket nor a clock is touched. The checks are pure functions, which
+the handshake objects only feed. The server's half is `_handshake_server`.
+
+RFC 6455 sections 1.3, 4.1 and 11.3; RFC 9110; RFC 9112.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import secrets
+from typing import TYPE_CHECKING, TypeAlias
+
+import h11
+
+from ._errors import HandshakeError, InvalidOption, InvalidOptionType
+from ._head import HeadBuffer, decode_headers, parse_head
+from ._headers import clip, is_token, normalise_headers, parse_token_list
+from ._response import Response
+from ._version import version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = [
+    "ClientHandshake",
+    "accept_key",
+    "check_pathname",
+    "check_response",
+    "check_subprotocols",
+    "new_key",
+    "request_headers",
+]
+
+Pairs: TypeAlias = tuple[tuple[str, str], ...]
+
+_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+# uri-host [":" port] (RFC 9110 section 7.2), and the origin-form of a target (RFC 9112 3.2.1).
+_HOST = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=%:\[\]]*")
+_NOT_IN_PATHNAME = re.compile(r"[^!-\"$-~]")
+
+# Headers that a caller cannot set in a request, and why.
+_OURS = {
+    "connection": "the handshake sets it",
+    "upgrade": "the handshake sets it",
+    "sec-websocket-key": "the handshake draws a fresh one for every connection",
+    "sec-websocket-version": "the handshake sets it",
+    "sec-websocket-extensions": "only extensions that are implemented may be offered",
+    "sec-websocket-protocol": "name subprotocols in the option subprotocol",
+    "sec-websocket-accept": "only a server sends it",
+    "content-length": "an opening handshake has no body",
+    "transfer-encoding": "an opening handshake has no body",
+}
+
+
+# Keys (RFC 6455 section 1.3).
+
+
+def new_key() -> str:
+    """A fresh `Sec-WebSocket-Key`: 16 bytes from the system's random source, in base64.
+
+    RFC 6455 section 4.1, item 7 of the client's requirements.
+    """
+    return base64.b64encode(secrets.token_bytes(16)).decode("ascii")
+
+
+def accept_key(key: str) -> str:
+    """The `Sec-WebSocket-Accept` that answers `key` (RFC 6455 section 4.2.2, item 5.4)."""
+    digest = hashlib.sha1((key + _GUID).encode(), usedforsecurity=False).digest()
+    return base64.b64encode(digest).decode("ascii")
+
+
+# What callers supply: checked before a byte of it is sent.
+
+
+def check_pathname(pathname: str) -> str:
+    """`pathname` if it can stand in a request line (RFC 9112 section 3.2.1), else InvalidOption."""
+    if not pathname.startswith("/"):
+        raise InvalidOption("pathname must start with '/' (RFC 9112 section 3.2.1)", "pathname")
+    fault = _NOT_IN_PATHNAME.search(pathname)
+    if fault is not None:
+        raise InvalidOption(
+            f"pathname has {fault.group()!a} at position {fault.start()}, but may have printable "
+            "ASCII without '#' only; percent-encode the rest (RFC 9112 section 3.2.1)",
+            "pathname",
+        )
+    return pathname
+
+
+def check_subprotocols(subprotocols: Sequence[str]) -> tuple[str, ...]:
+    """`subprotocols` if each is a token and none comes twice, else InvalidOption.
+
+    RFC 6455 section 4.1, item 10 of the client's requirements.
+    """
+    if isinstance(subprotocols, (str, bytes)):
+        raise InvalidOptionType("subprotocols must be a list of str", "subprotocol")
+    seen: dict[str, None] = {}
+    for name in subprotocols:
+        if not isinstance(name, str):
+            raise InvalidOptionType(
+                f"a subprotocol must be str, not {type(name).__name__}", "subprotocol"
+            )
+        if not is_token(name):
+            raise InvalidOption(
+                f"subprotocol {clip(name)} is no token (RFC 6455 section 4.1)", "subprotocol"
+            )
+        if name in seen:
+            raise InvalidOption(
+                f"subprotocol {clip(name)} is there twice (RFC 6455 section 4.1)", "subprotocol"
+            )
+        seen[name] = None
+    return tuple(seen)
+
+
+def refuse_reserved(headers: Pairs, reserved: Mapping[str, str]) -> None:
+    """InvalidOption if one of `headers` is a key of `reserved`, whose value says why."""
+    for name, _ in headers:
+        why = reserved.get(name.lower())
+        if why is not None:
+            raise InvalidOption(f"the header {clip(name)} cannot be set: {why}", "headers")
+
+
+def is_host(value: str) -> bool:
+    """Whether `value` has only what a `Host` header may have (RFC 9110 section 7.2)."""
+    return _HOST.fullmatch(value) is not None
+
+
+def request_headers(
+    *,
+    host_header: str,
+    key: str,
+    headers: Iterable[tuple[str, str]] | Mapping[str, str] | None = (),
+    subprotocols: Sequence[str] = (),
+    authorization: str | None = None,
+) -> Pairs:
+    """The headers of a client's opening handshake, in the order to send them.
+
+    A `Host`, `Authorization` or `User-Agent` among `headers` takes the place of ours. The
+    headers that make the handshake what it is cannot be set: InvalidOption says why.
+
+    RFC 6455 section 4.1, items 4 to 12 of the client's requirements.
+    """
+    given = normalise_headers(headers)
+    refuse_reserved(given, _OURS)
+    names = [name.lower() for name, _ in given]
+    hosts = [value for name, value in given if name.lower() == "host"]
+    if len(hosts) > 1:
+        raise InvalidOption("the header 'Host' is there twice (RFC 9112 section 3.2)", "headers")
+    host = hosts[0] if hosts else host_header
+    if not is_host(host):
+        option = "headers" if hosts else "host"
+        raise InvalidOption(f"{clip(host)} is no Host header (RFC 9110 section 7.2)", option)
+    offered = check_subprotocols(subprotocols)
+
+    pairs = [] if hosts else [("Host", host)]
+    pairs += [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Key", key),
+        ("Sec-WebSocket-Version", "13"),
+    ]
+    if offered:
+        pairs.append(("Sec-WebSocket-Protocol", ", ".join(offered)))
+    if authorization is not None and "authorization" not in names:
+        pairs += normalise_headers([("Authorization", authorization)], "authorization")
+    if "user-agent" not in names:
+        pairs.append(("User-Agent", f"coro-websocket/{version()}"))
+    return (*pairs, *given)
+
+
+# What the server answers.
+
+
+def check_response(response: Response, *, key: str, subprotocols: Sequence[str] = ()) -> str | None:
+    """The subprotocol that `response` agrees on, or None, if it completes the handshake.
+
+    `key` is the `Sec-WebSocket-Key` that was sent, `subprotocols` what was offered.
+
+    Raises:
+        HandshakeError: the answer is not what RFC 6455 section 4.1 asks for. The error carries
+            `response`.
+    """
+
+    def refused(expected: str, header: str) -> HandshakeError:
+        values = response.get_all(header)
+        came = f"{header}: {clip(', '.join(values))}" if values else f"no {header} header"
+        return HandshakeError(
+            f"the server's answer does not complete the handshake: expected {expected}, "
+            f"received {came} (RFC 6455 section 4.1)",
+            response,
+        )
+
+    if response.code != 101:
+        raise HandshakeError(
+            "the server refused the handshake: expected 101 'Switching Protocols', "
+            f"received {response.code} {clip(response.reason)} (RFC 6455 section 4.1)",
+            response,
+        )
+    # An upgrade is a thing of HTTP/1.1 (RFC 9110 section 7.8).
+    if not 1.1 <= response.version < 2:
+        raise HandshakeError(
+            "the server's answer does not complete the handshake: expected HTTP/1.1, "
+            f"received HTTP/{response.version} (RFC 6455 section 4.1)",
+            response,
+        )
+    # "websocket" and nothing else: a second protocol in an answer would be spoken on top of it.
+    if {name.lower() for name in parse_token_list(response.get_all("Upgrade"))} != {"websocket"}:
+        raise refused("Upgrade: 'websocket'", "Upgrade")
+    if not has_option(response.get_all("Connection"), "upgrade"):
+        raise refused("'Upgrade' among the options in Connection", "Connection")
+    accept = accept_key(key)
+    if [value.strip() for value in response.get_all("Sec-WebSocket-Accept")] != [accept]:
+        raise refused(f"one Sec-WebSocket-Accept: {accept!r}", "Sec-WebSocket-Accept")
+    # None is offered yet, so the server may use none.
+    if parse_token_list(response.get_all("Sec-WebSocket-Extensions")):
+        raise refused("no extension, as none was offered", "Sec-WebSocket-Extensions")
+    chosen = response.get_all("Sec-WebSocket-Protocol")
+    if len(chosen) > 1 or not set(chosen) <= set(subprotocols):
+        offered = ", ".join(subprotocols)
+        raise refused(
+            f"at most one of the subprotocols that were offered ({clip(offered)})"
+            if offered
+            else "no subprotocol, as none was offered",
+            "Sec-WebSocket-Protocol",
+        )
+    return chosen[0] if chosen else None
+
+
+def has_option(values: Iterable[str], option: str) -> bool:
+    """Whether the comma-separated lists in `values` have `option`, in any case."""
+    return any(element.lower() == option for element in parse_token_list(values))
+
+
+# The two together.
+
+
+class ClientHandshake:
+    """One opening handshake from the client's side.
+
+    Send `request()`, then pass what comes from the server to `receive` until it returns the
+    Response or raises. `leftover` then has the frames that came in the same piece as the head.
+
+    Args:
+        host_header: the value of `Host`: the host, with the port unless it is the default.
+        pathname: the path and query, from the first "/" on, percent-encoded.
+        headers: more headers to send, in this order and case.
+        subprotocols: the subprotocols to offer, favourite first.
+        authorization: a whole `Authorization` value, from the URL's userinfo.
+        max_head_size: the most bytes of the answer's head, interim responses included.
+        max_header_lines: the most header lines of it.
+        max_body_size: the most bytes of a refusal's body to wait for and keep, as sent.
+
+    Each limit may be None, for no limit. Anything that cannot be sent raises InvalidOption here.
+    """
+
+    def __init__(
+        self,
+        *,
+        host_header: str,
+        pathname: str,
+        headers: Iterable[tuple[str, str]] | Mapping[str, str] | None = (),
+        subprotocols: Sequence[str] = (),
+        authorization: str | None = None,
+        max_head_size: int | None = 65536,
+        max_header_lines: int | None = 128,
+        max_body_size: int | None = 65536,
+    ) -> None:
+        self._key = new_key()
+        self._subprotocols = check_subprotocols(subprotocols)
+        pairs = request_headers(
+            host_header=host_header,
+            key=self._key,
+            headers=headers,
+            subprotocols=self._subprotocols,
+            authorization=authorization,
+        )
+        self._http = h11.Connection(h11.CLIENT)
+        request = h11.Request(
+            method="GET",
+            target=check_pathname(pathname),
+            headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in pairs],
+        )
+        self._request = self._http.send(request) or b""
+        self._http.send(h11.EndOfMessage())
+        # What the server sends: heads, then frames after a 101 or the body of a refusal.
+        self._heads = HeadBuffer("the server's answer", max_head_size, max_header_lines)
+        self._interim: h11.InformationalResponse | None = None
+        self._response: Response | None = None
+        self._error: HandshakeError | None = None
+        self._refusal: h11.Response | None = None
+        self._body = bytearray()
+        self._body_room = max_body_size
+
+    def request(self) -> bytes:
+        """The request, whole, as it is to be sent."""
+        return self._request
+
+    @property
+    def leftover(self) -> bytes:
+        """What came after the head of the answer: the first bytes of frames."""
+        return self._heads.rest
+
+    def receive(self, data: bytes) -> Response | None:
+        """Take bytes from the server; `b""` says that no more will come.
+
+        Returns None while more is needed and the Response once the handshake is complete. A
+        caller who will not wait any longer may pass `b""` too: if the server has begun to refuse,
+        that raises the refusal with as much of its body as came.
+
+        Raises:
+            HandshakeError: the answer is no handshake, or none came. If it could be parsed,
+                `response` has it, with its body.
+        """
+        if self._error is not None:
+            raise self._error
+        try:
+            return self._receive(data)
+        except HandshakeError as error:
+            self._error = error
+            raise
+
+    def _receive(self, data: bytes) -> Response | None:
+        if self._refusal is not None:
+            return self._receive_body(self._refusal, data, end=not data)
+        self._heads.feed(data)
+        if self._response is not None:
+            return self._response
+        while (head := self._next_head()) is not None:
+            event = parse_head(self._http, head, "the server's answer")
+            if isinstance(event, h11.Response):
+                self._refusal = event
+                return self._receive_body(event, self._heads.rest, end=not data)
+            assert isinstance(event, h11.InformationalResponse)
+            if event.status_code == 101:
+                self._response = self._checked(event)
+                return self._response
+            self._interim = event
+        if not data:
+            raise HandshakeError(f"the server closed the connection {self._progress()}")
+        return None
+
+    def _next_head(self) -> bytes | None:
+        start = self._heads.start(5)
+        if not b"HTTP/".startswith(start):
+            raise HandshakeError(
+                "the server does not speak HTTP: expected a line such as "
+                "'HTTP/1.1 101 Switching Protocols', received "
+                + (
+                    "a TLS record: use wss:// (tls=True)"
+                    if start[0] in range(20, 24) and start[1:2] == b"\x03"
+                    else clip(self._heads.start(200))
+                )
+                + " (RFC 9112 section 4)"
+            )
+        return self._heads.next_head()
+
+    def _progress(self) -> str:
+        came = self._heads.rest
+        if came:
+            line = clip(came.split(b"\r\n")[0])  # no more: cookies may follow
+            return f"in the middle of its answer's head, after {len(came)} bytes: {line}"
+        if self._interim is not None:
+            return f"after an interim {self._interim.status_code}, before its answer"
+        return "without an answer"
+
+    def _receive_body(self, refusal: h11.Response, data: bytes, *, end: bool) -> Response | None:
+        if self._body_room is not None:
+            data = data[: self._body_room]
+            self._body_room -= len(data)
+        if self._ends_body(data) or end or self._body_room == 0:
+            return self._checked(refusal)
+        return None
+
+    def _ends_body(self, data: bytes) -> bool:
+        if data:
+            self._http.receive_data(data)
+        try:
+            while isinstance(event := self._http.next_event(), h11.Data):
+                self._body += event.data
+        except h11.RemoteProtocolError:  # what comes now is no body: leave it at what there is
+            return True
+        return event is not h11.NEED_DATA
+
+    def _checked(self, answer: h11.InformationalResponse | h11.Response) -> Response:
+        response = Response(
+            decode_headers(answer),
+            code=answer.status_code,
+            reason=answer.reason.decode("latin-1"),
+            version=float(answer.http_version),
+            body=bytes(self._body),
+        )
+        chosen = check_response(response, key=self._key, subprotocols=self._subprotocols)
+        return response._bind(subprotocol=chosen)

@@ -1,0 +1,379 @@
+"""The server's half of the opening handshake.
+
+The rule: a request is accepted only if RFC 6455 section 4.2.1 allows it in every point. Each one
+that is refused gets a whole HTTP/1.1 answer that says why, and its connection is closed: there
+is no second request to smuggle in behind a bad one. The functions are pure; ServerHandshake
+only feeds them. As in `_handshake`, neither a socket nor a clock is touched.
+
+RFC 6455 sections 4.2, 4.4 and 10.2; RFC 9110 section 15; RFC 9112 section 3.2.
+"""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import h11
+
+from ._errors import HandshakeError, InvalidOption, InvalidOptionType
+from ._handshake import (
+    accept_key,
+    check_pathname,
+    check_subprotocols,
+    has_option,
+    is_host,
+    refuse_reserved,
+)
+from ._head import HeadBuffer, decode_headers, parse_head
+from ._headers import check_value, clip, is_token, normalise_headers
+from ._response import Request, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = [
+    "ServerHandshake",
+    "check_origins",
+    "check_request",
+    "encode_response",
+    "refusal",
+    "response_headers",
+]
+
+_KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+\-.]*://[^/?#\s]+|null")  # RFC 6454 section 6.1
+_ABSOLUTE = re.compile(r"(?:http|ws)s?://([^/?#]*)", re.IGNORECASE)  # RFC 9112 section 3.2.2
+
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+
+# Headers that a handler cannot set in a 101, and why; then those in a refusal.
+_OURS = {
+    "connection": "the handshake sets it",
+    "upgrade": "the handshake sets it",
+    "sec-websocket-accept": "the handshake sets it",
+    "sec-websocket-extensions": "only extensions that are implemented may be agreed on",
+    "sec-websocket-protocol": "name subprotocols in the option subprotocols",
+    "content-length": "an answer that upgrades has no body",
+    "transfer-encoding": "an answer that upgrades has no body",
+}
+_FRAMING = {
+    "connection": "the connection is closed after a refusal",
+    "content-length": "it follows from the body",
+    "transfer-encoding": "the body is sent as it is",
+}
+
+
+def check_origins(origins: Sequence[str | None] | None) -> tuple[str | None, ...] | None:
+    """`origins` if each could be that of an `Origin` header, else InvalidOption."""
+    if origins is None:
+        return None
+    if isinstance(origins, (str, bytes)):
+        raise InvalidOptionType("origins must be a list of str and None", "origins")
+    for origin in origins:
+        if origin is not None and not isinstance(origin, str):
+            raise InvalidOptionType(
+                f"an origin must be str or None, not {type(origin).__name__}", "origins"
+            )
+        if origin is not None and not _ORIGIN.fullmatch(origin):
+            raise InvalidOption(
+                f"{clip(origin)} is no origin: expected 'scheme://host' or 'scheme://host:port' "
+                "without a path (RFC 6454 section 6.1)",
+                "origins",
+            )
+    return tuple(origins)
+
+
+# The rules.
+
+
+def check_request(
+    request: Request,
+    *,
+    subprotocols: Sequence[str] = (),
+    origins: Sequence[str | None] | None = None,
+) -> str | None:
+    """The subprotocol to agree on, or None, if `request` is an opening handshake to accept.
+
+    It is the first of `subprotocols`, the server's, that the client offers too. `origins` are
+    the values of `Origin` to accept, None among them standing for a request without one; without
+    the list any origin may connect, which is right only where no cookies or addresses are trusted.
+
+    Raises:
+        HandshakeError: the request cannot be accepted. `response` is the answer to send.
+    """
+    # An upgrade is a thing of HTTP/1.1 (RFC 6455 section 4.2.1, item 1; RFC 9110 section 7.8).
+    if not 1.1 <= request.version < 2:
+        raise refusal(
+            400 if request.version == 1.0 else 505,
+            f"expected HTTP/1.1, received HTTP/{request.version}: a proxy in between may have "
+            "lowered it (RFC 6455 section 4.2.1)",
+        )
+    if request.method != "GET":
+        raise refusal(
+            405,
+            f"expected GET, received {clip(request.method)} (RFC 6455 section 4.2.1)",
+            [("Allow", "GET")],
+        )
+    hosts = request.get_all("Host")
+    if len(hosts) != 1 or not is_host(hosts[0]):
+        raise refusal(400, f"expected one Host, received {_came(hosts)} (RFC 9112 section 3.2)")
+    for header, option in (("Upgrade", "websocket"), ("Connection", "upgrade")):
+        values = request.get_all(header)
+        if not has_option(values, option):
+            raise refusal(
+                426,
+                f"this is a WebSocket server: expected {option!r} in {header}, "
+                f"received {_came(values)} (RFC 6455 section 4.2.1)",
+                [("Upgrade", "websocket")],
+            )
+    if request.get("Content-Length", "0").strip("0") or "Transfer-Encoding" in request:
+        raise refusal(400, "expected no body in an opening handshake (RFC 6455 section 4.1)")
+    versions = request.get_all("Sec-WebSocket-Version")
+    if versions != ["13"]:
+        # One that we do not speak, or none that could be read (RFC 6455 section 4.4).
+        raise refusal(
+            426 if len(versions) == 1 and versions[0].isdecimal() else 400,
+            f"expected one Sec-WebSocket-Version: 13, received {_came(versions)} "
+            "(RFC 6455 section 4.4)",
+            [("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")],
+        )
+    keys = request.get_all("Sec-WebSocket-Key")
+    if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
+        raise refusal(
+            400,
+            "expected one Sec-WebSocket-Key with 16 bytes in base64, "
+            f"received {_came(keys)} (RFC 6455 section 4.2.1)",
+        )
+    try:
+        check_pathname(request.pathname)
+    except InvalidOption:
+        raise refusal(
+            400,
+            f"expected a path, received {clip(request.pathname)} (RFC 6455 section 4.2.1)",
+        ) from None
+    offered = request.subprotocols
+    for name in offered:
+        if not is_token(name):
+            raise refusal(
+                400,
+                f"expected tokens in Sec-WebSocket-Protocol, received {clip(name)} "
+                "(RFC 6455 section 4.1)",
+            )
+    _check_origin(request, origins)
+    return next((name for name in subprotocols if name in offered), None)
+
+
+def _check_origin(request: Request, origins: Sequence[str | None] | None) -> None:
+    # Browsers send it with every opening handshake, whoever wrote the page, and the user's cookies
+    # with it: this is the only defence against cross-site requests (RFC 6455 section 10.2).
+    if origins is None:
+        return
+    came = request.get_all("Origin")
+    allowed = [origin.lower() if origin is not None else None for origin in origins]
+    if len(came) > 1 or (came[0].lower() if came else None) not in allowed:
+        raise refusal(403, f"the origin is not allowed: {_came(came)} (RFC 6455 section 10.2)")
+
+
+def _came(values: Sequence[str]) -> str:
+    return clip(", ".join(values)) if values else "none"
+
+
+def response_headers(
+    request: Request, headers: Iterable[tuple[str, str]] | Mapping[str, str] | None = ()
+) -> tuple[tuple[str, str], ...]:
+    """The headers of the 101 that accepts `request`, in the order to send them.
+
+    The subprotocol in it is `request.subprotocol`. The headers that make the handshake what it
+    is cannot be set by `headers`: InvalidOption says why.
+
+    RFC 6455 section 4.2.2, item 5.
+    """
+    given = normalise_headers(headers)
+    refuse_reserved(given, _OURS)
+    chosen = request.subprotocol
+    return (
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Accept", accept_key(request["Sec-WebSocket-Key"])),
+        *([("Sec-WebSocket-Protocol", chosen)] if chosen is not None else []),
+        *given,
+    )
+
+
+# The answers.
+
+
+def refusal(code: int, message: str, headers: Iterable[tuple[str, str]] = ()) -> HandshakeError:
+    """The error that a request is refused with; its `response` is the answer to send."""
+    return HandshakeError(
+        f"the client's opening handshake is refused with {code}: {message}",
+        _closing_response(code, headers=headers, body=message + "\n"),
+    )
+
+
+def _closing_response(
+    code: int,
+    reason: str | None = None,
+    headers: Iterable[tuple[str, str]] | Mapping[str, str] | None = (),
+    body: bytes | str = b"",
+) -> Response:
+    if not isinstance(code, int):
+        raise InvalidOptionType(f"code must be int, not {type(code).__name__}", "code")
+    if not 200 <= code <= 599:
+        raise InvalidOption(f"code must be in 200 to 599, not {code}", "code")
+    if reason is None:
+        reason = _PHRASES.get(code, "")
+    given = normalise_headers(headers)
+    refuse_reserved(given, _FRAMING)
+    names = {name.lower() for name, _ in given}
+    content = body.encode() if isinstance(body, str) else bytes(body)
+    pairs = [*given]
+    if code in (204, 304):  # these end with their head (RFC 9112 section 6.3)
+        content = b""
+    else:
+        if content and "content-type" not in names:
+            pairs.append(("Content-Type", "text/plain; charset=utf-8"))
+        pairs.append(("Content-Length", str(len(content))))
+    # An Upgrade header is named in Connection (RFC 9110 section 7.8).
+    pairs.append(("Connection", "Upgrade, close" if "upgrade" in names else "close"))
+    return Response(pairs, code=code, reason=check_value(reason, "reason", "reason"), body=content)
+
+
+def encode_response(response: Response, *, method: str = "GET") -> bytes:
+    """`response` as it goes on the wire; an answer to HEAD has no body (RFC 9110 section 9.3.2)."""
+    lines = [f"HTTP/1.1 {response.code} {response.reason}"]
+    lines += [f"{name}: {value}" for name, value in response]
+    head = "\r\n".join([*lines, "", ""]).encode("latin-1")
+    return head if method == "HEAD" else head + response.body
+
+
+class ServerHandshake:
+    """One opening handshake from the server's side.
+
+    Pass what comes from the client to `receive` until it returns the Request, then send either
+    `accept()` or `reject(...)`; where it raises, send `refusal()` and close. `leftover` has what
+    came after the head.
+
+    Args:
+        subprotocols: those that the server speaks, favourite first.
+        origins: the origins to accept, None among them for a request without one; None: all.
+        max_head_size: the most bytes of the request's head.
+        max_header_lines: the most header lines of it.
+
+    Both limits may be None, for no limit.
+    """
+
+    def __init__(
+        self,
+        *,
+        subprotocols: Sequence[str] = (),
+        origins: Sequence[str | None] | None = None,
+        max_head_size: int | None = 65536,
+        max_header_lines: int | None = 128,
+    ) -> None:
+        self._subprotocols = check_subprotocols(subprotocols)
+        self._origins = check_origins(origins)
+        self._http = h11.Connection(h11.SERVER)
+        self._heads = HeadBuffer("the client's request", max_head_size, max_header_lines)
+        self._method = "GET"
+        self._request: Request | None = None
+        self._error: HandshakeError | None = None
+
+    @property
+    def leftover(self) -> bytes:
+        """What came after the head of the request: the first bytes of frames."""
+        return self._heads.rest
+
+    def receive(self, data: bytes) -> Request | None:
+        """Take bytes from the client; `b""` says that no more will come.
+
+        Returns None while more is needed, and the Request once it is there and can be accepted.
+
+        Raises:
+            HandshakeError: it cannot be. `response` is the answer that `refusal()` encodes, or
+                None if the client is gone.
+        """
+        if self._error is not None:
+            raise self._error
+        self._heads.feed(data)
+        if self._request is not None:
+            return self._request
+        try:
+            return self._receive(end=not data)
+        except HandshakeError as error:
+            self._error = error
+            raise
+
+    def _receive(self, *, end: bool) -> Request | None:
+        start = self._heads.start(2)
+        if start and not is_token(chr(start[0])):
+            came = "a TLS handshake" if start == b"\x16\x03" else clip(self._heads.start(200))
+            raise refusal(400, f"expected an HTTP request, received {came} (RFC 9112 section 3)")
+        try:
+            head = self._heads.next_head()
+        except HandshakeError as error:
+            raise refusal(431, str(error)) from None
+        if head is None:
+            if end:
+                size = len(self._heads.rest)
+                where = f"after {size} bytes of" if size else "without sending"
+                raise HandshakeError(f"the client closed the connection {where} its request")
+            return None
+        try:
+            event = parse_head(self._http, head, "the client's request")
+        except HandshakeError as error:
+            raise refusal(400, str(error)) from None
+        assert isinstance(event, h11.Request)
+        request = _request(event)
+        self._method = request.method
+        chosen = check_request(request, subprotocols=self._subprotocols, origins=self._origins)
+        self._request = request._bind(subprotocol=chosen)
+        return request
+
+    def accept(self, headers: Iterable[tuple[str, str]] | Mapping[str, str] | None = ()) -> bytes:
+        """The 101 that completes the handshake, with `headers` added (RFC 6455 section 4.2.2)."""
+        if self._request is None:
+            raise RuntimeError("there is no request to accept yet")
+        pairs = response_headers(self._request, headers)
+        return encode_response(Response(pairs, code=101, reason="Switching Protocols"))
+
+    def reject(
+        self,
+        code: int,
+        reason: str | None = None,
+        headers: Iterable[tuple[str, str]] | Mapping[str, str] | None = (),
+        body: bytes | str = b"",
+    ) -> bytes:
+        """The answer `code` instead of an upgrade: send it and close the connection.
+
+        Args:
+            code: the HTTP status, 200 to 599.
+            reason: the reason phrase; None for the usual one.
+            headers: more headers; length and `Connection` follow from the rest.
+            body: `str` is sent as UTF-8; plain text unless `headers` has a `Content-Type`.
+        """
+        return encode_response(_closing_response(code, reason, headers, body), method=self._method)
+
+    def refusal(self) -> bytes:
+        """The answer to a request that `receive` raised for; empty if the client is gone."""
+        if self._error is None or self._error.response is None:
+            return b""
+        return encode_response(self._error.response, method=self._method)
+
+
+def _request(event: h11.Request) -> Request:
+    target = event.target.decode("latin-1")
+    host = None
+    absolute = _ABSOLUTE.match(target)
+    if absolute is not None:
+        host = absolute[1]
+        target = target[absolute.end() :]
+        target = target if target.startswith("/") else "/" + target
+    return Request(
+        decode_headers(event),
+        method=event.method.decode("latin-1"),
+        pathname=target,
+        version=float(event.http_version),
+        host=host,
+    )

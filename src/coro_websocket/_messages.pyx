@@ -1,0 +1,221 @@
+"""Message: what is read and what may be written, a whole message or one frame of it.
+
+A value: it never changes, and it checks only the types of its fields. Whether it
+may be sent is for the engine to say.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_CheckExact
+
+from collections.abc import AsyncIterable, Iterable, Mapping
+
+from ._errors import InvalidMessage, InvalidMessageType
+
+cdef extern from "Python.h":
+    object PyUnicode_FromObject(object)
+    const char *PyUnicode_AsUTF8AndSize(object, Py_ssize_t *) except NULL
+
+SHOWN = 32  # characters or bytes of the payload that repr() shows
+FIELDS = ("fin", "rsv1", "rsv2", "rsv3", "opcode", "mask", "len", "payload")
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(256)
+cdef class Message:
+    __match_args__ = ("payload", "opcode")
+
+    def __init__(
+        self,
+        payload=b"",
+        opcode=2,
+        *,
+        fin=True,
+        rsv1=False,
+        rsv2=False,
+        rsv3=False,
+        mask=False,
+    ):
+        self.bits = fill_bits(opcode, fin, rsv1, rsv2, rsv3)
+        self.masked = bool(mask)
+        self.payload = plain_payload(payload)
+        self.length = payload_length(self.payload)
+
+    @property
+    def fin(self):
+        return self.bits & 0x80 != 0
+
+    @property
+    def rsv1(self):
+        return self.bits & 0x40 != 0
+
+    @property
+    def rsv2(self):
+        return self.bits & 0x20 != 0
+
+    @property
+    def rsv3(self):
+        return self.bits & 0x10 != 0
+
+    @property
+    def opcode(self):
+        return self.bits & 0x0F
+
+    @property
+    def mask(self):
+        return self.masked != 0
+
+    @property
+    def len(self):
+        return self.length
+
+    def __eq__(self, other):
+        if not isinstance(other, Message):
+            return NotImplemented
+        cdef Message that = other
+        return (
+            self.bits == that.bits
+            and self.masked == that.masked
+            and self.payload == that.payload
+        )
+
+    def __hash__(self):
+        return hash((self.bits, self.masked, self.payload))
+
+    def __reduce__(self):
+        return _rebuild, (self.payload, self.bits, self.masked)
+
+    def __repr__(self):
+        shown = repr(self.payload[:SHOWN])
+        if len(self.payload) > SHOWN:
+            shown += "..."
+        rsv = "".join(f", rsv{i}=True" for i in (1, 2, 3) if self.bits & (0x80 >> i))
+        mask = ", mask=True" if self.masked else ""
+        return f"Message({shown}, opcode={self.opcode}, fin={self.fin}{rsv}{mask}, len={self.len})"
+
+
+def _rebuild(payload, bits, masked):
+    payload = plain_payload(payload)
+    return new_message(bits, masked, payload, payload_length(payload))
+
+
+cdef Message new_message(uint8_t bits, bint masked, object payload, int64_t length):
+    cdef Message message = Message.__new__(Message)
+    message.bits = bits
+    message.masked = masked
+    message.payload = payload
+    message.length = length
+    return message
+
+
+def is_fragments(value):
+    """Whether what is to be written is an (async) iterable of a message's fragments."""
+    return isinstance(value, (AsyncIterable, Iterable)) and not isinstance(
+        value, (str, bytes, bytearray, memoryview, Message, Mapping)
+    )
+
+
+cpdef Message as_message(object value):
+    """The message that a value stands for: text for str, binary for bytes-like."""
+    cdef uint8_t opcode = 1 if isinstance(value, str) else 2
+    if isinstance(value, Message):
+        return value
+    if isinstance(value, (str, bytes, bytearray, memoryview)):
+        payload = plain_payload(value)
+        return new_message(0x80 | opcode, False, payload, payload_length(payload))
+    if isinstance(value, Mapping):
+        return message_from_mapping(value)
+    raise InvalidMessageType(
+        "a message is str, bytes, bytearray, memoryview, a Message or a mapping with its "
+        f"fields, not {type(value).__name__}"
+    )
+
+
+cpdef Message as_fragment(object value, int opcode, bint begun, bint fin):
+    """One item of an iterable as a fragment of a message of this opcode (0: not known yet)."""
+    cdef Message fragment
+    if not isinstance(value, (str, bytes, bytearray, memoryview)):
+        raise InvalidMessageType(
+            f"a fragment is str, bytes, bytearray or memoryview, not {type(value).__name__}"
+        )
+    fragment = as_message(value)
+    if opcode and fragment.bits & 15 != opcode:
+        raise InvalidMessage(
+            "the fragments of one message are all str or all bytes-like "
+            "(RFC 6455 section 5.4); both came"
+        )
+    return new_message(
+        (0 if begun else fragment.bits & 15) | (0x80 if fin else 0),
+        False,
+        fragment.payload,
+        fragment.length,
+    )
+
+
+cdef Message message_from_mapping(object mapping):
+    """The Message that a mapping with the specification's field names stands for."""
+    for name in mapping:
+        if name not in FIELDS:
+            raise InvalidMessageType(
+                f"a message has the fields {', '.join(FIELDS)}; it has no {name!r}"
+            )
+    payload = plain_payload(mapping.get("payload", b""))
+    return new_message(
+        fill_bits(
+            mapping.get("opcode", 2),
+            mapping.get("fin", True),
+            mapping.get("rsv1", False),
+            mapping.get("rsv2", False),
+            mapping.get("rsv3", False),
+        ),
+        bool(mapping.get("mask", False)),
+        payload,
+        payload_length(payload),
+    )
+
+
+cdef uint8_t fill_bits(object opcode, object fin, object rsv1, object rsv2, object rsv3) except? 0:
+    if isinstance(opcode, bool) or not isinstance(opcode, int):
+        raise InvalidMessageType(f"a message's opcode is an int, not {type(opcode).__name__}")
+    if not 0 <= opcode <= 15:
+        raise InvalidMessage(f"an opcode is 0 to 15 (RFC 6455 section 5.2), not {opcode}")
+    return (
+        <uint8_t>opcode
+        | (0x80 if fin else 0)
+        | (0x40 if rsv1 else 0)
+        | (0x20 if rsv2 else 0)
+        | (0x10 if rsv3 else 0)
+    )
+
+
+cdef object plain_payload(object payload):
+    """The payload as an exact str or bytes, which can be part of no reference cycle."""
+    if PyUnicode_CheckExact(payload) or PyBytes_CheckExact(payload):
+        return payload
+    if isinstance(payload, str):
+        return PyUnicode_FromObject(payload)
+    if isinstance(payload, (bytes, bytearray, memoryview)):
+        return bytes(payload)
+    raise InvalidMessageType(
+        "a payload is str, bytes, bytearray or memoryview, not " + type(payload).__name__
+    )
+
+
+cdef int64_t payload_length(object payload) except -1:
+    """The length in bytes, of a str in UTF-8; a str that has no UTF-8 is refused."""
+    cdef Py_ssize_t size
+    if PyBytes_CheckExact(payload):
+        return PyBytes_GET_SIZE(payload)
+    try:
+        PyUnicode_AsUTF8AndSize(payload, &size)
+    except UnicodeEncodeError as error:
+        raise InvalidMessage(no_utf8(error)) from None
+    return size
+
+
+cdef object no_utf8(object error):
+    return (
+        f"text must be encodable as UTF-8 (RFC 6455 section 5.6): character {error.start} "
+        f"is a lone surrogate (U+{ord(error.object[error.start]):04X})"
+    )

@@ -1,0 +1,108 @@
+"""What every test of connections gets: each event loop in turn, and a watch on leaks."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import ssl
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import trustme
+
+
+class TransportsOnlyLoop(asyncio.SelectorEventLoop):
+    """A loop like Windows' proactor: it has transports, but no `add_reader`."""
+
+    def add_reader(self, *_: object) -> None:
+        raise NotImplementedError
+
+    def remove_reader(self, *_: object) -> bool:
+        raise NotImplementedError
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+        "asyncio": asyncio.SelectorEventLoop,
+        "transports": TransportsOnlyLoop,
+    }
+    if sys.platform != "win32":
+        import uvloop
+
+        factories["uvloop"] = uvloop.new_event_loop
+    return factories
+
+
+@pytest.fixture(autouse=True)
+def no_descriptors_left() -> Iterator[None]:
+    """No test leaves a descriptor open, nor an object that warns when it is collected."""
+    before = _descriptors()
+    yield
+    gc.collect()
+    assert _descriptors() - before == set()
+
+
+def _descriptors() -> set[str]:
+    """The open sockets and pipes, by their inode."""
+    found = set()
+    folder = "/proc/self/fd"
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        try:
+            target = os.readlink(f"{folder}/{name}")
+        except FileNotFoundError:
+            continue
+        if target.startswith(("socket:", "pipe:")):
+            found.add(target)
+    return found
+
+
+@pytest.fixture
+async def no_tasks_left() -> AsyncIterator[None]:
+    """No test leaves a task behind."""
+    before = asyncio.all_tasks()
+    yield
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    assert not left
+
+
+@dataclass
+class Certificates:
+    """A certificate for localhost and 127.0.0.1, and the authority that signed it."""
+
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+    ca: str
+    cert: str
+    key: str
+    cert_path: str
+    key_path: str
+    ca_path: str
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    folder: Path = tmp_path_factory.mktemp("certificates")
+    ca = trustme.CA()
+    issued = ca.issue_cert("localhost", "127.0.0.1", "::1")
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    issued.configure_cert(server)
+    client = ssl.create_default_context()
+    ca.configure_trust(client)
+    cert = b"".join(blob.bytes() for blob in issued.cert_chain_pems)
+    ca.cert_pem.write_to_path(folder / "ca.pem")
+    (folder / "cert.pem").write_bytes(cert)
+    issued.private_key_pem.write_to_path(folder / "key.pem")
+    return Certificates(
+        server,
+        client,
+        ca.cert_pem.bytes().decode(),
+        cert.decode(),
+        issued.private_key_pem.bytes().decode(),
+        str(folder / "cert.pem"),
+        str(folder / "key.pem"),
+        str(folder / "ca.pem"),
+    )
