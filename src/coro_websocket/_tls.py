@@ -419,14 +419,15 @@ def _in_memory(text: bytes, stack: contextlib.ExitStack) -> str | None:
     if sys.platform != "linux" or not hasattr(os, "memfd_create"):
         return None
     try:
-        file = stack.enter_context(open(os.memfd_create("pem"), "wb"))
+        descriptor = os.memfd_create("pem")
     except OSError:
         return None
-    path = f"/proc/self/fd/{file.fileno()}"
+    stack.callback(os.close, descriptor)
+    path = f"/proc/self/fd/{descriptor}"
     if not os.path.exists(path):
         return None
-    file.write(text)
-    file.flush()
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(text)
     return path
 
 

@@ -46,6 +46,8 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _NOT_IN_NAME = re.compile(r"[^a-z0-9._-]")
+# The sharp s (small and capital), the final sigma, the zero-width joiner and non-joiner.
+_DEVIATION = re.compile("[\u00df\u1e9e\u03c2\u200c\u200d]")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 # What `normalise_pathname` leaves as it is, besides letters, digits and "-._~": what a path or
@@ -188,15 +190,18 @@ def parse_url(url: str) -> URL:
 def _split_scheme(url: str) -> tuple[bool, bool, str]:
     match = _SCHEME.match(url)
     if match is None:
-        what = "which has no scheme" if url else "not an empty string"
-        raise InvalidURL(f"a WebSocket URL starts with ws:// or wss://, {what}", "scheme")
+        what = "this one has no scheme" if url else "it is empty"
+        raise InvalidURL(
+            f"expected a URL that starts with ws:// or wss://, as in {_EXAMPLE}, but {what}",
+            "scheme",
+        )
     scheme = match.group(1).lower()
     if scheme in _SCHEMES:
         tls, unix = _SCHEMES[scheme]
         return tls, unix, url[match.end() :]
     if scheme in _INSTEAD:
         raise InvalidURL(
-            f"a WebSocket URL has {_INSTEAD[scheme]}: where HTTP has {scheme}:", "scheme"
+            f"the scheme is {scheme}, but for a WebSocket it must be {_INSTEAD[scheme]}", "scheme"
         )
     # In "user:password@host" the user would be taken for the scheme.
     what = clip(scheme) if "@" not in url and "%40" not in url else "something else"
@@ -310,7 +315,7 @@ def _ipv6(address: str, shown: bool) -> str:
         return str(ipaddress.IPv6Address(address))
     except ValueError:
         what = f", not {clip(address)}" if shown else ""
-        raise InvalidURL(f"expected an IPv6 address in the brackets{what}", "host") from None
+        raise InvalidURL(f"expected an IPv6 address{what}", "host") from None
 
 
 def _name(host: str, shown: bool) -> str:
@@ -322,6 +327,12 @@ def _name(host: str, shown: bool) -> str:
         raise InvalidURL(f"the host has {len(host)} characters, but may have 253", "host")
     name = host.lower()
     if not host.isascii():
+        if _DEVIATION.search(host) is not None:
+            raise InvalidURL(
+                f"{what} has a character that IDNA 2003 and IDNA 2008 take for different hosts "
+                "(RFC 5894 section 7.2): write the name in its xn-- form",
+                "host",
+            )
         try:
             name = host.encode("idna").decode("ascii").lower()
         except UnicodeError:
@@ -421,8 +432,8 @@ def _refuse(pattern: re.Pattern[str], text: str, what: str, part: str) -> None:
     fault = pattern.search(text)
     if fault is not None:
         raise InvalidURL(
-            f"{what} cannot have {fault.group()!a}, as at position {fault.start()}: controls and "
-            "spaces must be percent-encoded",
+            f"{what} cannot have {fault.group()!a}, as it has at position {fault.start()}: "
+            "controls and spaces must be percent-encoded",
             part,
         )
 
