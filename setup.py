@@ -11,7 +11,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 PACKAGE = "src/coro_websocket"
-MODULES = ["_messages", "_frames", "_engine", "_asyncio/_waiting", "_asyncio/_connection"]
+MODULES = ["_messages", "_frames", "_buffers", "_engine", "_asyncio/_waiting", "_asyncio/_connection"]
 MODULES += ["_asyncio/_read_write", "_asyncio/_transport_stream"]
 if sys.platform != "win32":
     MODULES.append("_asyncio/_socket_stream")
@@ -41,8 +41,7 @@ setup(
                 [f"{PACKAGE}/{module}.pyx"],
                 include_dirs=[f"{PACKAGE}/_native"],
                 depends=[
-                    f"{PACKAGE}/_native/{h}"
-                    for h in sorted(os.listdir(f"{PACKAGE}/_native"))
+                    f"{PACKAGE}/_native/{h}" for h in sorted(os.listdir(f"{PACKAGE}/_native"))
                 ],
                 extra_compile_args=compile_args,
                 extra_link_args=link_args,

@@ -1,9 +1,9 @@
 """coro-websocket: WebSockets that read like blocking code.
 
-    res, read, write = await connect("wss://echo.example/")
-    await write("Hello There!")
-    async for msg in read:
-        print(msg.payload)
+res, read, write = await connect("wss://echo.example/")
+await write("Hello There!")
+async for msg in read:
+    print(msg.payload)
 """
 
 from . import codec

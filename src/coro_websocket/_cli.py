@@ -14,17 +14,18 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ._client import connect
 from ._errors import ConnectionClosedError, HandshakeError, WebSocketError
-from ._response import Request
 from ._server import serve
 from ._version import version
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
     from ._asyncio._read_write import Read, Write
+    from ._response import Request
 
 __all__ = ["main"]
 
@@ -40,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         format="%(name)s: %(message)s",
     )
     try:
-        return asyncio.run(options.run(options))
+        status: int = asyncio.run(options.run(options))
+        return status
     except WebSocketError as error:
         _complain(error)
         return 1
@@ -149,7 +151,11 @@ async def _demo(_: argparse.Namespace) -> int:
         ("text", "Hello There!", "Hello There!"),
         ("text, not ASCII", "Grüße, 世界 🌍", "Grüße, 世界 🌍"),
         ("binary", b"\x00\x01\x02\xff", b"\x00\x01\x02\xff"),
-        ("three fragments", ["One message ", "in three ", "fragments"], "One message in three fragments"),
+        (
+            "three fragments",
+            ["One message ", "in three ", "fragments"],
+            "One message in three fragments",
+        ),
         ("1 MiB", megabyte, megabyte),
     ]
     async with serve(_echo) as server:
@@ -208,10 +214,7 @@ async def _stop(task: asyncio.Task[None]) -> None:
 
 def _show(payload: str | bytes) -> None:
     """A message as a line; on a terminal without what could control it."""
-    if isinstance(payload, bytes):
-        text = payload.decode(errors="backslashreplace")
-    else:
-        text = payload
+    text = payload.decode(errors="backslashreplace") if isinstance(payload, bytes) else payload
     print(_printable(text) if sys.stdout.isatty() else text, flush=True)
 
 

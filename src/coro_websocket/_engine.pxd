@@ -1,6 +1,6 @@
-from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint64_t
 
+from ._buffers cimport Body, Inbox, Outbox
 from ._frames cimport frame_header, utf8_state
 from ._messages cimport Message
 
@@ -9,14 +9,8 @@ cdef class Engine:
     cdef readonly bint client
     cdef uint64_t max_message_size
 
-    # Owned by the receiving side: the bytes that are not parsed yet, cur to end.
-    # They lie in `held`, or, while a stream delivers, in the stream's own buffer.
-    cdef uint8_t *cur
-    cdef uint8_t *end
-    cdef uint8_t *ahead  # where look_ahead() has come to
-    cdef uint8_t *held
-    cdef size_t held_capacity
-    cdef bint borrowed
+    # Owned by the receiving side
+    cdef Inbox inbox
     cdef uint8_t *target
     cdef int target_kind
 
@@ -31,10 +25,7 @@ cdef class Engine:
     # The message that has begun but not ended
     cdef uint8_t message_opcode  # 0: there is none
     cdef bint message_begun  # a part of it has been delivered already
-    cdef PyObject *body
-    cdef size_t body_size
-    cdef size_t body_capacity
-    cdef size_t body_checked
+    cdef Body body
     cdef utf8_state utf8
 
     # Owned by the closing handshake
@@ -48,10 +39,7 @@ cdef class Engine:
     cdef bint over  # nothing more will be delivered
 
     # Owned by the sending side
-    cdef uint8_t *out
-    cdef size_t out_start
-    cdef size_t out_end
-    cdef size_t out_capacity
+    cdef Outbox outbox
     cdef uint8_t sending_opcode  # of the fragmented message being sent; 0: there is none
     cdef utf8_state sending_utf8
     cdef list pings
@@ -63,11 +51,8 @@ cdef class Engine:
     cdef int receive_into(
         self, uint8_t *scratch, size_t size, uint8_t **to, size_t *room
     ) except -1
-    cdef int received(self, size_t n) except -1
+    cdef int received(self, size_t n) noexcept
     cdef int release(self) except -1
-    cdef int make_held_room(self, size_t n) except -1
-    cdef int drop_input(self) noexcept
-    cdef size_t unread(self) noexcept
 
     # Messages out
     cdef Message next(self, bint fragments, bint control)
@@ -77,9 +62,7 @@ cdef class Engine:
     cdef int take_payload(self) except -1
     cdef Message whole_frame(self, const frame_header *h)
     cdef Message finish_frame(self, bint fragments)
-    cdef int make_body_room(self, size_t need, uint64_t want) except -1
     cdef object text(self, const uint8_t *data, size_t n)
-    cdef object take_body(self)
     cdef int control_frame(self, const frame_header *h, uint8_t *data) except -1
     cdef int close_frame(self, const uint8_t *data, size_t n) except -1
     cdef int fail(self, object error) except -1
@@ -91,8 +74,5 @@ cdef class Engine:
     cdef int send_frame(self, uint8_t bits, const uint8_t *data, size_t n) except -1
     cdef int answer_ping(self, const uint8_t *data, size_t n) except -1
     cdef int match_pong(self, const uint8_t *data, size_t n) except -1
-    cdef int make_out_room(self, size_t n) except -1
-    cdef size_t unsent(self) noexcept
     cdef int sent(self, size_t n) except -1
-    cdef int drop_output(self) noexcept
     cdef object refuse_to_send(self)

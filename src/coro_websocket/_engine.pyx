@@ -11,12 +11,12 @@ header can break on its own are in `_native/frame_header.h`.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
-from libc.stdint cimport UINT64_MAX, uint8_t, uint64_t
-from libc.string cimport memcpy, memmove
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memcpy
 
+from ._buffers cimport Body, Inbox, Outbox
 from ._frames cimport (
     FRAME_HEADER_MAX,
     FRAME_HEADER_PARTIAL,
@@ -43,14 +43,10 @@ from ._errors import (
 
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
-    int _PyBytes_Resize(PyObject **bytes, Py_ssize_t size) except -1
-    PyObject *raw_bytes "PyBytes_FromStringAndSize"(const char *v, Py_ssize_t n) except NULL
     PyObject *decode_utf8 "PyUnicode_DecodeUTF8"(
         const char *s, Py_ssize_t size, const char *errors
     ) noexcept
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
-    char *bytes_data "PyBytes_AS_STRING"(PyObject *bytes) noexcept
-    void Py_XDECREF(PyObject *) noexcept
     void PyErr_Clear() noexcept
 
 cdef enum:
@@ -68,15 +64,14 @@ cdef enum:
     PREFIX = 256  # bytes kept free at the front of a stream's buffer, for what was left over
     HELD_ROOM = 65536  # bytes received at once behind messages that nobody has read
     DIRECT = 16384  # a frame that misses more than this is received into its message's body
-    BODY_STEP = 1048576  # a body is not made larger than this before its bytes are there
-    OUT_STEP = 1024
-    OUT_KEPT = 16384  # a larger send buffer is given back once it is empty
     PONG_BACKLOG = 16384  # unsent bytes behind which only the newest Ping is answered
 
 
 cdef class Engine:
     def __cinit__(self):
-        self.body = NULL
+        self.inbox = Inbox()
+        self.body = Body()
+        self.outbox = Outbox()
         self.late_pong_size = -1
 
     def __init__(self, bint client, *, max_message_size=16 * 1024 * 1024):
@@ -89,11 +84,6 @@ cdef class Engine:
         self.pings = []
         self.answered = []
 
-    def __dealloc__(self):
-        PyMem_RawFree(self.held)
-        PyMem_RawFree(self.out)
-        Py_XDECREF(self.body)
-
     # Bytes in
 
     cdef int receive_into(
@@ -101,121 +91,51 @@ cdef class Engine:
     ) except -1:
         """Where the next bytes are to be put; `received` says how many were.
 
-        scratch (NULL: there is none) is a buffer of the stream's, larger than
-        PREFIX, that is the engine's from `received` to `release`.
+        scratch (NULL: there is none) is a buffer of the stream's, larger than PREFIX,
+        that is the engine's from `received` to `release`.
         """
+        cdef Inbox inbox = self.inbox
+        cdef Body body = self.body
         if (
             self.in_frame
-            and self.cur == self.end
             and self.frame_left >= DIRECT
+            and inbox.cur == inbox.end
             and not self.over
         ):
-            self.make_body_room(DIRECT, self.frame_left)
+            body.make_room(DIRECT, self.frame_left)
             self.target_kind = INTO_BODY
-            self.target = <uint8_t *>bytes_data(self.body) + self.body_size
-            room[0] = <size_t>min(
-                self.frame_left, <uint64_t>(self.body_capacity - self.body_size)
-            )
-        elif scratch != NULL and self.unread() <= PREFIX:
+            self.target = body.data() + body.size
+            room[0] = <size_t>min(self.frame_left, <uint64_t>(body.capacity - body.size))
+        elif scratch != NULL and inbox.unread() <= PREFIX:
             self.target_kind = INTO_SCRATCH
             self.target = scratch + PREFIX
             room[0] = size - PREFIX
         else:
-            self.make_held_room(HELD_ROOM)
+            inbox.make_room(HELD_ROOM)
             self.target_kind = INTO_HELD
-            self.target = self.end
-            room[0] = self.held_capacity - (self.end - self.held)
+            self.target = inbox.end
+            room[0] = inbox.room()
         to[0] = self.target
         return 0
 
-    cdef int received(self, size_t n) except -1:
-        cdef size_t left
-        cdef size_t looked
+    cdef int received(self, size_t n) noexcept:
         if self.target_kind == INTO_BODY:
             if self.frame_masked:
                 mask_copy(self.target, self.target, n, self.frame_key, self.frame_offset)
-            self.body_size += n
+            self.body.size += n
             self.frame_left -= n
             self.frame_offset += n
         elif self.target_kind == INTO_HELD:
-            self.end += n
+            self.inbox.end += n
         else:
-            left = self.unread()
-            looked = self.ahead - self.cur if self.ahead > self.cur else 0
-            if left:
-                memcpy(self.target - left, self.cur, left)
-            self.cur = self.target - left
-            self.ahead = self.cur + looked
-            self.end = self.target + n
-            self.borrowed = True
+            self.inbox.borrow(self.target, n)
         return 0
 
     cdef int release(self) except -1:
-        """Give the stream's buffer back; what is unread moves to a buffer of our own."""
-        cdef size_t left
-        cdef size_t looked
-        cdef uint8_t *source
+        """Give the stream's buffer back."""
         if self.over:
-            self.cur = self.end  # what comes after the end is nobody's
-        if not self.borrowed:
-            if self.cur == self.end:
-                self.drop_input()
-            return 0
-        left = self.unread()
-        if left == 0:
-            self.borrowed = False
-            self.drop_input()
-            return 0
-        looked = self.ahead - self.cur if self.ahead > self.cur else 0
-        if self.held_capacity < left:
-            source = <uint8_t *>PyMem_RawRealloc(self.held, left)
-            if source == NULL:
-                raise MemoryError
-            self.held = source
-            self.held_capacity = left
-        memcpy(self.held, self.cur, left)
-        self.borrowed = False
-        self.cur = self.held
-        self.ahead = self.cur + looked
-        self.end = self.cur + left
-        return 0
-
-    cdef int make_held_room(self, size_t n) except -1:
-        """Have all unread bytes in `held`, at its front, with room for n more."""
-        cdef size_t left
-        cdef size_t looked
-        cdef uint8_t *larger
-        self.release()
-        left = self.unread()
-        looked = self.ahead - self.cur if self.ahead > self.cur else 0
-        if left and self.cur != self.held:
-            memmove(self.held, self.cur, left)
-        if n > <size_t>PY_SSIZE_T_MAX - left:
-            raise MemoryError
-        if self.held_capacity < left + n:
-            larger = <uint8_t *>PyMem_RawRealloc(self.held, left + n)
-            if larger == NULL:
-                # The bytes that are there stay where they are.
-                self.cur = self.held
-                self.ahead = self.cur + looked
-                self.end = self.cur + left
-                raise MemoryError
-            self.held = larger
-            self.held_capacity = left + n
-        self.cur = self.held
-        self.ahead = self.cur + looked
-        self.end = self.cur + left
-        return 0
-
-    cdef int drop_input(self) noexcept:
-        PyMem_RawFree(self.held)
-        self.held = NULL
-        self.held_capacity = 0
-        self.cur = self.end = self.ahead = NULL
-        return 0
-
-    cdef size_t unread(self) noexcept:
-        return self.end - self.cur
+            self.inbox.cur = self.inbox.end  # what comes after the end is nobody's
+        return self.inbox.release()
 
     # Messages out
 
@@ -242,8 +162,8 @@ cdef class Engine:
                 if message is not None:
                     return message
                 continue
-            available = self.end - self.cur
-            status = frame_header_parse(self.cur, available, &h)
+            available = self.inbox.end - self.inbox.cur
+            status = frame_header_parse(self.inbox.cur, available, &h)
             if status == FRAME_HEADER_PARTIAL:
                 return None
             if status < 0:
@@ -253,12 +173,12 @@ cdef class Engine:
             if h.opcode & 8:
                 if h.length > available:
                     return None
-                bits = self.cur[0]
-                payload = self.cur + h.size
+                bits = self.inbox.cur[0]
+                payload = self.inbox.cur + h.size
                 mask_copy(data, payload, h.length, h.key, 0)
-                if self.cur >= self.ahead:
+                if self.inbox.cur >= self.inbox.ahead:
                     self.control_frame(&h, data)
-                self.cur = payload + h.length
+                self.inbox.cur = payload + h.length
                 if h.opcode == CLOSE:
                     self.over = True
                 if control:
@@ -284,17 +204,17 @@ cdef class Engine:
         cdef frame_header h
         cdef size_t available
         cdef uint8_t data[125]
-        cdef uint8_t *at = self.cur
+        cdef uint8_t *at = self.inbox.cur
         if self.over or self.close_received:
             return 0
         if self.in_frame:
-            if self.frame_left > self.unread():
+            if self.frame_left > self.inbox.unread():
                 return 0
             at += self.frame_left
-        if at < self.ahead:
-            at = self.ahead
+        if at < self.inbox.ahead:
+            at = self.inbox.ahead
         while not self.close_received:
-            available = self.end - at
+            available = self.inbox.end - at
             if frame_header_parse(at, available, &h) <= 0:
                 break
             available -= h.size
@@ -303,13 +223,13 @@ cdef class Engine:
             if h.opcode & 8:
                 mask_copy(data, at + h.size, h.length, h.key, 0)
                 if h.opcode == CLOSE:
-                    answer_close = answer_close or (at == self.cur and not self.in_frame)
+                    answer_close = answer_close or (at == self.inbox.cur and not self.in_frame)
                     if not answer_close or close_violation(data, h.length) is not None:
                         self.close_ahead = True
                         break
                 self.control_frame(&h, data)
             at += h.size + h.length
-            self.ahead = at
+            self.inbox.ahead = at
         return 0
 
     cdef int check_header(self, const frame_header *h) except -1:
@@ -329,25 +249,25 @@ cdef class Engine:
                 self.fail(violation("continuation frame without a message to continue", "5.4"))
         elif self.message_opcode != 0:
             self.fail(violation("new message before the last one had ended", "5.4"))
-        if h.length > self.max_message_size - self.body_size:
+        if h.length > self.max_message_size - self.body.size:
             self.fail(
                 LimitError(
-                    f"the peer sent a message of at least {self.body_size + h.length} bytes; "
+                    f"the peer sent a message of at least {self.body.size + h.length} bytes; "
                     f"max_message_size is {self.max_message_size} (close code 1009)",
                     1009,
                     f"message larger than {self.max_message_size} bytes",
                     limit="max_message_size",
                     value=self.max_message_size,
-                    actual=self.body_size + h.length,
+                    actual=self.body.size + h.length,
                 )
             )
         return 0
 
     cdef Message whole_frame(self, const frame_header *h):
         """A message in one frame that is all here: one copy from buffer to payload."""
-        cdef uint8_t *data = self.cur + h.size
+        cdef uint8_t *data = self.inbox.cur + h.size
         cdef size_t n = <size_t>h.length
-        cdef uint8_t bits = self.cur[0]
+        cdef uint8_t bits = self.inbox.cur[0]
         if h.opcode == TEXT:
             if h.masked:
                 mask_copy(data, data, n, h.key, 0)
@@ -357,11 +277,11 @@ cdef class Engine:
             mask_copy(<uint8_t *>PyBytes_AS_STRING(payload), data, n, h.key, 0)
         else:
             payload = PyBytes_FromStringAndSize(<char *>data, n)
-        self.cur = data + n
+        self.inbox.cur = data + n
         return new_message(bits, h.masked, payload, n)
 
     cdef int begin_frame(self, const frame_header *h) except -1:
-        cdef uint8_t bits = self.cur[0]
+        cdef uint8_t bits = self.inbox.cur[0]
         if h.opcode:
             self.message_opcode = h.opcode
             self.message_begun = False
@@ -372,33 +292,33 @@ cdef class Engine:
         self.frame_left = h.length
         self.frame_offset = 0
         self.in_frame = True
-        self.cur += h.size
+        self.inbox.cur += h.size
         return 0
 
     cdef int take_payload(self) except -1:
         """Move what is here of the frame's payload to the body, and check it if it is text."""
-        cdef size_t n = self.unread()
+        cdef size_t n = self.inbox.unread()
         cdef uint8_t *body
         cdef size_t fresh
         if n > self.frame_left:
             n = <size_t>self.frame_left
         if n:
-            self.make_body_room(n, self.frame_left)
-            body = <uint8_t *>bytes_data(self.body) + self.body_size
+            self.body.make_room(n, self.frame_left)
+            body = self.body.data() + self.body.size
             if self.frame_masked:
-                mask_copy(body, self.cur, n, self.frame_key, self.frame_offset)
+                mask_copy(body, self.inbox.cur, n, self.frame_key, self.frame_offset)
             else:
-                memcpy(body, self.cur, n)
-            self.cur += n
-            self.body_size += n
+                memcpy(body, self.inbox.cur, n)
+            self.inbox.cur += n
+            self.body.size += n
             self.frame_left -= n
             self.frame_offset += n
-        if self.message_opcode == TEXT and self.body_checked < self.body_size:
-            body = <uint8_t *>bytes_data(self.body) + self.body_checked
-            fresh = self.body_size - self.body_checked
+        if self.message_opcode == TEXT and self.body.checked < self.body.size:
+            body = self.body.data() + self.body.checked
+            fresh = self.body.size - self.body.checked
             if utf8_check(&self.utf8, body, fresh) != fresh:
                 self.fail(bad_utf8())
-            self.body_checked = self.body_size
+            self.body.checked = self.body.size
         return 0
 
     cdef Message finish_frame(self, bint fragments):
@@ -419,64 +339,25 @@ cdef class Engine:
             return None
         if is_text:
             # A character that the next fragment ends is delivered with that fragment.
-            body = <uint8_t *>bytes_data(self.body) if self.body != NULL else NULL
-            tail = utf8_open_tail(&self.utf8, body, self.body_size)
-            size = self.body_size - tail
+            body = self.body.data()
+            tail = utf8_open_tail(&self.utf8, body, self.body.size)
+            size = self.body.size - tail
             payload = self.text(body, size)
             if tail:
                 memcpy(tail_bytes, body + size, tail)
-            self.body_size = 0
-            self.take_body()
+            self.body.size = 0
+            self.body.take()
         else:
-            size = self.body_size
-            payload = self.take_body()
+            size = self.body.size
+            payload = self.body.take()
         if tail:
-            self.make_body_room(tail, tail)
-            memcpy(bytes_data(self.body), tail_bytes, tail)
-            self.body_size = self.body_checked = tail
+            self.body.make_room(tail, tail)
+            memcpy(self.body.data(), tail_bytes, tail)
+            self.body.size = self.body.checked = tail
         self.message_begun = True
         if fin:
             self.message_opcode = 0
         return new_message(bits, self.frame_masked, payload, size)
-
-    cdef int make_body_room(self, size_t need, uint64_t want) except -1:
-        """Have room for `need` more bytes in the body, and rather for `want`.
-
-        What a header announces is not allocated before it comes: beyond BODY_STEP the
-        body at most doubles. Sums are bounded by max_message_size and what is here.
-        """
-        cdef uint64_t capacity
-        if need <= self.body_capacity - self.body_size:
-            return 0
-        capacity = min(self.body_size + want, max(<uint64_t>BODY_STEP, 2 * <uint64_t>self.body_capacity))
-        if self.body_size:
-            # Fragments: grow by half, so that many small ones cost linear time.
-            capacity = max(capacity, self.body_capacity + <uint64_t>(self.body_capacity // 2))
-        capacity = max(capacity, <uint64_t>(self.body_size + need), <uint64_t>64)
-        if self.body == NULL:
-            self.body = raw_bytes(NULL, <Py_ssize_t>capacity)
-        else:
-            try:
-                _PyBytes_Resize(&self.body, <Py_ssize_t>capacity)
-            except MemoryError:  # the body is gone
-                self.body_size = self.body_capacity = self.body_checked = 0
-                raise
-        self.body_capacity = <size_t>capacity
-        return 0
-
-    cdef object take_body(self):
-        """The body as a bytes object of its size; the next one begins empty."""
-        cdef PyObject *body = self.body
-        cdef size_t size = self.body_size
-        self.body = NULL
-        self.body_size = self.body_capacity = self.body_checked = 0
-        if size == 0:
-            Py_XDECREF(body)
-            return b""
-        _PyBytes_Resize(&body, size)
-        result = <object>body
-        Py_DECREF(result)  # the one reference is now `result`'s
-        return result
 
     cdef object text(self, const uint8_t *data, size_t n):
         cdef PyObject *decoded = decode_utf8(<const char *>data, n, NULL)
@@ -574,20 +455,21 @@ cdef class Engine:
         h.length = n
         if h.masked:
             fill_masking_key(h.key)
-        self.make_out_room(n)
-        to = self.out + self.out_end
+        if n > <size_t>PY_SSIZE_T_MAX - FRAME_HEADER_MAX:
+            raise MemoryError
+        to = self.outbox.make_room(FRAME_HEADER_MAX + n)
         size = frame_header_write(to, &h)
         if n:
             if h.masked:
                 mask_copy(to + size, data, n, h.key, 0)
             else:
                 memcpy(to + size, data, n)
-        self.out_end += size + n
+        self.outbox.end += size + n
         return 0
 
     cdef int answer_ping(self, const uint8_t *data, size_t n) except -1:
         """Section 5.5.2. Behind a backlog only the newest Ping is answered (section 5.5.3)."""
-        if self.unsent() > PONG_BACKLOG:
+        if self.outbox.unsent() > PONG_BACKLOG:
             memcpy(self.late_pong, data, n)
             self.late_pong_size = <int>n
         else:
@@ -605,50 +487,13 @@ cdef class Engine:
             del self.pings[:index]
         return 0
 
-    cdef int make_out_room(self, size_t n) except -1:
-        """Room for a frame with a payload of n bytes behind what is unsent."""
-        cdef size_t wanted
-        cdef uint8_t *larger
-        if self.out_capacity - self.out_end >= FRAME_HEADER_MAX and (
-            n <= self.out_capacity - self.out_end - FRAME_HEADER_MAX
-        ):
-            return 0
-        if self.out_start:
-            memmove(self.out, self.out + self.out_start, self.unsent())
-            self.out_end -= self.out_start
-            self.out_start = 0
-        if n > <size_t>PY_SSIZE_T_MAX - self.out_end - 2 * OUT_STEP:
-            raise MemoryError
-        wanted = self.out_end + FRAME_HEADER_MAX + n
-        if wanted > self.out_capacity:
-            wanted = max(wanted + OUT_STEP, self.out_end * 2)
-            larger = <uint8_t *>PyMem_RawRealloc(self.out, wanted)
-            if larger == NULL:
-                raise MemoryError
-            self.out = larger
-            self.out_capacity = wanted
-        return 0
-
-    cdef size_t unsent(self) noexcept:
-        return self.out_end - self.out_start
-
     cdef int sent(self, size_t n) except -1:
-        """n of the bytes at out + out_start have been sent."""
+        """n of the bytes to send have been sent."""
         cdef int late = self.late_pong_size
-        self.out_start += n
-        if self.out_start == self.out_end:
-            self.out_start = self.out_end = 0
-            if self.out_capacity > OUT_KEPT:
-                self.drop_output()
-            if late >= 0:
-                self.late_pong_size = -1
-                self.send_frame(FIN | PONG, self.late_pong, late)
-        return 0
-
-    cdef int drop_output(self) noexcept:
-        PyMem_RawFree(self.out)
-        self.out = NULL
-        self.out_start = self.out_end = self.out_capacity = 0
+        self.outbox.sent(n)
+        if late >= 0 and self.outbox.unsent() == 0:
+            self.late_pong_size = -1
+            self.send_frame(FIN | PONG, self.late_pong, late)
         return 0
 
     cdef object refuse_to_send(self):
@@ -774,10 +619,10 @@ cdef class Engine:
 
     def data_to_send(self):
         """The bytes to send, which are then taken as sent."""
-        cdef size_t n = self.unsent()
+        cdef size_t n = self.outbox.unsent()
         if n == 0:
             return b""
-        data = PyBytes_FromStringAndSize(<char *>self.out + self.out_start, n)
+        data = PyBytes_FromStringAndSize(<char *>self.outbox.data(), n)
         self.sent(n)
         return data
 
@@ -792,7 +637,9 @@ cdef class Engine:
         if self.initiated_close:
             return None
         if not self.close_received:
-            how = "the peer closed the connection" if cause is None else f"the connection was lost ({cause})"
+            how = "the peer closed the connection"
+            if cause is not None:
+                how = f"the connection was lost ({cause})"
             return ConnectionClosedError(f"{how} without a Close frame (RFC 6455 section 7.1.5)")
         if self.close_code in CLEAN:
             return None

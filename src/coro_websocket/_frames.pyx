@@ -67,7 +67,7 @@ cdef object header_violation(int status, const frame_header *h):
 # The codec's functions
 
 def decode_frame(const uint8_t[::1] data not None, size_t index, object max_size):
-    """The frame that begins at `index`, unmasked, and the index behind it; None if it is partial."""
+    """The frame at `index`, unmasked, and the index behind it; None if it is not all here."""
     cdef size_t available = data.shape[0]
     cdef const uint8_t *start
     cdef frame_header h

@@ -109,8 +109,8 @@ class Options:
         heartbeat: how often to send a Pong unasked (RFC 6455 section 5.5.3), which keeps
             proxies from closing an idle connection, and asks for no answer. Also for wrap_io.
             Default None.
-        ping_interval: how often to send a Ping when nothing else comes (RFC 6455 section
-            5.5.2). Default 20.
+        ping_interval: how often to send a Ping (RFC 6455 section 5.5.2), which notices a peer
+            that is gone. Default 20.
         ping_timeout: how long the peer may be silent after such a Ping before the connection is
             given up (PingTimeout). Default 20.
 

@@ -123,8 +123,20 @@ def serve(
 
 
 SERVER_OPTIONS = frozenset(
-    "timeout close_timeout heartbeat ping_interval ping_timeout max_message_size max_head_size "
-    "max_header_lines read_high_water write_high_water fragments control".split()
+    [
+        "timeout",
+        "close_timeout",
+        "heartbeat",
+        "ping_interval",
+        "ping_timeout",
+        "max_message_size",
+        "max_head_size",
+        "max_header_lines",
+        "read_high_water",
+        "write_high_water",
+        "fragments",
+        "control",
+    ]
 )
 
 
@@ -276,9 +288,7 @@ class Server:
 
     # Accepting
 
-    def _start(
-        self, listeners: list[socket.socket], path: str | os.PathLike[str] | None
-    ) -> None:
+    def _start(self, listeners: list[socket.socket], path: str | os.PathLike[str] | None) -> None:
         self._listeners = listeners
         self._path = path
         for listener in listeners:

@@ -363,8 +363,9 @@ def _certificates(pem: bytes, option: str) -> str:
 
 def _reason(error: Exception) -> str:
     """What OpenSSL says, in words and without the line of its source."""
-    if isinstance(error, ssl.SSLError) and error.reason:
-        return error.reason.replace("_", " ").lower()
+    reason = getattr(error, "reason", None)  # not every SSLError has one
+    if isinstance(error, ssl.SSLError) and isinstance(reason, str):
+        return reason.replace("_", " ").lower()
     text = getattr(error, "strerror", None) or (error.args[-1] if error.args else "")
     return re.sub(r" \(_ssl\.c:\d+\)$", "", str(text)).removesuffix(".")
 

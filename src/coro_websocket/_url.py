@@ -10,6 +10,7 @@ RFC 6455 section 3; RFC 3986; RFC 3490 (IDNA, as the standard library has it); R
 from __future__ import annotations
 
 import base64
+import contextlib
 import ipaddress
 import re
 from dataclasses import dataclass, field
@@ -311,11 +312,10 @@ def _ipv6(address: str, shown: bool) -> str:
         )
     if address[:1] in ("v", "V"):
         raise InvalidURL("IPvFuture addresses (RFC 3986 section 3.2.2) are not supported", "host")
-    try:
+    with contextlib.suppress(ValueError):  # it has the address in its text: no cause for ours
         return str(ipaddress.IPv6Address(address))
-    except ValueError:
-        what = f", not {clip(address)}" if shown else ""
-        raise InvalidURL(f"expected an IPv6 address{what}", "host") from None
+    what = f", not {clip(address)}" if shown else ""
+    raise InvalidURL(f"expected an IPv6 address{what}", "host")
 
 
 def _name(host: str, shown: bool) -> str:
@@ -333,12 +333,11 @@ def _name(host: str, shown: bool) -> str:
                 "(RFC 5894 section 7.2): write the name in its xn-- form",
                 "host",
             )
-        try:
+        name = ""
+        with contextlib.suppress(UnicodeError):
             name = host.encode("idna").decode("ascii").lower()
-        except UnicodeError:
-            raise InvalidURL(
-                f"{what} is no valid internationalised name (RFC 3490)", "host"
-            ) from None
+        if not name:
+            raise InvalidURL(f"{what} is no valid internationalised name (RFC 3490)", "host")
     # After the codec, as it turns look-alikes such as U+2100 into ASCII with a "/" in it.
     fault = _NOT_IN_NAME.search(name)
     if fault is not None:
@@ -352,14 +351,13 @@ def _name(host: str, shown: bool) -> str:
     if _NUMBER.fullmatch(labels[-1]) is not None:
         # Resolvers take "127.1", "0x7f000001" and "2130706433" for addresses: what passed a check
         # of names would then reach the machine itself.
-        try:
-            ipaddress.IPv4Address(name)
-        except ValueError:
-            raise InvalidURL(
-                f"{what} ends in a number and is no IPv4 address: expected four numbers from 0 "
-                "to 255 without leading zeros",
-                "host",
-            ) from None
+        with contextlib.suppress(ValueError):
+            return str(ipaddress.IPv4Address(name))
+        raise InvalidURL(
+            f"{what} ends in a number and is no IPv4 address: expected four numbers from 0 to 255 "
+            "without leading zeros",
+            "host",
+        )
     return name
 
 

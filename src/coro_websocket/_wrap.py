@@ -208,7 +208,8 @@ class Channel:
         payload = os.urandom(8) if payload is None else control_payload(payload)
         if payload in self.pings:
             raise ConcurrencyError(
-                "a Ping with this payload still waits for its Pong: give it another payload, or none"
+                "a Ping with this payload still waits for its Pong: "
+                "give it another payload, or none"
             )
         self.engine.send_ping(payload)
         answered: asyncio.Future[float] = loop.create_future()

@@ -102,3 +102,6 @@ cdef class Connection:
     cdef int start_close_timer(self) except -1
     cdef int settle_pings(self) except -1
     cdef int fail_pings(self) except -1
+
+
+cdef object out_of_memory()

@@ -168,7 +168,7 @@ cdef class Connection:
         cdef bint lent
         self.bytes_in += n
         engine.received(n)
-        lent = engine.borrowed
+        lent = engine.inbox.borrowed
         if lent:
             state.scratch_lent = True
         state.enter()
@@ -178,13 +178,13 @@ cdef class Connection:
                 if self.ready is not None:
                     self.waiter.wake_now()
         finally:
-            engine.release()
-            if lent:
-                state.scratch_lent = False
             try:
+                engine.release()
                 if self.reader is None:
                     self.unattended()
             finally:
+                if lent:
+                    state.scratch_lent = False
                 state.leave()
         return 0
 
@@ -192,7 +192,7 @@ cdef class Connection:
         """The stream has taken bytes: wake the writers that waited for that."""
         if self.drain_waiters and (self.broken or self.backlog() <= self.write_low_water):
             wake_all(self.drain_waiters)
-        if self.engine.close_sent and not self.engine.unsent():
+        if self.engine.close_sent and not self.engine.outbox.unsent():
             self.advance_closing()
         return 0
 
@@ -204,7 +204,7 @@ cdef class Connection:
         self.broken = True
         if self.cause is None:
             self.cause = cause
-        self.engine.drop_output()
+        self.engine.outbox.drop()
         for timer in (self.close_timer, self.heartbeat_timer, self.ping_timer):
             if timer is not None:
                 timer.cancel()
@@ -236,7 +236,10 @@ cdef class Connection:
             message = engine.next(fragments, control)
         except ProtocolError:
             pass  # engine.error has it: raised to the reader once the peer has been told
-        if engine.close_sent or engine.out_end or self.paused or engine.answered:
+        except MemoryError:
+            engine.over = True  # a part of the message is gone
+            self.lose(out_of_memory())
+        if engine.close_sent or engine.outbox.end or self.paused or engine.answered:
             self.after_parsing()
         return message
 
@@ -247,9 +250,9 @@ cdef class Connection:
             self.settle_pings()
         if self.lost:
             return 0
-        if engine.unsent() and not self.queued and not self.blocked:
+        if engine.outbox.unsent() and not self.queued and not self.blocked:
             self.flush_soon()
-        if self.paused and engine.unread() <= self.read_high_water // 4:
+        if self.paused and engine.inbox.unread() <= self.read_high_water // 4:
             self.paused = False
             self.resume_reading()
         if engine.close_sent:
@@ -262,7 +265,7 @@ cdef class Connection:
         if self.lost:
             return 0
         engine.look_ahead(engine.close_sent)
-        if engine.unread() + engine.body_size >= self.read_high_water and not self.paused:
+        if engine.inbox.unread() + engine.body.size >= self.read_high_water and not self.paused:
             if engine.initiated_close:
                 # We are closing: what nobody reads must not keep the peer's Close from us.
                 while self.parse(True, False) is not None:
@@ -339,7 +342,7 @@ cdef class Connection:
 
     cdef object after_write(self):
         cdef LoopState state = self.state
-        cdef size_t unsent = self.engine.unsent()
+        cdef size_t unsent = self.engine.outbox.unsent()
         self.queue()
         if unsent >= FLUSH_AT and not self.blocked:
             state.burst += unsent
@@ -468,7 +471,8 @@ cdef class Connection:
         payload = os.urandom(8) if payload is None else control_payload(payload)
         if payload in self.pings:
             raise ConcurrencyError(
-                "a Ping with this payload still waits for its Pong: give it another payload, or none"
+                "a Ping with this payload still waits for its Pong: "
+                "give it another payload, or none"
             )
         self.engine.send_ping(payload)
         future = self.loop.create_future()
@@ -506,7 +510,7 @@ cdef class Connection:
         if not self.lost:
             self.engine.send_close(code, reason)
             self.advance_closing()
-            if self.engine.unsent():
+            if self.engine.outbox.unsent():
                 self.queue()
             if self.reader is None:
                 self.unattended()
@@ -527,7 +531,7 @@ cdef class Connection:
         if self.paused and (engine.over or engine.close_received or engine.initiated_close):
             self.paused = False
             self.resume_reading()
-        if engine.unsent():
+        if engine.outbox.unsent():
             return 0
         if engine.error is not None:
             if not self.half_closed:
@@ -567,7 +571,7 @@ cdef class Connection:
             self.heartbeat_timer = self.loop.call_later(self.options.heartbeat, self.beat)
 
     def keep_alive(self):
-        """A Ping every `ping_interval`; with nothing from the peer `ping_timeout` later, it is gone.
+        """A Ping every `ping_interval`; with nothing from the peer in `ping_timeout`, it is gone.
 
         The deadline does not run while we ourselves hold the socket back.
         """
@@ -616,6 +620,10 @@ cdef class Connection:
 
 cdef size_t high_water(value):
     return SIZE_MAX if value is None else value
+
+
+cdef object out_of_memory():
+    return ConnectionClosedError("out of memory while receiving a message", ABNORMAL)
 
 
 cdef int wake_all(waiters) except -1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 from typing import TYPE_CHECKING
@@ -13,6 +12,8 @@ from ._pipes import Pipe, open_pipe
 from ._socket import ConnectionSocket
 
 if TYPE_CHECKING:
+    import asyncio
+
     from .._options import Options
 
 __all__ = ["Phase", "dial"]
@@ -81,9 +82,7 @@ async def _connect_tcp(
     raise ConnectError(f"cannot connect to {where}: {reasons or 'no address'}") from cause
 
 
-async def _connect_unix(
-    loop: asyncio.AbstractEventLoop, path: str | bytes
-) -> ConnectionSocket:
+async def _connect_unix(loop: asyncio.AbstractEventLoop, path: str | bytes) -> ConnectionSocket:
     try:
         sock = ConnectionSocket(socket.AF_UNIX, socket.SOCK_STREAM)
         return await _connect(loop, sock, path)

@@ -7,11 +7,8 @@ to the native connection. Which pipe it is decides which stream it becomes.
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
 from typing import TYPE_CHECKING, Any
 
-from ._socket import ConnectionSocket
 from ._transport_stream import TransportStream
 
 try:
@@ -20,9 +17,13 @@ except ImportError:  # Windows: transports serve every connection
     SocketStream = None  # type: ignore[assignment, misc]
 
 if TYPE_CHECKING:
+    import socket
+    import ssl
+
     from .._engine import Engine
     from .._options import Options
     from ._connection import Connection
+    from ._socket import ConnectionSocket
 
 RECEIVE_SIZE = 65536
 
@@ -110,9 +111,7 @@ class TransportPipe(asyncio.Protocol):
 
     def become_stream(self, engine: Engine, options: Options, leftover: bytes) -> Connection:
         leftover += bytes(self._received)
-        stream = TransportStream(
-            self.loop, engine, options, self.socket, self.transport, leftover
-        )
+        stream = TransportStream(self.loop, engine, options, self.socket, self.transport, leftover)
         if self._ended:
             stream.connection_lost(self._error)
         return stream

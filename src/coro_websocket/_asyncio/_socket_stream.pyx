@@ -7,7 +7,7 @@ is involved.
 from libc.stdint cimport uint8_t
 
 from .._engine cimport Engine
-from ._connection cimport Connection
+from ._connection cimport Connection, out_of_memory
 
 import os
 
@@ -35,14 +35,17 @@ cdef class SocketStream(Connection):
         cdef ssize_t n
         if self.lost:
             return
-        self.receive_into(&to, &room)
-        n = socket_receive(self.fd, to, room)
-        if n > 0:
-            self.received(n)
-        elif n == 0:
-            self.lose(None)
-        elif n < -1:
-            self.lose(os_error(n))
+        try:
+            self.receive_into(&to, &room)
+            n = socket_receive(self.fd, to, room)
+            if n > 0:
+                self.received(n)
+            elif n == 0:
+                self.lose(None)
+            elif n < -1:
+                self.lose(os_error(n))
+        except MemoryError:
+            self.lose(out_of_memory())
 
     def writable(self):
         self.transmit()
@@ -54,13 +57,13 @@ cdef class SocketStream(Connection):
         if self.lost:
             return 0
         while True:
-            unsent = engine.unsent()
+            unsent = engine.outbox.unsent()
             if unsent == 0:
                 if self.blocked:
                     self.blocked = False
                     self.loop.remove_writer(self.fd)
                 break
-            n = socket_send(self.fd, engine.out + engine.out_start, unsent)
+            n = socket_send(self.fd, engine.outbox.data(), unsent)
             if n >= 0:
                 if self.blocked:
                     self.bytes_out += n
@@ -74,7 +77,7 @@ cdef class SocketStream(Connection):
                 # What has come already is still delivered: the end shows when reading.
                 self.broken = True
                 self.cause = os_error(n)
-                engine.drop_output()
+                engine.outbox.drop()
         return self.transmitted()
 
     cdef int pause_reading(self) except -1:
@@ -108,7 +111,7 @@ cdef class SocketStream(Connection):
         return 0
 
     cdef size_t backlog(self) except? 1:
-        return self.engine.unsent()
+        return self.engine.outbox.unsent()
 
 
 cdef object os_error(ssize_t status):

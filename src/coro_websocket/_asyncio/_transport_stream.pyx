@@ -8,7 +8,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t
 
 from .._engine cimport Engine
-from ._connection cimport Connection
+from ._connection cimport Connection, out_of_memory
 
 import asyncio
 
@@ -41,7 +41,11 @@ cdef class BareTransportStream(Connection):
 
     def buffer_updated(self, n):
         if n > 0 and not self.lost:
-            self.received(n)
+            try:
+                self.received(n)
+            except MemoryError:
+                self.abort()
+                self.lose(out_of_memory())
 
     def eof_received(self):
         return False
@@ -52,7 +56,7 @@ cdef class BareTransportStream(Connection):
     def resume_writing(self):
         self.blocked = False
         self.bytes_out += 1
-        if self.engine.unsent():
+        if self.engine.outbox.unsent():
             self.transmit()
         else:
             self.transmitted()
@@ -68,16 +72,16 @@ cdef class BareTransportStream(Connection):
 
     cdef int transmit(self) except -1:
         cdef Engine engine = self.engine
-        cdef size_t unsent = engine.unsent()
+        cdef size_t unsent = engine.outbox.unsent()
         while unsent and not self.lost and not self.broken:
             if self.transport.is_closing():
                 self.broken = True
-                engine.drop_output()
+                engine.outbox.drop()
                 break
-            data = PyBytes_FromStringAndSize(<char *>engine.out + engine.out_start, unsent)
+            data = PyBytes_FromStringAndSize(<char *>engine.outbox.data(), unsent)
             engine.sent(unsent)
             self.transport.write(data)
-            unsent = engine.unsent()
+            unsent = engine.outbox.unsent()
         return self.transmitted()
 
     cdef int pause_reading(self) except -1:
@@ -105,7 +109,7 @@ cdef class BareTransportStream(Connection):
         return 0
 
     cdef size_t backlog(self) except? 1:
-        return self.engine.unsent() + <size_t>self.transport.get_write_buffer_size()
+        return self.engine.outbox.unsent() + <size_t>self.transport.get_write_buffer_size()
 
 
 class TransportStream(BareTransportStream, asyncio.BufferedProtocol):

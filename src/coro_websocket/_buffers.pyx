@@ -1,0 +1,203 @@
+"""The engine's memory: bytes that are not parsed yet, a message's body, bytes to send.
+
+The rules: memory follows the bytes that are here, never those that a peer announces,
+and is given back when it is empty. All sizes are of bytes that exist, or bounded by
+max_message_size, so that no sum can wrap.
+"""
+
+from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memcpy, memmove
+
+cdef extern from "Python.h":
+    const Py_ssize_t PY_SSIZE_T_MAX
+    int _PyBytes_Resize(PyObject **bytes, Py_ssize_t size) except -1
+    PyObject *new_bytes "PyBytes_FromStringAndSize"(const char *v, Py_ssize_t n) except NULL
+    char *bytes_data "PyBytes_AS_STRING"(PyObject *bytes) noexcept
+    void Py_XDECREF(PyObject *) noexcept
+
+cdef enum:
+    BODY_STEP = 1048576  # a body is not made larger than this before its bytes are there
+    BODY_LEAST = 64
+    OUT_STEP = 1024
+    OUT_KEPT = 16384  # a larger send buffer is given back once it is empty
+
+
+cdef class Inbox:
+    """The bytes from `cur` to `end`, in memory of our own or in a stream's buffer."""
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.held)
+
+    cdef size_t unread(self) noexcept:
+        return self.end - self.cur
+
+    cdef int borrow(self, uint8_t *received, size_t n) noexcept:
+        """Take n bytes in a stream's buffer, which stay there until `release`.
+
+        What was unread is copied to the free bytes before them.
+        """
+        cdef size_t left = self.unread()
+        cdef size_t looked = self.ahead - self.cur if self.ahead > self.cur else 0
+        if left:
+            memcpy(received - left, self.cur, left)
+        self.place(received - left, looked, left + n)
+        self.borrowed = True
+        return 0
+
+    cdef int release(self) except -1:
+        """Give the stream's buffer back: what is unread moves to our own memory."""
+        cdef size_t left = self.unread()
+        cdef size_t looked = self.ahead - self.cur if self.ahead > self.cur else 0
+        if left == 0:
+            self.drop()
+        elif self.borrowed:
+            self.grow(left)
+            memcpy(self.held, self.cur, left)
+            self.place(self.held, looked, left)
+        self.borrowed = False
+        return 0
+
+    cdef int make_room(self, size_t n) except -1:
+        """Have room for n more bytes behind the unread ones, in our own memory."""
+        cdef size_t left
+        cdef size_t looked
+        self.release()
+        left = self.unread()
+        looked = self.ahead - self.cur if self.ahead > self.cur else 0
+        if left and self.cur != self.held:
+            memmove(self.held, self.cur, left)
+            self.place(self.held, looked, left)
+        if n > <size_t>PY_SSIZE_T_MAX - left:
+            raise MemoryError
+        self.grow(left + n)
+        self.place(self.held, looked, left)
+        return 0
+
+    cdef size_t room(self) noexcept:
+        """How many bytes fit behind the unread ones, after `make_room`."""
+        return self.capacity - (self.end - self.held)
+
+    cdef int drop(self) noexcept:
+        PyMem_RawFree(self.held)
+        self.held = NULL
+        self.capacity = 0
+        self.cur = self.end = self.ahead = NULL
+        self.borrowed = False
+        return 0
+
+    cdef int grow(self, size_t capacity) except -1:
+        """Have this much memory of our own; what it holds stays, perhaps elsewhere."""
+        cdef uint8_t *larger
+        if self.capacity < capacity:
+            larger = <uint8_t *>PyMem_RawRealloc(self.held, capacity)
+            if larger == NULL:
+                raise MemoryError
+            self.held = larger
+            self.capacity = capacity
+        return 0
+
+    cdef int place(self, uint8_t *at, size_t looked, size_t size) noexcept:
+        self.cur = at
+        self.ahead = at + looked
+        self.end = at + size
+        return 0
+
+
+cdef class Body:
+    """The payload of a message while it arrives: a bytes object that grows."""
+
+    def __dealloc__(self):
+        Py_XDECREF(self.held)
+
+    cdef uint8_t *data(self) noexcept:
+        return <uint8_t *>bytes_data(self.held) if self.held != NULL else NULL
+
+    cdef int make_room(self, size_t need, uint64_t want) except -1:
+        """Have room for `need` more bytes, and rather for `want`.
+
+        What a header announces is not allocated before it comes: beyond BODY_STEP the
+        body at most doubles. Raises MemoryError, the body then being gone.
+        """
+        cdef uint64_t capacity
+        if need <= self.capacity - self.size:
+            return 0
+        capacity = min(self.size + want, max(<uint64_t>BODY_STEP, 2 * <uint64_t>self.capacity))
+        if self.size:
+            # Fragments: grow by half, so that many small ones cost linear time.
+            capacity = max(capacity, self.capacity + <uint64_t>(self.capacity // 2))
+        capacity = max(capacity, <uint64_t>(self.size + need), <uint64_t>BODY_LEAST)
+        if self.held == NULL:
+            self.held = new_bytes(NULL, <Py_ssize_t>capacity)
+        else:
+            try:
+                _PyBytes_Resize(&self.held, <Py_ssize_t>capacity)
+            except MemoryError:
+                self.size = self.capacity = self.checked = 0
+                raise
+        self.capacity = <size_t>capacity
+        return 0
+
+    cdef object take(self):
+        """The bytes that are here; the next body begins empty."""
+        cdef PyObject *held = self.held
+        cdef size_t size = self.size
+        self.held = NULL
+        self.size = self.capacity = self.checked = 0
+        if size == 0:
+            Py_XDECREF(held)
+            return b""
+        _PyBytes_Resize(&held, size)
+        taken = <object>held
+        Py_DECREF(taken)  # the one reference is now `taken`'s
+        return taken
+
+
+cdef class Outbox:
+    """Encoded frames that have not been sent."""
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.held)
+
+    cdef size_t unsent(self) noexcept:
+        return self.end - self.start
+
+    cdef const uint8_t *data(self) noexcept:
+        return self.held + self.start
+
+    cdef uint8_t *make_room(self, size_t n) except NULL:
+        """Where the next n bytes are to be put; `end` is for the caller to move."""
+        cdef size_t wanted
+        cdef uint8_t *larger
+        if n <= self.capacity - self.end:
+            return self.held + self.end
+        if self.start:
+            memmove(self.held, self.held + self.start, self.unsent())
+            self.end -= self.start
+            self.start = 0
+        if n > <size_t>PY_SSIZE_T_MAX - OUT_STEP - self.end:
+            raise MemoryError
+        if n > self.capacity - self.end:
+            wanted = max(self.end + n + OUT_STEP, self.end * 2)
+            larger = <uint8_t *>PyMem_RawRealloc(self.held, wanted)
+            if larger == NULL:
+                raise MemoryError
+            self.held = larger
+            self.capacity = wanted
+        return self.held + self.end
+
+    cdef int sent(self, size_t n) noexcept:
+        self.start += n
+        if self.start == self.end:
+            self.start = self.end = 0
+            if self.capacity > OUT_KEPT:
+                self.drop()
+        return 0
+
+    cdef int drop(self) noexcept:
+        PyMem_RawFree(self.held)
+        self.held = NULL
+        self.start = self.end = self.capacity = 0
+        return 0
