@@ -8,6 +8,8 @@ from ._messages cimport Message
 cdef class Engine:
     cdef readonly bint client
     cdef uint64_t max_message_size
+    cdef readonly list extensions
+    cdef uint8_t rsv  # the bits that they use
 
     # Owned by the receiving side
     cdef Inbox inbox
@@ -24,8 +26,11 @@ cdef class Engine:
 
     # The message that has begun but not ended
     cdef uint8_t message_opcode  # 0: there is none
+    cdef uint8_t message_rsv  # the bits of the extensions that have transformed it
     cdef bint message_begun  # a part of it has been delivered already
     cdef Body body
+    cdef Body raw  # of a frame that an extension has transformed
+    cdef Body filling  # the one of the two that the frame goes into
     cdef utf8_state utf8
 
     # Owned by the closing handshake
@@ -41,6 +46,7 @@ cdef class Engine:
     # Owned by the sending side
     cdef Outbox outbox
     cdef uint8_t sending_opcode  # of the fragmented message being sent; 0: there is none
+    cdef uint8_t sending_rsv
     cdef utf8_state sending_utf8
     cdef list pings
     cdef list answered
@@ -60,15 +66,21 @@ cdef class Engine:
     cdef int check_header(self, const frame_header *h) except -1
     cdef int begin_frame(self, const frame_header *h) except -1
     cdef int take_payload(self) except -1
+    cdef int check_body(self) except -1
     cdef Message whole_frame(self, const frame_header *h)
     cdef Message finish_frame(self, bint fragments)
     cdef object text(self, const uint8_t *data, size_t n)
+    cdef object decode(self, object payload, bint ends)
+    cdef object too_large(self, uint64_t actual)
     cdef int control_frame(self, const frame_header *h, uint8_t *data) except -1
     cdef int close_frame(self, const uint8_t *data, size_t n) except -1
     cdef int fail(self, object error) except -1
 
     # Messages in, bytes out
     cdef int send_data(
+        self, uint8_t opcode, bint fin, uint8_t rsv, const uint8_t *data, size_t n
+    ) except -1
+    cdef int check_data(
         self, uint8_t opcode, bint fin, const uint8_t *data, size_t n, bint checked
     ) except -1
     cdef int send_frame(self, uint8_t bits, const uint8_t *data, size_t n) except -1

@@ -10,7 +10,12 @@ Sections 5 (frames), 7 (closing) and 8 (errors) of RFC 6455. The rules that one
 header can break on its own are in `_native/frame_header.h`.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport (
+    PyBytes_AS_STRING,
+    PyBytes_CheckExact,
+    PyBytes_FromStringAndSize,
+    PyBytes_GET_SIZE,
+)
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 from libc.stdint cimport uint8_t, uint64_t
@@ -71,15 +76,20 @@ cdef class Engine:
     def __cinit__(self):
         self.inbox = Inbox()
         self.body = Body()
+        self.raw = Body()
+        self.filling = self.body
         self.outbox = Outbox()
         self.late_pong_size = -1
 
-    def __init__(self, bint client, *, max_message_size=16 * 1024 * 1024):
+    def __init__(self, bint client, *, max_message_size=16 * 1024 * 1024, extensions=()):
         # A message is one object in memory, whatever the option says.
         self.client = client
         self.max_message_size = <uint64_t>PY_SSIZE_T_MAX - 1024
         if max_message_size is not None and max_message_size < self.max_message_size:
             self.max_message_size = max_message_size
+        self.extensions = list(extensions)
+        for extension in extensions:
+            self.rsv |= extension.rsv
         self.close_reason = ""
         self.pings = []
         self.answered = []
@@ -95,7 +105,7 @@ cdef class Engine:
         that is the engine's from `received` to `release`.
         """
         cdef Inbox inbox = self.inbox
-        cdef Body body = self.body
+        cdef Body body = self.filling
         if (
             self.in_frame
             and self.frame_left >= DIRECT
@@ -122,7 +132,7 @@ cdef class Engine:
         if self.target_kind == INTO_BODY:
             if self.frame_masked:
                 mask_copy(self.target, self.target, n, self.frame_key, self.frame_offset)
-            self.body.size += n
+            self.filling.size += n
             self.frame_left -= n
             self.frame_offset += n
         elif self.target_kind == INTO_HELD:
@@ -234,7 +244,8 @@ cdef class Engine:
 
     cdef int check_header(self, const frame_header *h) except -1:
         """The rules that a header can break only in its connection's state."""
-        if h.rsv:
+        if h.rsv and (h.rsv & ~self.rsv or h.opcode == 0 or h.opcode & 8):
+            # An extension marks the first frame of a message (RFC 7692 section 6).
             self.fail(
                 violation(f"frame with reserved bits {h.rsv:03b} that no extension uses", "5.2")
             )
@@ -250,17 +261,7 @@ cdef class Engine:
         elif self.message_opcode != 0:
             self.fail(violation("new message before the last one had ended", "5.4"))
         if h.length > self.max_message_size - self.body.size:
-            self.fail(
-                LimitError(
-                    f"the peer sent a message of at least {self.body.size + h.length} bytes; "
-                    f"max_message_size is {self.max_message_size} (close code 1009)",
-                    1009,
-                    f"message larger than {self.max_message_size} bytes",
-                    limit="max_message_size",
-                    value=self.max_message_size,
-                    actual=self.body.size + h.length,
-                )
-            )
+            self.fail(self.too_large(self.body.size + h.length))
         return 0
 
     cdef Message whole_frame(self, const frame_header *h):
@@ -268,7 +269,7 @@ cdef class Engine:
         cdef uint8_t *data = self.inbox.cur + h.size
         cdef size_t n = <size_t>h.length
         cdef uint8_t bits = self.inbox.cur[0]
-        if h.opcode == TEXT:
+        if h.opcode == TEXT and not h.rsv:
             if h.masked:
                 mask_copy(data, data, n, h.key, 0)
             payload = self.text(data, n)
@@ -278,14 +279,23 @@ cdef class Engine:
         else:
             payload = PyBytes_FromStringAndSize(<char *>data, n)
         self.inbox.cur = data + n
+        if h.rsv:
+            self.message_rsv = h.rsv
+            payload = self.decode(payload, True)
+            n = PyBytes_GET_SIZE(payload)
+            if h.opcode == TEXT:
+                payload = self.text(<uint8_t *>PyBytes_AS_STRING(payload), n)
+            bits &= ~<uint8_t>0x70
         return new_message(bits, h.masked, payload, n)
 
     cdef int begin_frame(self, const frame_header *h) except -1:
         cdef uint8_t bits = self.inbox.cur[0]
         if h.opcode:
             self.message_opcode = h.opcode
+            self.message_rsv = h.rsv
             self.message_begun = False
             self.utf8.missing = 0
+            self.filling = self.raw if h.rsv else self.body
         self.frame_bits = bits
         self.frame_masked = h.masked
         memcpy(self.frame_key, h.key, 4)
@@ -297,28 +307,32 @@ cdef class Engine:
 
     cdef int take_payload(self) except -1:
         """Move what is here of the frame's payload to the body, and check it if it is text."""
+        cdef Body filling = self.filling
         cdef size_t n = self.inbox.unread()
-        cdef uint8_t *body
-        cdef size_t fresh
+        cdef uint8_t *to
         if n > self.frame_left:
             n = <size_t>self.frame_left
         if n:
-            self.body.make_room(n, self.frame_left)
-            body = self.body.data() + self.body.size
+            filling.make_room(n, self.frame_left)
+            to = filling.data() + filling.size
             if self.frame_masked:
-                mask_copy(body, self.inbox.cur, n, self.frame_key, self.frame_offset)
+                mask_copy(to, self.inbox.cur, n, self.frame_key, self.frame_offset)
             else:
-                memcpy(body, self.inbox.cur, n)
+                memcpy(to, self.inbox.cur, n)
             self.inbox.cur += n
-            self.body.size += n
+            filling.size += n
             self.frame_left -= n
             self.frame_offset += n
-        if self.message_opcode == TEXT and self.body.checked < self.body.size:
-            body = self.body.data() + self.body.checked
-            fresh = self.body.size - self.body.checked
-            if utf8_check(&self.utf8, body, fresh) != fresh:
+        return self.check_body()
+
+    cdef int check_body(self) except -1:
+        """Check what has come of a text since the last time, on the first impossible byte."""
+        cdef Body body = self.body
+        cdef size_t fresh = body.size - body.checked
+        if self.message_opcode == TEXT and fresh:
+            if utf8_check(&self.utf8, body.data() + body.checked, fresh) != fresh:
                 self.fail(bad_utf8())
-            self.body.checked = self.body.size
+            body.checked = body.size
         return 0
 
     cdef Message finish_frame(self, bint fragments):
@@ -332,6 +346,13 @@ cdef class Engine:
         cdef size_t size
         cdef uint8_t tail_bytes[4]
         cdef uint8_t *body
+        if self.message_rsv:
+            piece = self.decode(self.raw.take(), fin)
+            size = PyBytes_GET_SIZE(piece)
+            self.body.make_room(size, size)
+            memcpy(self.body.data() + self.body.size, PyBytes_AS_STRING(piece), size)
+            self.body.size += size
+            self.check_body()
         if fin and is_text and self.utf8.missing:
             self.fail(bad_utf8())
         self.in_frame = False
@@ -367,6 +388,34 @@ cdef class Engine:
         result = <object>decoded
         Py_DECREF(result)
         return result
+
+    cdef object decode(self, object payload, bint ends):
+        """Let the extensions that have transformed a frame's payload undo that, last first."""
+        cdef uint64_t limit = self.max_message_size - self.body.size
+        for extension in reversed(self.extensions):
+            if self.message_rsv & <uint8_t>extension.rsv:
+                try:
+                    payload = extension.decode(payload, ends=ends, limit=limit)
+                except LimitError:
+                    self.fail(self.too_large(self.max_message_size + 1))
+                except ProtocolError as error:
+                    self.fail(error)
+                if not PyBytes_CheckExact(payload):
+                    raise TypeError(f"{extension!r}.decode() must return bytes")
+                if <uint64_t>PyBytes_GET_SIZE(payload) > limit:
+                    self.fail(self.too_large(self.body.size + PyBytes_GET_SIZE(payload)))
+        return payload
+
+    cdef object too_large(self, uint64_t actual):
+        return LimitError(
+            f"the peer sent a message of at least {actual} bytes; "
+            f"max_message_size is {self.max_message_size} (close code 1009)",
+            1009,
+            f"message larger than {self.max_message_size} bytes",
+            limit="max_message_size",
+            value=self.max_message_size,
+            actual=actual,
+        )
 
     cdef int control_frame(self, const frame_header *h, uint8_t *data) except -1:
         if h.opcode == PING:
@@ -408,9 +457,21 @@ cdef class Engine:
     # Messages in, bytes out
 
     cdef int send_data(
+        self, uint8_t opcode, bint fin, uint8_t rsv, const uint8_t *data, size_t n
+    ) except -1:
+        """Queue a data frame that `check_data` has let through."""
+        self.send_frame(opcode | (rsv << 4) | (FIN if fin else 0), data, n)
+        if fin:
+            self.sending_opcode = 0
+        elif opcode:
+            self.sending_opcode = opcode
+            self.sending_rsv = rsv
+        return 0
+
+    cdef int check_data(
         self, uint8_t opcode, bint fin, const uint8_t *data, size_t n, bint checked
     ) except -1:
-        """Queue a data frame. checked: it is known to be UTF-8 if it is text."""
+        """Whether a data frame may be sent now. checked: it is known to be UTF-8 if it is text."""
         cdef utf8_state state
         if self.close_sent:
             raise self.refuse_to_send()
@@ -435,13 +496,7 @@ cdef class Engine:
                 utf8_check(&state, data, n) != n or (fin and state.missing)
             ):
                 raise InvalidMessage("text must be UTF-8 (RFC 6455 section 5.6)")
-        self.send_frame(opcode | (FIN if fin else 0), data, n)
-        if fin:
-            self.sending_opcode = 0
-        else:
-            self.sending_utf8 = state
-            if opcode:
-                self.sending_opcode = opcode
+        self.sending_utf8 = state
         return 0
 
     cdef int send_frame(self, uint8_t bits, const uint8_t *data, size_t n) except -1:
@@ -537,29 +592,81 @@ cdef class Engine:
         """Act on control frames that wait behind messages which nobody has asked for."""
         self.look_ahead(answer_close)
 
-    def send_message(self, Message message not None):
-        """Queue a message, a fragment or a control frame, as its fields say."""
+    def send_message(self, Message message not None, *, bint transform=True):
+        """Queue a message, a fragment or a control frame, as its fields say.
+
+        transform: let the extensions transform it, from its first frame on.
+        """
+        if message.bits & 15 < CLOSE:
+            self.check_message(message)
+            self.send_encoded(message, *self.encode(message, transform))
+        else:
+            self.send_control(message)
+
+    def check_message(self, Message message not None):
+        """Raise what `send_message` would raise for a data frame."""
         cdef Py_ssize_t size
         cdef const char *data
-        cdef uint8_t opcode = message.bits & 15
-        if message.bits & 0x70:
-            raise InvalidMessage(
-                "a reserved bit is set and no extension is in use (RFC 6455 section 5.2)"
-            )
+        refuse_reserved_bits(message)
         if isinstance(message.payload, str):
             data = PyUnicode_AsUTF8AndSize(message.payload, &size)
         else:
             data = PyBytes_AS_STRING(message.payload)
             size = PyBytes_GET_SIZE(message.payload)
-        if opcode < CLOSE:
-            self.send_data(
-                opcode,
-                message.bits & FIN != 0,
-                <const uint8_t *>data,
-                size,
-                isinstance(message.payload, str),
-            )
-            return
+        self.check_data(
+            message.bits & 15,
+            message.bits & FIN != 0,
+            <const uint8_t *>data,
+            size,
+            isinstance(message.payload, str),
+        )
+
+    def encode(self, Message message not None, bint transform):
+        """What the extensions make of a data frame: the reserved bits to set, and the payload.
+
+        Touches no state but the extensions': it may run in another thread.
+        """
+        cdef uint8_t opcode = message.bits & 15
+        cdef uint8_t rsv = 0
+        begins = opcode != 0
+        payload = message.payload
+        if self.extensions and (transform if begins else self.sending_rsv):
+            payload = payload.encode() if isinstance(payload, str) else payload
+            for extension in self.extensions:
+                if not begins and not self.sending_rsv & <uint8_t>extension.rsv:
+                    continue
+                encoded = extension.encode(
+                    payload,
+                    opcode=opcode or self.sending_opcode,
+                    begins=begins,
+                    ends=message.bits & FIN != 0,
+                )
+                if encoded is not None:
+                    payload = encoded
+                    rsv |= <uint8_t>extension.rsv
+        return rsv if begins else 0, payload
+
+    def send_encoded(self, Message message not None, uint8_t rsv, payload):
+        """Queue a data frame with what `encode` made of it."""
+        cdef Py_ssize_t size
+        cdef const char *data
+        if isinstance(payload, str):
+            data = PyUnicode_AsUTF8AndSize(payload, &size)
+        elif PyBytes_CheckExact(payload):
+            data = PyBytes_AS_STRING(payload)
+            size = PyBytes_GET_SIZE(payload)
+        else:
+            raise TypeError("an extension's encode() must return bytes or None")
+        if self.close_sent:
+            raise self.refuse_to_send()
+        self.send_data(
+            message.bits & 15, message.bits & FIN != 0, rsv, <const uint8_t *>data, size
+        )
+
+    def send_control(self, Message message not None):
+        """Queue a control frame (section 5.5)."""
+        cdef uint8_t opcode = message.bits & 15
+        refuse_reserved_bits(message)
         if not message.bits & FIN:
             raise InvalidMessage("a control frame cannot be a fragment (RFC 6455 section 5.4)")
         if opcode > PONG:
@@ -681,6 +788,14 @@ cdef object bad_utf8(str where="text message"):
         1007,
         f"{where} that is not UTF-8",
     )
+
+
+cdef int refuse_reserved_bits(Message message) except -1:
+    if message.bits & 0x70:
+        raise InvalidMessage(
+            "a reserved bit is set: only an extension sets them (RFC 6455 section 5.2)"
+        )
+    return 0
 
 
 def control_payload(payload):

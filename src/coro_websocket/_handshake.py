@@ -19,12 +19,15 @@ from typing import TYPE_CHECKING, TypeAlias
 import h11
 
 from ._errors import HandshakeError, InvalidOption, InvalidOptionType
+from ._extension_header import format_extensions, parse_extensions
 from ._head import HeadBuffer, decode_headers, parse_head
 from ._headers import clip, is_token, normalise_headers, parse_token_list
 from ._response import Response
 from ._version import version
 
 if TYPE_CHECKING:
+    from ._extension_header import Parameters
+    from .extensions import Extension, ExtensionFactory
     from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = [
@@ -138,6 +141,7 @@ def request_headers(
     headers: Iterable[tuple[str, str]] | Mapping[str, str] | None = (),
     subprotocols: Sequence[str] = (),
     authorization: str | None = None,
+    extensions: Sequence[ExtensionFactory] = (),
 ) -> Pairs:
     """The headers of a client's opening handshake, in the order to send them.
 
@@ -167,6 +171,11 @@ def request_headers(
     ]
     if offered:
         pairs.append(("Sec-WebSocket-Protocol", ", ".join(offered)))
+    if extensions:
+        offers = [
+            (factory.name, parameters) for factory in extensions for parameters in factory.offers()
+        ]
+        pairs.append(("Sec-WebSocket-Extensions", format_extensions(offers)))
     if authorization is not None and "authorization" not in names:
         pairs += normalise_headers([("Authorization", authorization)], "authorization")
     if "user-agent" not in names:
@@ -217,9 +226,6 @@ def check_response(response: Response, *, key: str, subprotocols: Sequence[str] 
     accept = accept_key(key)
     if [value.strip() for value in response.get_all("Sec-WebSocket-Accept")] != [accept]:
         raise refused(f"one Sec-WebSocket-Accept: {accept!r}", "Sec-WebSocket-Accept")
-    # None is offered yet, so the server may use none.
-    if parse_token_list(response.get_all("Sec-WebSocket-Extensions")):
-        raise refused("no extension, as none was offered", "Sec-WebSocket-Extensions")
     chosen = response.get_all("Sec-WebSocket-Protocol")
     if len(chosen) > 1 or not set(chosen) <= set(subprotocols):
         offered = ", ".join(subprotocols)
@@ -230,6 +236,51 @@ def check_response(response: Response, *, key: str, subprotocols: Sequence[str] 
             "Sec-WebSocket-Protocol",
         )
     return chosen[0] if chosen else None
+
+
+def accept_extensions(
+    response: Response, extensions: Sequence[ExtensionFactory] = ()
+) -> list[tuple[str, Parameters, Extension]]:
+    """The extensions that `response` agrees on, of those that were offered.
+
+    Raises:
+        HandshakeError: one was not offered, or not so, or they get in each other's way.
+            RFC 6455 sections 4.1 and 9.1.
+    """
+
+    def refused(why: str) -> HandshakeError:
+        came = clip(", ".join(response.get_all("Sec-WebSocket-Extensions")))
+        return HandshakeError(
+            f"the server's answer does not complete the handshake: {why}, received "
+            f"Sec-WebSocket-Extensions: {came} (RFC 6455 section 9.1)",
+            response,
+        )
+
+    try:
+        named = parse_extensions(response.get_all("Sec-WebSocket-Extensions"))
+    except ValueError as error:
+        raise refused(f"expected a list of extensions, {error}") from None
+    factories = {factory.name: factory for factory in extensions}
+    accepted: list[tuple[str, Parameters, Extension]] = []
+    used = 0
+    for name, parameters in named:
+        factory = factories.pop(name, None)
+        if factory is None:
+            offered = ", ".join(each.name for each in extensions)
+            raise refused(
+                f"expected each of the extensions that were offered ({clip(offered)}) at most once"
+                if offered
+                else "expected no extension, as none was offered"
+            )
+        try:
+            extension = factory.accept(parameters)
+        except ValueError as error:
+            raise refused(f"{name} does not answer the offer: {error}") from None
+        if extension.rsv & used:
+            raise refused("two extensions use the same reserved bit")
+        used |= extension.rsv
+        accepted.append((name, parameters, extension))
+    return accepted
 
 
 def has_option(values: Iterable[str], option: str) -> bool:
@@ -244,7 +295,8 @@ class ClientHandshake:
     """One opening handshake from the client's side.
 
     Send `request()`, then pass what comes from the server to `receive` until it returns the
-    Response or raises. `leftover` then has the frames that came in the same piece as the head.
+    Response or raises. `leftover` then has the frames that came in the same piece as the head,
+    and `extensions` the extensions to use.
 
     Args:
         host_header: the value of `Host`: the host, with the port unless it is the default.
@@ -252,6 +304,7 @@ class ClientHandshake:
         headers: more headers to send, in this order and case.
         subprotocols: the subprotocols to offer, favourite first.
         authorization: a whole `Authorization` value, from the URL's userinfo.
+        extensions: the extensions to offer, the preferred one first.
         max_head_size: the most bytes of the answer's head, interim responses included.
         max_header_lines: the most header lines of it.
         max_body_size: the most bytes of a refusal's body to wait for and keep, as sent.
@@ -267,6 +320,7 @@ class ClientHandshake:
         headers: Iterable[tuple[str, str]] | Mapping[str, str] | None = (),
         subprotocols: Sequence[str] = (),
         authorization: str | None = None,
+        extensions: Sequence[ExtensionFactory] = (),
         max_head_size: int | None = 65536,
         max_header_lines: int | None = 128,
         max_body_size: int | None = 65536,
@@ -279,7 +333,10 @@ class ClientHandshake:
             headers=headers,
             subprotocols=self._subprotocols,
             authorization=authorization,
+            extensions=extensions,
         )
+        self._offered = tuple(extensions)
+        self.extensions: list[Extension] = []
         self._http = h11.Connection(h11.CLIENT)
         request = h11.Request(
             method="GET",
@@ -396,4 +453,7 @@ class ClientHandshake:
             body=bytes(self._body),
         )
         chosen = check_response(response, key=self._key, subprotocols=self._subprotocols)
-        return response._bind(subprotocol=chosen)
+        accepted = accept_extensions(response, self._offered)
+        self.extensions = [extension for _, _, extension in accepted]
+        agreed = tuple((name, parameters) for name, parameters, _ in accepted)
+        return response._bind(subprotocol=chosen, extensions=agreed)

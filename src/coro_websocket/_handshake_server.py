@@ -164,6 +164,37 @@ def check_request(
     return next((name for name in subprotocols if name in offered), None)
 
 
+def agree_on_extensions(
+    request: Request, extensions: Sequence[ExtensionFactory] = ()
+) -> list[tuple[str, Parameters, Extension]]:
+    """Those of the extensions that `request` offers which both sides can use.
+
+    Of several offers of one extension the first that can be agreed on counts (RFC 6455
+    section 9.1). What is unknown, or cannot be done as offered, is declined.
+
+    Raises:
+        HandshakeError: the header is no list of extensions.
+    """
+    try:
+        offers = parse_extensions(request.get_all("Sec-WebSocket-Extensions"))
+    except ValueError as error:
+        raise refusal(
+            400, f"expected extensions in Sec-WebSocket-Extensions, {error} (RFC 6455 section 9.1)"
+        ) from None
+    factories = {factory.name: factory for factory in extensions}
+    agreed: list[tuple[str, Parameters, Extension]] = []
+    used = 0
+    for name, offered in offers:
+        factory = factories.get(name)
+        answer = factory.agree(offered) if factory is not None else None
+        if answer is not None and not answer[1].rsv & used:
+            parameters, extension = answer
+            used |= extension.rsv
+            agreed.append((name, parameters, extension))
+            del factories[name]
+    return agreed
+
+
 def _check_origin(request: Request, origins: Sequence[str | None] | None) -> None:
     # Browsers send it with every opening handshake, whoever wrote the page, and the user's cookies
     # with it: this is the only defence against cross-site requests (RFC 6455 section 10.2).
@@ -180,7 +211,9 @@ def _came(values: Sequence[str]) -> str:
 
 
 def response_headers(
-    request: Request, headers: Iterable[tuple[str, str]] | Mapping[str, str] | None = ()
+    request: Request,
+    headers: Iterable[tuple[str, str]] | Mapping[str, str] | None = (),
+    extensions: Iterable[tuple[str, Parameters]] = (),
 ) -> tuple[tuple[str, str], ...]:
     """The headers of the 101 that accepts `request`, in the order to send them.
 
@@ -192,11 +225,13 @@ def response_headers(
     given = normalise_headers(headers)
     refuse_reserved(given, _OURS)
     chosen = request.subprotocol
+    in_use = format_extensions(extensions)
     return (
         ("Upgrade", "websocket"),
         ("Connection", "Upgrade"),
         ("Sec-WebSocket-Accept", accept_key(request["Sec-WebSocket-Key"])),
         *([("Sec-WebSocket-Protocol", chosen)] if chosen is not None else []),
+        *([("Sec-WebSocket-Extensions", in_use)] if in_use else []),
         *given,
     )
 
@@ -258,6 +293,7 @@ class ServerHandshake:
     Args:
         subprotocols: those that the server speaks, favourite first.
         origins: the origins to accept, None among them for a request without one; None: all.
+        extensions: those that the server can use.
         max_head_size: the most bytes of the request's head.
         max_header_lines: the most header lines of it.
 
@@ -269,9 +305,12 @@ class ServerHandshake:
         *,
         subprotocols: Sequence[str] = (),
         origins: Sequence[str | None] | None = None,
+        extensions: Sequence[ExtensionFactory] = (),
         max_head_size: int | None = 65536,
         max_header_lines: int | None = 128,
     ) -> None:
+        self._factories = tuple(extensions)
+        self._agreed: list[tuple[str, Parameters, Extension]] = []
         self._subprotocols = check_subprotocols(subprotocols)
         self._origins = check_origins(origins)
         self._http = h11.Connection(h11.SERVER)
@@ -284,6 +323,11 @@ class ServerHandshake:
     def leftover(self) -> bytes:
         """What came after the head of the request: the first bytes of frames."""
         return self._heads.rest
+
+    @property
+    def extensions(self) -> list[Extension]:
+        """The extensions to use."""
+        return [extension for _, _, extension in self._agreed]
 
     def receive(self, data: bytes) -> Request | None:
         """Take bytes from the client; `b""` says that no more will come.
@@ -328,6 +372,7 @@ class ServerHandshake:
         request = _request(event)
         self._method = request.method
         chosen = check_request(request, subprotocols=self._subprotocols, origins=self._origins)
+        self._agreed = agree_on_extensions(request, self._factories)
         self._request = request._bind(subprotocol=chosen)
         return request
 
@@ -335,7 +380,8 @@ class ServerHandshake:
         """The 101 that completes the handshake, with `headers` added (RFC 6455 section 4.2.2)."""
         if self._request is None:
             raise RuntimeError("there is no request to accept yet")
-        pairs = response_headers(self._request, headers)
+        in_use = [(name, parameters) for name, parameters, _ in self._agreed]
+        pairs = response_headers(self._request, headers, in_use)
         return encode_response(Response(pairs, code=101, reason="Switching Protocols"))
 
     def reject(

@@ -148,10 +148,16 @@ class Response(Headers):
         return f"<Response {self._code} {clip(self._reason)} {self._shown()!r}{body}>"
 
     def _bind(
-        self, *, subprotocol: str | None = None, url: URL | None = None, socket: Any = None
+        self,
+        *,
+        subprotocol: str | None = None,
+        extensions: tuple[Extension, ...] | None = None,
+        url: URL | None = None,
+        socket: Any = None,
     ) -> Self:
         """Fill in what was not known when the head was parsed; only before it is handed out."""
         self._subprotocol = subprotocol if subprotocol is not None else self._subprotocol
+        self._extensions = extensions if extensions is not None else self._extensions
         self._url = url if url is not None else self._url
         self._socket = socket if socket is not None else self._socket
         return self

@@ -88,9 +88,10 @@ cdef class Connection:
     cdef object end_error(self)
 
     # Writing
-    cdef object write(self, object message)
-    cdef object write_other(self, object message)
-    cdef object write_message(self, Message message)
+    cdef object write(self, object message, bint transform)
+    cdef object write_other(self, object message, bint transform)
+    cdef object write_message(self, Message message, bint transform)
+    cdef object write_large(self, Message message)
     cdef object after_write(self)
     cdef int queue(self) except -1
     cdef int flush_soon(self) except -1

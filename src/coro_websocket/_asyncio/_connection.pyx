@@ -19,6 +19,7 @@ from ._waiting cimport DONE, WAITING, new_checkpoint
 
 import asyncio
 import collections
+import functools
 import os
 import time
 import weakref
@@ -41,6 +42,7 @@ cdef enum:
 
     SCRATCH = 262144 + 256  # one receive buffer a loop, shared by all its connections
     FLUSH_AT = 65536  # bytes that are sent without waiting for the task to suspend
+    OFFLOAD = 1048576  # bytes of a message that extensions transform in another thread
     BURST = 1048576  # bytes a task may write before the other tasks get their turn
 
 
@@ -289,39 +291,37 @@ cdef class Connection:
 
     # Writing
 
-    cdef object write(self, object message):
+    cdef object write(self, object message, bint transform):
         """Encode a message and hand it to the stream; an awaitable of there being room again."""
         cdef Py_ssize_t size
         cdef const char *data
-        if self.turn_taken or self.broken:
-            return self.write_other(message)
+        if self.turn_taken or self.broken or self.engine.rsv:
+            return self.write_other(message, transform)
         if PyUnicode_CheckExact(message):
             data = utf8_of(message, &size)
             if data == NULL:
                 PyErr_Clear()
-                return self.write_other(message)
-            self.engine.send_data(TEXT, True, <const uint8_t *>data, size, True)
+                return self.write_other(message, transform)
+            self.engine.check_data(TEXT, True, <const uint8_t *>data, size, True)
+            self.engine.send_data(TEXT, True, 0, <const uint8_t *>data, size)
         elif PyBytes_CheckExact(message):
-            self.engine.send_data(
-                BINARY,
-                True,
-                <const uint8_t *>PyBytes_AS_STRING(message),
-                PyBytes_GET_SIZE(message),
-                True,
-            )
+            data = PyBytes_AS_STRING(message)
+            size = PyBytes_GET_SIZE(message)
+            self.engine.check_data(BINARY, True, <const uint8_t *>data, size, True)
+            self.engine.send_data(BINARY, True, 0, <const uint8_t *>data, size)
         else:
-            return self.write_other(message)
+            return self.write_other(message, transform)
         return self.after_write()
 
-    cdef object write_other(self, object message):
+    cdef object write_other(self, object message, bint transform):
         """What is not simply a str or bytes on a connection that is simply open."""
         if message is None:
             return self.close(NORMAL, "")
         if is_fragments(message):
-            return self.write_fragments(message)
-        return self.write_message(as_message(message))
+            return self.write_fragments(message, transform)
+        return self.write_message(as_message(message), transform)
 
-    cdef object write_message(self, Message message):
+    cdef object write_message(self, Message message, bint transform):
         cdef uint8_t opcode = message.bits & 15
         cdef bint fin = message.bits & FIN != 0
         if self.broken:
@@ -330,8 +330,10 @@ cdef class Connection:
             self.engine.send_message(message)
             return self.close(NORMAL, "")
         if opcode < CLOSE and self.turn_taken and self.turn_owner is not current_task(self.loop):
-            return self.write_in_turn(message)
-        self.engine.send_message(message)
+            return self.write_in_turn(message, transform)
+        if opcode < CLOSE and transform and self.engine.rsv and message.length >= OFFLOAD:
+            return self.write_large(message)
+        self.engine.send_message(message, transform=transform)
         if opcode < CLOSE:
             if not fin:
                 self.turn_taken = True
@@ -339,6 +341,36 @@ cdef class Connection:
             elif self.turn_taken:
                 self.pass_turn()
         return self.after_write()
+
+    cdef object write_large(self, Message message):
+        """Let a thread transform a message that would keep the event loop waiting.
+
+        The message has its turn until that is done, also if its writer is cancelled: what
+        the extensions have seen must be sent.
+        """
+        self.engine.check_message(message)
+        future = self.loop.run_in_executor(None, self.engine.encode, message, True)
+        owner = current_task(self.loop) if not message.bits & FIN else None
+        self.turn_taken = True
+        self.turn_owner = future
+        future.add_done_callback(functools.partial(self.large_encoded, message, owner))
+        return self.large_written(future)
+
+    def large_encoded(self, Message message not None, owner, future):
+        self.turn_owner = owner
+        try:
+            if not self.broken and not self.engine.close_sent:
+                self.engine.send_encoded(message, *future.result())
+                self.queue()
+        finally:
+            if owner is None:
+                self.pass_turn()
+
+    async def large_written(self, future):
+        await asyncio.shield(future)
+        if self.broken:
+            raise self.closed_error()
+        await self.after_write()
 
     cdef object after_write(self):
         cdef LoopState state = self.state
@@ -386,14 +418,15 @@ cdef class Connection:
         if self.broken:
             raise self.closed_error()
 
-    async def write_in_turn(self, Message message not None):
+    async def write_in_turn(self, Message message not None, bint transform):
         """Wait for the fragmented message of another task to end, then write."""
         await self.take_turn()
         try:
-            written = self.write_message(message)
-        finally:
-            if message.bits & FIN or self.broken:
+            written = self.write_message(message, transform)
+        except BaseException:
+            if self.turn_owner is current_task(self.loop):
                 self.pass_turn()
+            raise
         await written
 
     async def take_turn(self):
@@ -421,7 +454,7 @@ cdef class Connection:
                 break
         return 0
 
-    async def write_fragments(self, fragments):
+    async def write_fragments(self, fragments, bint transform):
         """Send the items of an (async) iterable as the fragments of one message."""
         cdef bint begun = False
         cdef int opcode = 0
@@ -433,7 +466,7 @@ cdef class Connection:
                 async for fragment in fragments:
                     message = as_fragment(fragment, opcode, begun, False)
                     opcode = opcode or message.bits & 15
-                    await self.write_message(message)
+                    await self.write_message(message, transform)
                     begun = True
                 last = "" if opcode == TEXT else b""
             else:
@@ -442,12 +475,14 @@ cdef class Connection:
                     message = as_fragment(fragment, opcode, begun, False)
                     opcode = opcode or message.bits & 15
                     if last is not None:
-                        await self.write_message(as_fragment(last, opcode, begun, False))
+                        await self.write_message(
+                            as_fragment(last, opcode, begun, False), transform
+                        )
                         begun = True
                     last = fragment
                 last = b"" if last is None else last
             # The final fragment passes the turn on, like any other.
-            await self.write_message(as_fragment(last, opcode, begun, True))
+            await self.write_message(as_fragment(last, opcode, begun, True), transform)
         except BaseException:
             if self.turn_owner is current_task(self.loop) and self.turn_taken:
                 if begun and not self.broken:

@@ -76,7 +76,9 @@ class Write:
     """
 
     def __init__(self, connection: Connection) -> None: ...
-    def __call__(self, message: Writable = None) -> Coroutine[Any, Any, None]:
+    def __call__(
+        self, message: Writable = None, *, compress: bool = True
+    ) -> Coroutine[Any, Any, None]:
         """Send a message (the specification's `write`).
 
         Args:
@@ -84,6 +86,9 @@ class Write:
                 Message or a mapping with its fields (a frame as the fields say; opcode 2
                 by default), an iterable or async iterable of str or of bytes-like
                 fragments (one fragmented message), or None (closes, as `close()` does).
+            compress: False sends this message as it is, without compressing it or letting
+                another extension transform it. What is 1 MiB or more is compressed in
+                another thread, so that the event loop goes on.
 
         Returns:
             An awaitable. It is done at once while less than `write_high_water` bytes wait

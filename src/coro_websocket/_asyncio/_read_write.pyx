@@ -185,8 +185,8 @@ cdef class Write:
     def __cinit__(self, Connection connection not None):
         self.connection = connection
 
-    def __call__(self, message=None):
-        return self.connection.write(message)
+    def __call__(self, message=None, *, bint compress=True):
+        return self.connection.write(message, compress)
 
     def ping(self, payload=None):
         return self.connection.ping(payload)
