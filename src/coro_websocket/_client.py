@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Generator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from ._asyncio._dial import Phase, dial
 from ._asyncio._read_write import Read, Write
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ._asyncio._pipes import Pipe
+    from ._options import OptionValues
     from ._response import Response
     from ._url import URL
 
@@ -30,7 +31,9 @@ Opened = tuple["Response", Read, Write]
 
 
 def connect(
-    url: str | URL | Options | Mapping[str, Any] | None = None, /, **options: Any
+    url: str | URL | Options | Mapping[str, Any] | None = None,
+    /,
+    **options: Unpack[OptionValues],
 ) -> Connecting:
     """Connect to a WebSocket server (the specification's `connect`; RFC 6455 section 4.1).
 

@@ -77,6 +77,9 @@ class Options:
     copy. `repr` shows what differs from the defaults, but neither the values of headers nor
     credentials.
 
+    `path`, `host`, `port`, `tls`, `pathname`, `subprotocol`, `headers`, `timeout`, `heartbeat`
+    and `mask` are the specification's, whose durations are in milliseconds; the rest is ours.
+
     Attributes, where to connect:
         host: str. A name (internationalised ones become A-labels), an IPv4 address, or an IPv6
             address with or without brackets. Default: "127.0.0.1" if there is a `port`.

@@ -25,7 +25,7 @@ from ._errors import (
 )
 from ._handshake_server import ServerHandshake
 from ._options import Options
-from ._tls import server_context
+from ._tls import check_names, server_context
 from ._url import URL
 
 if TYPE_CHECKING:
@@ -97,11 +97,7 @@ def serve(
         OSError: when awaited, if the address cannot be listened on.
     """
     running_loop("serve()")
-    for name in options:
-        if name not in SERVER_OPTIONS:
-            raise InvalidOptionType(
-                f"serve has no option {name!r}; it has {', '.join(sorted(SERVER_OPTIONS))}", name
-            )
+    check_names(options, SERVER_OPTIONS, "option of serve")
     if sum(given is not None for given in (host, path, sock)) > 1:
         raise InvalidOption("give one of host, path and sock", "host")
     if isinstance(port, bool) or not isinstance(port, int):
@@ -122,21 +118,19 @@ def serve(
     return Serving(server, "127.0.0.1" if host is None else host, port, path, sock)
 
 
-SERVER_OPTIONS = frozenset(
-    [
-        "timeout",
-        "close_timeout",
-        "heartbeat",
-        "ping_interval",
-        "ping_timeout",
-        "max_message_size",
-        "max_head_size",
-        "max_header_lines",
-        "read_high_water",
-        "write_high_water",
-        "fragments",
-        "control",
-    ]
+SERVER_OPTIONS = (
+    "timeout",
+    "close_timeout",
+    "heartbeat",
+    "ping_interval",
+    "ping_timeout",
+    "max_message_size",
+    "max_head_size",
+    "max_header_lines",
+    "read_high_water",
+    "write_high_water",
+    "fragments",
+    "control",
 )
 
 

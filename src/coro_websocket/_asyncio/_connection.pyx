@@ -391,9 +391,10 @@ cdef class Connection:
         await self.take_turn()
         try:
             written = self.write_message(message)
-        finally:
-            if message.bits & FIN or self.broken:
+        except BaseException:
+            if self.turn_owner is current_task(self.loop):
                 self.pass_turn()
+            raise
         await written
 
     async def take_turn(self):
