@@ -6,7 +6,7 @@ async for msg in read:
     print(msg.payload)
 """
 
-from . import codec
+from . import codec, extensions
 from ._asyncio._read_write import Read, Write
 from ._client import connect
 from ._errors import (
@@ -35,6 +35,7 @@ from ._tls import TLSOptions
 from ._url import URL, parse_url
 from ._wrap import wrap_io
 from .codec import decoder, encoder
+from .extensions import Deflate
 
 __all__ = [
     # Functions
@@ -52,6 +53,9 @@ __all__ = [
     "Read",
     "Write",
     "Server",
+    # Extensions
+    "Deflate",
+    "extensions",
     # Frames and handshakes by themselves
     "codec",
     "decoder",

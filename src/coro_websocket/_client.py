@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Generator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from ._asyncio._dial import Phase, dial
 from ._asyncio._read_write import Read, Write
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ._asyncio._pipes import Pipe
+    from ._options import OptionValues
     from ._response import Response
     from ._url import URL
 
@@ -30,7 +31,9 @@ Opened = tuple["Response", Read, Write]
 
 
 def connect(
-    url: str | URL | Options | Mapping[str, Any] | None = None, /, **options: Any
+    url: str | URL | Options | Mapping[str, Any] | None = None,
+    /,
+    **options: Unpack[OptionValues],
 ) -> Connecting:
     """Connect to a WebSocket server (the specification's `connect`; RFC 6455 section 4.1).
 
@@ -131,7 +134,7 @@ async def open_connection(options: Options) -> Opened:
             pipe = await dial(loop, options, phase)
             phase.name = "handshake"
             try:
-                response, leftover = await _shake_hands(pipe, options)
+                response, handshake = await _shake_hands(pipe, options)
             except BaseException:
                 pipe.close()
                 raise
@@ -143,15 +146,17 @@ async def open_connection(options: Options) -> Opened:
             f"(timeout); the phase that did not end: {phase.name}",
             phase.name,
         ) from None
-    engine = Engine(True, max_message_size=options.max_message_size)
-    connection = pipe.become_stream(engine, options, leftover)
+    engine = Engine(
+        True, max_message_size=options.max_message_size, extensions=handshake.extensions
+    )
+    connection = pipe.become_stream(engine, options, handshake.leftover)
     response._bind(socket=pipe.socket, url=options.url)
     logger.info("connected to %s, subprotocol %s", options.url, response.subprotocol)
     read = Read(connection, fragments=options.fragments, control=options.control)
     return response, read, Write(connection)
 
 
-async def _shake_hands(pipe: Pipe, options: Options) -> tuple[Response, bytes]:
+async def _shake_hands(pipe: Pipe, options: Options) -> tuple[Response, ClientHandshake]:
     url = options.url
     handshake = ClientHandshake(
         host_header=url.authority,
@@ -159,6 +164,7 @@ async def _shake_hands(pipe: Pipe, options: Options) -> tuple[Response, bytes]:
         headers=options.headers,
         subprotocols=options.subprotocol,
         authorization=url.authorization,
+        extensions=options.extension_factories,
         max_head_size=options.max_head_size,
         max_header_lines=options.max_header_lines,
     )
@@ -175,4 +181,4 @@ async def _shake_hands(pipe: Pipe, options: Options) -> tuple[Response, bytes]:
         raise ConnectError(
             f"{url} was lost during the opening handshake: {error.strerror or error}", "handshake"
         ) from error
-    return response, handshake.leftover
+    return response, handshake

@@ -26,9 +26,10 @@ from ._response import Response
 from ._version import version
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
     from ._extension_header import Parameters
     from .extensions import Extension, ExtensionFactory
-    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = [
     "ClientHandshake",

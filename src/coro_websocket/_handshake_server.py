@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import h11
 
 from ._errors import HandshakeError, InvalidOption, InvalidOptionType
+from ._extension_header import format_extensions, parse_extensions
 from ._handshake import (
     accept_key,
     check_pathname,
@@ -31,6 +32,9 @@ from ._response import Request, Response
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from ._extension_header import Parameters
+    from .extensions import Extension, ExtensionFactory
 
 __all__ = [
     "ServerHandshake",

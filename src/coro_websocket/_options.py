@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypedDict, Unpack
 
 from ._errors import InvalidOption, InvalidOptionType, InvalidURL
 from ._handshake import check_subprotocols
-from ._headers import normalise_headers
+from ._headers import clip, is_token, normalise_headers
 from ._tls import TLSOptions, check_names, tls_options
 from ._url import (
     URL,
@@ -31,6 +31,7 @@ from ._url import (
     normalise_pathname,
     parse_url,
 )
+from .extensions import Deflate, ExtensionFactory
 
 __all__ = ["OptionValues", "Options", "Seconds"]
 
@@ -38,6 +39,8 @@ Seconds: TypeAlias = float | timedelta | None
 
 # The largest frame (RFC 6455 section 5.2), and what 64 bits with a sign can count.
 _LARGEST = 2**63 - 1
+
+_DEFLATE = Deflate()
 
 
 class OptionValues(TypedDict, total=False):
@@ -65,6 +68,8 @@ class OptionValues(TypedDict, total=False):
     fragments: bool
     control: bool
     mask: bool | None
+    compression: str | Deflate | None
+    extensions: Sequence[ExtensionFactory]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +81,9 @@ class Options:
     bytes. None turns a duration or a limit off. Immutable; `dataclasses.replace` makes a changed
     copy. `repr` shows what differs from the defaults, but neither the values of headers nor
     credentials.
+
+    `path`, `host`, `port`, `tls`, `pathname`, `subprotocol`, `headers`, `timeout`, `heartbeat`
+    and `mask` are the specification's, whose durations are in milliseconds; the rest is ours.
 
     Attributes, where to connect:
         host: str. A name (internationalised ones become A-labels), an IPv4 address, or an IPv6
@@ -100,6 +108,12 @@ class Options:
         headers: (name, value) pairs to send with the request besides the handshake's own;
             order and duplicates are kept. A mapping is taken too. Becomes a tuple of pairs
             (RFC 9110 section 5). Default ().
+
+        compression: "deflate", a `Deflate` with its settings, or None: whether to offer
+            permessage-deflate, as a server to agree on it (RFC 7692). A connection on which it
+            is used takes about 48 KiB more. Default "deflate".
+        extensions: a sequence of `ExtensionFactory`: extensions of your own to offer, the
+            preferred one first (RFC 6455 section 9). Becomes a tuple. Default ().
 
     Attributes, durations in seconds:
         timeout: how long opening may take in all: resolving, connecting, TLS and handshake.
@@ -161,6 +175,8 @@ class Options:
     fragments: bool = False
     control: bool = False
     mask: bool | None = None
+    compression: Deflate | None = _DEFLATE
+    extensions: tuple[ExtensionFactory, ...] = ()
 
     if TYPE_CHECKING:
         # More may be given than what the fields then hold.
@@ -221,6 +237,11 @@ class Options:
     ) -> Options:
         """The options of `wrap_io`, which connects to nothing. `more` wins over `options`."""
         return cls(**_merged(options, more, "Options or a mapping of options"))
+
+    @property
+    def extension_factories(self) -> tuple[ExtensionFactory, ...]:
+        """All the extensions to negotiate: permessage-deflate last, next to the wire."""
+        return self.extensions + ((self.compression,) if self.compression is not None else ())
 
     @property
     def url(self) -> URL:
@@ -452,6 +473,32 @@ def _number(value: int) -> str:
     return str(value) if value.bit_length() <= 128 else f"a number of {value.bit_length()} bits"
 
 
+def _compression(name: str, value: Any) -> Deflate | None:
+    if value is None or isinstance(value, Deflate):
+        return value
+    if not isinstance(value, str):
+        _wrong_type(name, '"deflate", a Deflate or None', value)
+    if value != "deflate":
+        raise InvalidOption(f'{name} must be "deflate", a Deflate or None, not {clip(value)}', name)
+    return Deflate()
+
+
+def _extensions(name: str, value: Any) -> tuple[ExtensionFactory, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, Sequence) or not all(
+        isinstance(each, ExtensionFactory) for each in value
+    ):
+        _wrong_type(name, "a sequence of ExtensionFactory", value)
+    names = [each.name for each in value]
+    for each in names:
+        if not is_token(each):
+            raise InvalidOption(f"{name}: {clip(each)} is no token (RFC 6455 section 9.1)", name)
+        if names.count(each) > 1:
+            raise InvalidOption(f"{name}: {clip(each)} is there twice", name)
+    return tuple(value)
+
+
 _RULES: dict[str, Callable[[str, Any], Any]] = {
     "host": _host,
     "port": _port,
@@ -475,6 +522,8 @@ _RULES: dict[str, Callable[[str, Any], Any]] = {
     "fragments": _flag,
     "control": _flag,
     "mask": _mask,
+    "compression": _compression,
+    "extensions": _extensions,
 }
 
 # Names that people know from other libraries, and what there is here.
@@ -489,4 +538,6 @@ _NAMES_ELSEWHERE = {
     "max_size": "did you mean 'max_message_size'?",
     "max_msg_size": "did you mean 'max_message_size'?",
     "unix_socket": "did you mean 'path'?",
+    "compress": "did you mean 'compression'?",
+    "perMessageDeflate": "did you mean 'compression'?",
 }

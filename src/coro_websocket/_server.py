@@ -25,7 +25,7 @@ from ._errors import (
 )
 from ._handshake_server import ServerHandshake
 from ._options import Options
-from ._tls import server_context
+from ._tls import check_names, server_context
 from ._url import URL
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def serve(
         **options: `timeout` (for the opening handshake, TLS included), `close_timeout`,
             `heartbeat`, `ping_interval`, `ping_timeout`, `max_message_size`,
             `max_head_size`, `max_header_lines`, `read_high_water`, `write_high_water`,
-            `fragments` and `control`, as in Options.
+            `fragments`, `control`, `compression` and `extensions`, as in Options.
 
     Raises:
         NoEventLoopError: called where no event loop runs.
@@ -97,11 +97,7 @@ def serve(
         OSError: when awaited, if the address cannot be listened on.
     """
     running_loop("serve()")
-    for name in options:
-        if name not in SERVER_OPTIONS:
-            raise InvalidOptionType(
-                f"serve has no option {name!r}; it has {', '.join(sorted(SERVER_OPTIONS))}", name
-            )
+    check_names(options, SERVER_OPTIONS, "option of serve")
     if sum(given is not None for given in (host, path, sock)) > 1:
         raise InvalidOption("give one of host, path and sock", "host")
     if isinstance(port, bool) or not isinstance(port, int):
@@ -122,21 +118,21 @@ def serve(
     return Serving(server, "127.0.0.1" if host is None else host, port, path, sock)
 
 
-SERVER_OPTIONS = frozenset(
-    [
-        "timeout",
-        "close_timeout",
-        "heartbeat",
-        "ping_interval",
-        "ping_timeout",
-        "max_message_size",
-        "max_head_size",
-        "max_header_lines",
-        "read_high_water",
-        "write_high_water",
-        "fragments",
-        "control",
-    ]
+SERVER_OPTIONS = (
+    "timeout",
+    "close_timeout",
+    "heartbeat",
+    "ping_interval",
+    "ping_timeout",
+    "max_message_size",
+    "max_head_size",
+    "max_header_lines",
+    "read_high_water",
+    "write_high_water",
+    "fragments",
+    "control",
+    "compression",
+    "extensions",
 )
 
 
@@ -327,9 +323,11 @@ class Server:
             return
         if opened is None:
             return
-        request, pipe, leftover = opened
-        engine = Engine(False, max_message_size=options.max_message_size)
-        connection = pipe.become_stream(engine, options, leftover)
+        request, pipe, handshake = opened
+        engine = Engine(
+            False, max_message_size=options.max_message_size, extensions=handshake.extensions
+        )
+        connection = pipe.become_stream(engine, options, handshake.leftover)
         write = Write(connection)
         read = Read(connection, fragments=options.fragments, control=options.control)
         task = asyncio.current_task()
@@ -341,11 +339,14 @@ class Server:
         return ServerHandshake(
             subprotocols=self._subprotocols,
             origins=self._origins,
+            extensions=self._options.extension_factories,
             max_head_size=self._options.max_head_size,
             max_header_lines=self._options.max_header_lines,
         )
 
-    async def _shake_hands(self, sock: ConnectionSocket) -> tuple[Request, Pipe, bytes] | None:
+    async def _shake_hands(
+        self, sock: ConnectionSocket
+    ) -> tuple[Request, Pipe, ServerHandshake] | None:
         pipe = await open_pipe(
             self._loop,
             sock,
@@ -367,7 +368,7 @@ class Server:
             pipe.close()
             raise
         request._bind(socket=pipe.socket, peer=_peer(sock), tls=self._tls is not None)
-        return request, pipe, handshake.leftover
+        return request, pipe, handshake
 
     async def _refuse(self, pipe: Pipe, answer: bytes) -> None:
         """Send the answer, and let the client read it before the connection goes."""

@@ -16,7 +16,14 @@ from typing import Any
 
 from ._errors import HandshakeError
 from ._frames import decode_frame, encode_frame
-from ._handshake import accept_key, check_response, check_subprotocols, new_key, request_headers
+from ._handshake import (
+    accept_extensions,
+    accept_key,
+    check_response,
+    check_subprotocols,
+    new_key,
+    request_headers,
+)
 from ._handshake_server import check_request, response_headers
 from ._headers import Headers
 from ._messages import Message, as_message
@@ -185,6 +192,7 @@ async def handshake(
     if response is None:
         raise HandshakeError("there was no response to the opening handshake")
     chosen = check_response(response, key=key, subprotocols=subprotocols)
+    accept_extensions(response)  # none was offered
     return response._bind(subprotocol=chosen)
 
 

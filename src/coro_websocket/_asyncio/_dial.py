@@ -48,7 +48,7 @@ async def dial(loop: asyncio.AbstractEventLoop, options: Options, phase: Phase) 
             loop,
             sock,
             tls=context,
-            server_hostname=options.url.host,
+            server_hostname=options.url.host.removesuffix("."),
             close_timeout=options.close_timeout,
         )
     except (OSError, ssl.CertificateError) as error:
