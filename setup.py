@@ -11,8 +11,9 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 PACKAGE = "src/coro_websocket"
-MODULES = ["_messages", "_frames", "_buffers", "_engine", "_asyncio/_waiting", "_asyncio/_connection"]
-MODULES += ["_asyncio/_read_write", "_asyncio/_transport_stream"]
+MODULES = ["_messages", "_frames", "_buffers", "_sending", "_receiving", "_engine"]
+MODULES += ["_asyncio/_waiting", "_asyncio/_connection", "_asyncio/_read_write"]
+MODULES += ["_asyncio/_transport_stream"]
 if sys.platform != "win32":
     MODULES.append("_asyncio/_socket_stream")
 

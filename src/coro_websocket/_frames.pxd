@@ -35,5 +35,14 @@ cdef extern from "utf8.h" nogil:
     size_t utf8_open_tail(const utf8_state *s, const uint8_t *p, size_t n)
 
 
+cdef enum:  # opcodes (RFC 6455 section 11.8), and the bit of the last frame
+    TEXT = 1
+    BINARY = 2
+    CLOSE = 8
+    PING = 9
+    PONG = 10
+    FIN = 0x80
+
+
 cdef int fill_masking_key(uint8_t *key) except -1
 cdef object header_violation(int status, const frame_header *h)

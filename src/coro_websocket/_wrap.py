@@ -17,11 +17,12 @@ from typing import Any
 
 from ._asyncio._waiting import running_loop
 from ._close import ABNORMAL, NORMAL
-from ._engine import Engine, control_payload
+from ._engine import Engine
 from ._errors import ConcurrencyError, ConnectionClosedError, ProtocolError
 from ._frames import decode_frame, encode_frame
 from ._messages import Message, as_fragment, as_message, is_fragments
 from ._options import Options
+from ._sending import control_payload
 
 __all__ = ["FrameRead", "FrameWrite", "wrap_io"]
 

@@ -14,6 +14,7 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.unicode cimport PyUnicode_CheckExact
 from libc.stdint cimport SIZE_MAX, uint8_t
 
+from .._frames cimport BINARY, CLOSE, FIN, TEXT
 from .._messages cimport Message, as_fragment, as_message
 from ._waiting cimport DONE, WAITING, new_checkpoint
 
@@ -26,7 +27,7 @@ import weakref
 from collections.abc import AsyncIterable
 
 from .._close import ABNORMAL, NORMAL
-from .._engine import control_payload
+from .._sending import control_payload
 from .._errors import ConcurrencyError, ConnectionClosedError, PingTimeout, ProtocolError
 from .._messages import is_fragments
 
@@ -35,11 +36,6 @@ cdef extern from "Python.h":
     void PyErr_Clear() noexcept
 
 cdef enum:
-    TEXT = 1
-    BINARY = 2
-    CLOSE = 8
-    FIN = 0x80
-
     SCRATCH = 262144 + 256  # one receive buffer a loop, shared by all its connections
     FLUSH_AT = 65536  # bytes that are sent without waiting for the task to suspend
     OFFLOAD = 1048576  # bytes of a message that extensions transform in another thread

@@ -1,0 +1,40 @@
+from libc.stdint cimport uint8_t
+
+from ._buffers cimport Outbox
+from ._frames cimport utf8_state
+
+
+cdef class Sending:
+    cdef readonly bint client
+    cdef readonly list extensions
+    cdef uint8_t rsv  # the bits that they use
+
+    # Owned by the closing handshake, which both halves take part in
+    cdef readonly bint close_sent
+    cdef readonly bint close_received
+    cdef readonly bint initiated_close
+    cdef readonly object close_code
+    cdef readonly str close_reason
+    cdef readonly object error
+
+    # Owned by the sending side
+    cdef Outbox outbox
+    cdef uint8_t sending_opcode  # of the fragmented message being sent; 0: there is none
+    cdef uint8_t sending_rsv
+    cdef utf8_state sending_utf8
+    cdef list pings
+    cdef list answered
+    cdef uint8_t late_pong[125]
+    cdef int late_pong_size  # -1: there is none
+
+    cdef int check_data(
+        self, uint8_t opcode, bint fin, const uint8_t *data, size_t n, bint checked
+    ) except -1
+    cdef int send_data(
+        self, uint8_t opcode, bint fin, uint8_t rsv, const uint8_t *data, size_t n
+    ) except -1
+    cdef int send_frame(self, uint8_t bits, const uint8_t *data, size_t n) except -1
+    cdef int answer_ping(self, const uint8_t *data, size_t n) except -1
+    cdef int match_pong(self, const uint8_t *data, size_t n) except -1
+    cdef int sent(self, size_t n) except -1
+    cdef object refuse_to_send(self)

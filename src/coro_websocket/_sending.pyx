@@ -1,0 +1,334 @@
+"""The sending half of the engine: messages in, bytes to send out.
+
+It keeps the rules for what may be sent when (RFC 6455 sections 5.4 to 5.6), answers
+Pings, and lets extensions transform data frames. Nothing but Pongs leaves after the
+Close frame.
+"""
+
+from cpython.bytes cimport (
+    PyBytes_AS_STRING,
+    PyBytes_CheckExact,
+    PyBytes_FromStringAndSize,
+    PyBytes_GET_SIZE,
+)
+from libc.stdint cimport uint8_t
+from libc.string cimport memcpy
+
+from ._buffers cimport Outbox
+from ._frames cimport (
+    BINARY,
+    CLOSE,
+    FIN,
+    FRAME_HEADER_MAX,
+    PING,
+    PONG,
+    TEXT,
+    fill_masking_key,
+    frame_header,
+    frame_header_write,
+    mask_copy,
+    utf8_check,
+    utf8_state,
+)
+from ._messages cimport Message, no_utf8, plain_payload
+
+from ._close import ABNORMAL, close_payload, describe
+from ._errors import ConcurrencyError, ConnectionClosedError, InvalidMessage
+
+cdef extern from "Python.h":
+    const Py_ssize_t PY_SSIZE_T_MAX
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+
+cdef enum:
+    PONG_BACKLOG = 16384  # unsent bytes behind which only the newest Ping is answered
+
+
+cdef class Sending:
+    def __cinit__(self, *args, **options):
+        self.outbox = Outbox()
+        self.extensions = []
+        self.close_reason = ""
+        self.pings = []
+        self.answered = []
+        self.late_pong_size = -1
+
+    cdef int send_data(
+        self, uint8_t opcode, bint fin, uint8_t rsv, const uint8_t *data, size_t n
+    ) except -1:
+        """Queue a data frame that `check_data` has let through."""
+        self.send_frame(opcode | (rsv << 4) | (FIN if fin else 0), data, n)
+        if fin:
+            self.sending_opcode = 0
+        elif opcode:
+            self.sending_opcode = opcode
+            self.sending_rsv = rsv
+        return 0
+
+    cdef int check_data(
+        self, uint8_t opcode, bint fin, const uint8_t *data, size_t n, bint checked
+    ) except -1:
+        """Whether a data frame may be sent now. checked: it is known to be UTF-8 if it is text."""
+        cdef utf8_state state
+        if self.close_sent:
+            raise self.refuse_to_send()
+        if opcode:
+            if self.sending_opcode:
+                raise ConcurrencyError(
+                    "a fragmented message is being sent: its last fragment (fin=True) must come "
+                    "before a new message (RFC 6455 section 5.4)"
+                )
+            if opcode > BINARY:
+                raise InvalidMessage(f"opcode {opcode:#x} is reserved (RFC 6455 section 5.2)")
+            state.missing = 0
+        elif self.sending_opcode:
+            state = self.sending_utf8
+        else:
+            raise InvalidMessage(
+                "a continuation (opcode 0) needs a fragmented message to continue "
+                "(RFC 6455 section 5.4)"
+            )
+        if opcode == TEXT or (opcode == 0 and self.sending_opcode == TEXT):
+            if not (checked and state.missing == 0) and (
+                utf8_check(&state, data, n) != n or (fin and state.missing)
+            ):
+                raise InvalidMessage("text must be UTF-8 (RFC 6455 section 5.6)")
+        self.sending_utf8 = state
+        return 0
+
+    cdef int send_frame(self, uint8_t bits, const uint8_t *data, size_t n) except -1:
+        cdef frame_header h
+        cdef uint8_t *to
+        cdef size_t size
+        h.fin = bits >> 7
+        h.rsv = bits >> 4 & 7
+        h.opcode = bits & 15
+        h.masked = self.client
+        h.length = n
+        if h.masked:
+            fill_masking_key(h.key)
+        if n > <size_t>PY_SSIZE_T_MAX - FRAME_HEADER_MAX:
+            raise MemoryError
+        to = self.outbox.make_room(FRAME_HEADER_MAX + n)
+        size = frame_header_write(to, &h)
+        if n:
+            if h.masked:
+                mask_copy(to + size, data, n, h.key, 0)
+            else:
+                memcpy(to + size, data, n)
+        self.outbox.end += size + n
+        return 0
+
+    cdef int answer_ping(self, const uint8_t *data, size_t n) except -1:
+        """Section 5.5.2. Behind a backlog only the newest Ping is answered (section 5.5.3)."""
+        if self.outbox.unsent() > PONG_BACKLOG:
+            memcpy(self.late_pong, data, n)
+            self.late_pong_size = <int>n
+        else:
+            self.send_frame(FIN | PONG, data, n)
+        return 0
+
+    cdef int match_pong(self, const uint8_t *data, size_t n) except -1:
+        """A Pong answers the Ping with its payload and all earlier ones (section 5.5.3)."""
+        if not self.pings:
+            return 0
+        payload = PyBytes_FromStringAndSize(<const char *>data, n)
+        if payload in self.pings:
+            index = self.pings.index(payload) + 1
+            self.answered += self.pings[:index]
+            del self.pings[:index]
+        return 0
+
+    cdef int sent(self, size_t n) except -1:
+        """n of the bytes to send have been sent."""
+        cdef int late = self.late_pong_size
+        self.outbox.sent(n)
+        if late >= 0 and self.outbox.unsent() == 0:
+            self.late_pong_size = -1
+            self.send_frame(FIN | PONG, self.late_pong, late)
+        return 0
+
+    cdef object refuse_to_send(self):
+        """The error for a message that comes after the Close frame (section 5.5.1)."""
+        if self.error is not None:
+            return ConnectionClosedError(
+                f"cannot send: the connection was failed, {self.error}",
+                self.close_code,
+                self.close_reason,
+            )
+        if self.close_received:
+            how = "the connection was closed with " + describe(self.close_code, self.close_reason)
+        else:
+            how = "the connection is being closed"
+        code = ABNORMAL if self.close_code is None else self.close_code
+        return ConnectionClosedError("cannot send: " + how, code, self.close_reason)
+
+    # What Python sees: the streams call the above from native code.
+
+    def send_message(self, Message message not None, *, bint transform=True):
+        """Queue a message, a fragment or a control frame, as its fields say.
+
+        transform: let the extensions transform it, from its first frame on.
+        """
+        if message.bits & 15 < CLOSE:
+            self.check_message(message)
+            self.send_encoded(message, *self.encode(message, transform))
+        else:
+            self.send_control(message)
+
+    def check_message(self, Message message not None):
+        """Raise what `send_message` would raise for a data frame."""
+        cdef Py_ssize_t size
+        cdef const char *data
+        refuse_reserved_bits(message)
+        if isinstance(message.payload, str):
+            data = PyUnicode_AsUTF8AndSize(message.payload, &size)
+        else:
+            data = PyBytes_AS_STRING(message.payload)
+            size = PyBytes_GET_SIZE(message.payload)
+        self.check_data(
+            message.bits & 15,
+            message.bits & FIN != 0,
+            <const uint8_t *>data,
+            size,
+            isinstance(message.payload, str),
+        )
+
+    def encode(self, Message message not None, bint transform):
+        """What the extensions make of a data frame: the reserved bits to set, and the payload.
+
+        Touches no state but the extensions': it may run in another thread.
+        """
+        cdef uint8_t opcode = message.bits & 15
+        cdef uint8_t rsv = 0
+        begins = opcode != 0
+        payload = message.payload
+        if self.extensions and (transform if begins else self.sending_rsv):
+            payload = payload.encode() if isinstance(payload, str) else payload
+            for extension in self.extensions:
+                if not begins and not self.sending_rsv & <uint8_t>extension.rsv:
+                    continue
+                encoded = extension.encode(
+                    payload,
+                    opcode=opcode or self.sending_opcode,
+                    begins=begins,
+                    ends=message.bits & FIN != 0,
+                )
+                if encoded is not None:
+                    payload = encoded
+                    rsv |= <uint8_t>extension.rsv
+        return rsv if begins else 0, payload
+
+    def send_encoded(self, Message message not None, uint8_t rsv, payload):
+        """Queue a data frame with what `encode` made of it."""
+        cdef Py_ssize_t size
+        cdef const char *data
+        if isinstance(payload, str):
+            data = PyUnicode_AsUTF8AndSize(payload, &size)
+        elif PyBytes_CheckExact(payload):
+            data = PyBytes_AS_STRING(payload)
+            size = PyBytes_GET_SIZE(payload)
+        else:
+            raise TypeError("an extension's encode() must return bytes or None")
+        if self.close_sent:
+            raise self.refuse_to_send()
+        self.send_data(
+            message.bits & 15, message.bits & FIN != 0, rsv, <const uint8_t *>data, size
+        )
+
+    def send_control(self, Message message not None):
+        """Queue a control frame (section 5.5)."""
+        cdef uint8_t opcode = message.bits & 15
+        refuse_reserved_bits(message)
+        if not message.bits & FIN:
+            raise InvalidMessage("a control frame cannot be a fragment (RFC 6455 section 5.4)")
+        if opcode > PONG:
+            raise InvalidMessage(f"opcode {opcode:#x} is reserved (RFC 6455 section 5.2)")
+        payload = message.payload
+        if opcode == CLOSE:
+            payload = payload.encode() if isinstance(payload, str) else payload
+            code, reason = close_fields(payload)
+            self.send_close(code, reason)
+        elif opcode == PING:
+            self.send_ping(payload)
+        else:
+            self.send_pong(payload)
+
+    def send_close(self, code=1000, reason=""):
+        """Queue a Close frame; after the first one this does nothing (section 5.5.1)."""
+        payload = close_payload(code, reason)
+        if self.close_sent:
+            return
+        self.close_sent = True
+        self.initiated_close = True
+        self.send_frame(FIN | CLOSE, payload, len(payload))
+
+    def send_ping(self, payload, *, bint expected=True):
+        """Queue a Ping (section 5.5.2); `pop_answered` tells of its Pong if that is expected."""
+        payload = control_payload(payload)
+        if self.close_sent:
+            raise self.refuse_to_send()
+        self.send_frame(FIN | PING, payload, len(payload))
+        if expected:
+            self.pings.append(payload)
+
+    def send_pong(self, payload=b""):
+        """Queue a Pong that no Ping asked for (section 5.5.3)."""
+        payload = control_payload(payload)
+        if self.close_sent:
+            raise self.refuse_to_send()
+        self.send_frame(FIN | PONG, payload, len(payload))
+
+    def refuse(self):
+        """The error for a message that comes after the Close frame."""
+        return self.refuse_to_send()
+
+    def pop_answered(self):
+        """The payloads of the Pings that have been answered since the last call."""
+        answered = self.answered
+        self.answered = []
+        return answered
+
+    def data_to_send(self):
+        """The bytes to send, which are then taken as sent."""
+        cdef size_t n = self.outbox.unsent()
+        if n == 0:
+            return b""
+        data = PyBytes_FromStringAndSize(<char *>self.outbox.data(), n)
+        self.sent(n)
+        return data
+
+
+cdef int refuse_reserved_bits(Message message) except -1:
+    if message.bits & 0x70:
+        raise InvalidMessage(
+            "a reserved bit is set: only an extension sets them (RFC 6455 section 5.2)"
+        )
+    return 0
+
+
+def control_payload(payload):
+    """The payload of a Ping or Pong as bytes, at most 125 (section 5.5)."""
+    payload = plain_payload(payload)
+    if isinstance(payload, str):
+        try:
+            payload = payload.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidMessage(no_utf8(error)) from None
+    if len(payload) > 125:
+        raise InvalidMessage(
+            "a control frame's payload is at most 125 bytes (RFC 6455 section 5.5), "
+            f"not {len(payload)}"
+        )
+    return payload
+
+
+def close_fields(payload):
+    """The code and the reason in the payload of a Close frame that is to be sent."""
+    if not payload:
+        return None, ""
+    if len(payload) == 1:
+        raise InvalidMessage("a Close frame's payload is not one byte (RFC 6455 section 5.5.1)")
+    try:
+        return int.from_bytes(payload[:2], "big"), payload[2:].decode()
+    except UnicodeDecodeError:
+        raise InvalidMessage("a close reason must be UTF-8 (RFC 6455 section 5.5.1)") from None
