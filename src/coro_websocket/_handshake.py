@@ -253,7 +253,7 @@ def accept_extensions(
         came = clip(", ".join(response.get_all("Sec-WebSocket-Extensions")))
         return HandshakeError(
             f"the server's answer does not complete the handshake: {why}, received "
-            f"Sec-WebSocket-Extensions: {came} (RFC 6455 section 9.1)",
+            f"Sec-WebSocket-Extensions: {came} (RFC 6455 section 4.1 and section 9.1)",
             response,
         )
 
