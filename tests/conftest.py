@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import os
 import ssl
 import sys
@@ -37,9 +38,17 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
     return factories
 
 
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # what is there now stays: no test's collection need look at it
+
+
 @pytest.fixture(autouse=True)
-def no_descriptors_left() -> Iterator[None]:
+def no_descriptors_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """No test leaves a descriptor open, nor an object that warns when it is collected."""
+    if not inspect.iscoroutinefunction(request.function):
+        yield
+        return
     before = _descriptors()
     yield
     gc.collect()

@@ -104,9 +104,10 @@ async def test_a_whole_conversation_in_the_segment_of_the_handshake(side):
     async with end_and_peer(side, leftover=leftover) as (end, peer):
         assert (await peer.read()).payload == b"alive?"
         assert await end.read() == Message("one", 1, mask=masked)
+        reading = asyncio.create_task(end.read())
         assert (await peer.read()).close == (1000, "")
         peer.hang_up()
-        assert await end.read() is None
+        assert await reading is None
         assert (end.read.close_code, end.read.close_reason) == (1000, "bye")
 
 
@@ -248,6 +249,37 @@ async def test_messages_that_came_before_the_connection_was_lost_are_given_first
             assert (await end.read()).payload == str(i)
         with pytest.raises(ConnectionClosedError):
             await end.read()
+
+
+@pytest.mark.parametrize("reader", [False, True])
+async def test_a_reset_right_behind_a_message_is_noticed(side, reader):
+    """uvloop tells of a socket's error once, whether or not there is more to receive."""
+    async with end_and_peer(side) as (end, peer):
+        reading = asyncio.create_task(end.read()) if reader else None
+        await turns_of_the_loop()
+        peer.send_now(peer.frame(TEXT, "last words"))
+        peer.reset()
+        assert (await (reading or end.read())).payload == "last words"
+        with pytest.raises(ConnectionClosedError):
+            async with asyncio.timeout(1):
+                await end.read()
+
+
+async def test_a_reset_behind_more_than_is_received_at_once_is_noticed(side):
+    async with end_and_peer(side, read_high_water=65536) as (end, peer):
+        message = peer.frame(BINARY, b"x" * 10_000)
+        with pytest.raises(BlockingIOError):
+            for _ in range(10_000):
+                peer.sock.send(message)
+                await asyncio.sleep(0)
+        peer.reset()
+        n = 0
+        with pytest.raises(ConnectionClosedError):
+            async with asyncio.timeout(2):
+                while True:
+                    assert (await end.read()).len == 10_000
+                    n += 1
+        assert n > 6
 
 
 async def test_messages_that_wait_when_we_close_can_still_be_read(side):

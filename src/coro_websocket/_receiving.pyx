@@ -213,6 +213,16 @@ cdef class Receiving(Sending):
             self.inbox.ahead = at
         return 0
 
+    cdef int skip_control(self) noexcept:
+        """Drop the control frames that have been acted on and wait before all messages."""
+        cdef frame_header h
+        while not self.in_frame and self.inbox.cur < self.inbox.ahead:
+            frame_header_parse(self.inbox.cur, self.inbox.unread(), &h)
+            if not h.opcode & 8 or h.opcode == CLOSE:
+                break
+            self.inbox.cur += h.size + h.length
+        return 0
+
     cdef int check_header(self, const frame_header *h) except -1:
         """The rules that a header can break only in its connection's state."""
         if h.rsv and (h.rsv & ~self.rsv or h.opcode == 0 or h.opcode & 8):
@@ -409,6 +419,7 @@ cdef class Receiving(Sending):
             self.close_code = NO_STATUS
         self.close_received = True
         if not self.close_sent:
+            self.late_pong_size = -1  # no Pong is owed to a peer that closes (section 5.5.2)
             self.close_sent = True
             self.send_frame(FIN | CLOSE, data, min(n, <size_t>2))
         return 0
@@ -420,6 +431,7 @@ cdef class Receiving(Sending):
         self.close_code = error.code
         self.close_reason = error.reason
         if not self.close_sent:
+            self.late_pong_size = -1
             self.close_sent = True
             payload = close_payload(error.code, error.reason[:123])
             self.send_frame(FIN | CLOSE, payload, len(payload))

@@ -37,4 +37,5 @@ cdef class Sending:
     cdef int answer_ping(self, const uint8_t *data, size_t n) except -1
     cdef int match_pong(self, const uint8_t *data, size_t n) except -1
     cdef int sent(self, size_t n) except -1
+    cdef int send_late_pong(self) except -1
     cdef object refuse_to_send(self)

@@ -140,11 +140,16 @@ cdef class Sending:
 
     cdef int sent(self, size_t n) except -1:
         """n of the bytes to send have been sent."""
-        cdef int late = self.late_pong_size
         self.outbox.sent(n)
-        if late >= 0 and self.outbox.unsent() == 0:
+        if self.late_pong_size >= 0 and self.outbox.unsent() == 0:
+            self.send_late_pong()
+        return 0
+
+    cdef int send_late_pong(self) except -1:
+        cdef int size = self.late_pong_size
+        if size >= 0:
             self.late_pong_size = -1
-            self.send_frame(FIN | PONG, self.late_pong, late)
+            self.send_frame(FIN | PONG, self.late_pong, size)
         return 0
 
     cdef object refuse_to_send(self):
@@ -258,6 +263,7 @@ cdef class Sending:
         payload = close_payload(code, reason)
         if self.close_sent:
             return
+        self.send_late_pong()
         self.close_sent = True
         self.initiated_close = True
         self.send_frame(FIN | CLOSE, payload, len(payload))

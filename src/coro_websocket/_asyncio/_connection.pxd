@@ -92,7 +92,7 @@ cdef class Connection:
     cdef object write_other(self, object message, bint transform)
     cdef object write_message(self, Message message, bint transform)
     cdef object write_large(self, Message message)
-    cdef object after_write(self)
+    cdef object after_write(self, size_t size)
     cdef int queue(self) except -1
     cdef int flush_soon(self) except -1
     cdef object closed_error(self)

@@ -15,7 +15,7 @@ from cpython.unicode cimport PyUnicode_CheckExact
 from libc.stdint cimport SIZE_MAX, uint8_t
 
 from .._frames cimport BINARY, CLOSE, FIN, TEXT
-from .._messages cimport Message, as_fragment, as_message
+from .._messages cimport Message, as_fragment, as_message, new_message
 from ._waiting cimport DONE, WAITING, new_checkpoint
 
 import asyncio
@@ -163,6 +163,7 @@ cdef class Connection:
         """n bytes are where `receive_into` said: resume the reader if it has waited for them."""
         cdef Engine engine = self.engine
         cdef LoopState state = self.state
+        cdef Message message
         cdef bint lent
         self.bytes_in += n
         engine.received(n)
@@ -171,9 +172,10 @@ cdef class Connection:
             state.scratch_lent = True
         state.enter()
         try:
-            if self.reader is not None and self.waiter.state == WAITING and self.ready is None:
-                self.ready = self.parse(self.reader_fragments, self.reader_control)
-                if self.ready is not None:
+            if self.reader is not None and self.waiter.state == WAITING:
+                message = self.take(self.reader_fragments, self.reader_control)
+                if message is not None:
+                    self.ready = message
                     self.waiter.wake_now()
         finally:
             try:
@@ -221,11 +223,25 @@ cdef class Connection:
     cdef Message take(self, bint fragments, bint control):
         """The next message for a reader, or None if there is none yet, or none any more."""
         cdef Message message = self.ready
-        if message is not None:
-            self.ready = None
-            if control or not message.bits & 8:
-                return message
-        return self.parse(fragments, control)
+        cdef Message rest
+        if message is None:
+            return self.parse(fragments, control)
+        self.ready = None
+        if message.bits & 8 and not control:
+            return self.parse(fragments, control)
+        if message.bits & FIN or fragments:
+            return message
+        # A fragment that was parsed for a reader who then gave up.
+        rest = self.parse(False, False)
+        if rest is None:
+            self.ready = message
+            return None
+        return new_message(
+            (message.bits & 15) | (rest.bits & FIN),
+            rest.masked,
+            message.payload + rest.payload,
+            message.length + rest.length,
+        )
 
     cdef Message parse(self, bint fragments, bint control):
         cdef Engine engine = self.engine
@@ -263,6 +279,8 @@ cdef class Connection:
         if self.lost:
             return 0
         engine.look_ahead(engine.close_sent)
+        if engine.inbox.unread() + engine.body.size >= self.read_high_water:
+            engine.skip_control()
         if engine.inbox.unread() + engine.body.size >= self.read_high_water and not self.paused:
             if engine.initiated_close:
                 # We are closing: what nobody reads must not keep the peer's Close from us.
@@ -307,7 +325,7 @@ cdef class Connection:
             self.engine.send_data(BINARY, True, 0, <const uint8_t *>data, size)
         else:
             return self.write_other(message, transform)
-        return self.after_write()
+        return self.after_write(size)
 
     cdef object write_other(self, object message, bint transform):
         """What is not simply a str or bytes on a connection that is simply open."""
@@ -336,7 +354,7 @@ cdef class Connection:
                 self.turn_owner = current_task(self.loop)
             elif self.turn_taken:
                 self.pass_turn()
-        return self.after_write()
+        return self.after_write(message.length)
 
     cdef object write_large(self, Message message):
         """Let a thread transform a message that would keep the event loop waiting.
@@ -350,7 +368,7 @@ cdef class Connection:
         self.turn_taken = True
         self.turn_owner = future
         future.add_done_callback(functools.partial(self.large_encoded, message, owner))
-        return self.large_written(future)
+        return self.large_written(message, future)
 
     def large_encoded(self, Message message not None, owner, future):
         self.turn_owner = owner
@@ -362,22 +380,22 @@ cdef class Connection:
             if owner is None:
                 self.pass_turn()
 
-    async def large_written(self, future):
+    async def large_written(self, Message message not None, future):
         await asyncio.shield(future)
         if self.broken:
             raise self.closed_error()
-        await self.after_write()
+        await self.after_write(message.length)
 
-    cdef object after_write(self):
+    cdef object after_write(self, size_t size):
         cdef LoopState state = self.state
-        cdef size_t unsent = self.engine.outbox.unsent()
         self.queue()
-        if unsent >= FLUSH_AT and not self.blocked:
-            state.burst += unsent
+        if not self.blocked and self.engine.outbox.unsent() >= FLUSH_AT:
             self.transmit()
         if self.blocked and self.backlog() > self.write_high_water:
             return self.drained()
+        state.burst += size
         if state.burst >= BURST:
+            state.burst = 0
             return new_checkpoint()
         return DONE
 
@@ -427,6 +445,11 @@ cdef class Connection:
 
     async def take_turn(self):
         if self.turn_taken:
+            if self.turn_owner is current_task(self.loop):
+                raise ConcurrencyError(
+                    "this task is sending a fragmented message: its last fragment (fin=True) must "
+                    "come before a new message (RFC 6455 section 5.4)"
+                )
             try:
                 await self.wait_in(self.turn_waiters)
             except asyncio.CancelledError:
@@ -462,8 +485,9 @@ cdef class Connection:
                 async for fragment in fragments:
                     message = as_fragment(fragment, opcode, begun, False)
                     opcode = opcode or message.bits & 15
-                    await self.write_message(message, transform)
+                    written = self.write_message(message, transform)
                     begun = True
+                    await written
                 last = "" if opcode == TEXT else b""
             else:
                 last = None
@@ -471,10 +495,11 @@ cdef class Connection:
                     message = as_fragment(fragment, opcode, begun, False)
                     opcode = opcode or message.bits & 15
                     if last is not None:
-                        await self.write_message(
+                        written = self.write_message(
                             as_fragment(last, opcode, begun, False), transform
                         )
                         begun = True
+                        await written
                     last = fragment
                 last = b"" if last is None else last
             # The final fragment passes the turn on, like any other.
@@ -515,14 +540,14 @@ cdef class Connection:
         if self.broken:
             raise self.closed_error()
         self.engine.send_pong(payload)
-        return self.after_write()
+        return self.after_write(len(payload))
 
     cdef int settle_pings(self) except -1:
         """Give the Pings that have been answered their round-trip times."""
         now = time.perf_counter()
         for payload in self.engine.pop_answered():
-            future, sent_at = self.pings.pop(payload)
-            if not future.done():
+            future, sent_at = self.pings.pop(payload, (None, 0))
+            if future is not None and not future.done():
                 future.set_result(now - sent_at)
         return 0
 

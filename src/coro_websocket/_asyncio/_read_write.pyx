@@ -12,6 +12,7 @@ from .._messages cimport Message
 from ._connection cimport Connection
 from ._waiting cimport (
     IDLE,
+    WAITING,
     WOKEN,
     Waiter,
     awaitable_install,
@@ -47,6 +48,8 @@ cdef class NextMessage:
         cdef Waiter waiter
         if self.state == FINISHED:
             raise RuntimeError("cannot reuse already awaited read()")
+        if self.state == SUSPENDED and connection.waiter.state == WAITING:
+            raise RuntimeError("read() is being awaited already")
         if self.state == NEW and connection.reader is not None:
             raise ConcurrencyError(
                 "another task is reading from this connection: one task reads at a time"
@@ -107,12 +110,20 @@ cdef class NextMessage:
             return outcome
         raise StopIteration(outcome)
 
-    def throw(self, kind, value=None, traceback=None):
+    cdef int give_up(self) except -1:
+        """The task goes on without a message; what came meanwhile is now unattended."""
+        cdef bint suspended = self.state == SUSPENDED
         self.leave()
+        if suspended:
+            self.connection.unattended()
+        return 0
+
+    def throw(self, kind, value=None, traceback=None):
+        self.give_up()
         raise_thrown(kind, value, traceback)
 
     def close(self):
-        self.leave()
+        self.give_up()
 
     def __repr__(self):
         return f"<read() {('not started', 'waiting', 'finished')[self.state]}>"

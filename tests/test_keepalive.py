@@ -1,0 +1,210 @@
+"""Keeping alive: Pings that notice a dead peer, Pongs that keep a path open. RFC 6455 5.5.2, 5.5.3."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+from raw_peer import (
+    BINARY,
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    client_and_peer,
+    client_of_echo,
+    close_payload,
+    end_and_peer,
+    turns_of_the_loop,
+    watchdog,
+)
+
+from coro_websocket import ConnectionClosedError, PingTimeout
+
+__all__ = ["watchdog"]
+
+pytestmark = pytest.mark.usefixtures("no_tasks_left")
+
+PINGS = {"ping_interval": 0.05, "ping_timeout": 0.05}
+
+
+@pytest.fixture(params=["client", "server"])
+def side(request):
+    return request.param
+
+
+async def test_a_silent_peer_is_noticed_within_interval_and_timeout(side):
+    async with end_and_peer(side, ping_interval=0.05, ping_timeout=0.1) as (end, peer):
+        start = time.monotonic()
+        with pytest.raises(PingTimeout, match=r"0\.1 s.*ping_timeout") as caught:
+            await end.read()
+        assert 0.14 <= time.monotonic() - start < 1.5
+        assert caught.value.code == 1006
+        assert isinstance(caught.value, TimeoutError)
+        assert isinstance(caught.value, ConnectionClosedError)
+        assert (await peer.read()).opcode == PING
+        with pytest.raises(PingTimeout):
+            await end.read()
+        with pytest.raises(ConnectionClosedError):
+            await end.write("x")
+        await end.write.wait_closed()
+
+
+async def test_a_silent_peer_is_noticed_though_nobody_reads(side):
+    async with end_and_peer(side, **PINGS) as (end, peer):
+        await end.write.wait_closed()
+        with pytest.raises(PingTimeout):
+            await end.read()
+
+
+async def test_a_silent_peer_ends_a_ping_and_a_write_that_wait():
+    async with client_and_peer(
+        ping_interval=0.05, ping_timeout=0.05, receive_buffer=4096
+    ) as (end, peer):
+        pinged = end.write.ping()
+        writing = asyncio.create_task(end.write(b"x" * 8_000_000))
+        with pytest.raises(PingTimeout):
+            await end.read()
+        for waiting in (pinged, writing):
+            with pytest.raises(ConnectionClosedError):
+                await waiting
+
+
+async def test_a_peer_that_answers_pings_stays(side):
+    async with end_and_peer(side, **PINGS) as (end, peer):
+        reading = asyncio.create_task(end.read())
+        for _ in range(4):
+            received = await peer.read()
+            assert received.opcode == PING
+            await peer.write(PONG, received.payload)
+        assert not reading.done()
+        await peer.write(TEXT, "still here")
+        assert (await reading).payload == "still here"
+
+
+async def test_two_ends_of_ours_keep_each_other_alive():
+    async with client_of_echo(server_options=PINGS, **PINGS) as end:
+        await asyncio.sleep(0.2)
+        await end.write("x")
+        assert (await end.read()).payload == "x"
+
+
+@pytest.mark.parametrize("what", ["message", "pong", "half a frame"])
+async def test_any_data_counts_as_life(side, what):
+    async with end_and_peer(side, ping_interval=0.05, ping_timeout=0.1) as (end, peer):
+        reading = asyncio.create_task(end.read())
+        stream = peer.frame(BINARY, bytes(20))
+        for i in range(8):
+            if what == "message":
+                await peer.write(TEXT, "x")
+                assert (await reading).payload == "x"
+                reading = asyncio.create_task(end.read())
+            elif what == "pong":
+                await peer.write(PONG, "unsolicited")
+            else:
+                await peer.send(stream[i : i + 1])
+            await asyncio.sleep(0.03)
+        assert not reading.done()
+        reading.cancel()
+        await asyncio.wait([reading])
+
+
+async def test_ping_timeout_none_pings_and_never_gives_up(side):
+    async with end_and_peer(side, ping_interval=0.02, ping_timeout=None) as (end, peer):
+        for _ in range(5):
+            assert (await peer.read()).opcode == PING
+        await peer.write(TEXT, "alive after all")
+        assert (await end.read()).payload == "alive after all"
+
+
+async def test_ping_interval_none_sends_nothing(side):
+    async with end_and_peer(side, ping_interval=None, ping_timeout=0.01) as (end, peer):
+        await asyncio.sleep(0.05)
+        await end.write("first")
+        assert await peer.message() == (TEXT, b"first")
+
+
+async def test_heartbeat_sends_pongs_and_waits_for_no_answer(side):
+    async with end_and_peer(side, heartbeat=0.02) as (end, peer):
+        for _ in range(4):
+            received = await peer.read()
+            assert (received.opcode, received.payload) == (PONG, b"")
+        await peer.write(TEXT, "x")
+        assert (await end.read()).payload == "x"
+
+
+async def test_heartbeat_and_pings_end_with_the_close_rfc_6455_5_5_1(side):
+    async with end_and_peer(side, heartbeat=0.01, ping_interval=0.01, close_timeout=0.1) as (
+        end,
+        peer,
+    ):
+        await end.write.close()
+        await peer.close_received()
+        await peer.ended()
+
+
+async def test_a_program_that_does_not_read_is_not_mistaken_for_a_dead_peer(side):
+    """The Pongs are behind what we ourselves leave in the socket."""
+    options = {"ping_interval": 0.03, "ping_timeout": 0.03, "read_high_water": 10_000}
+    async with end_and_peer(side, **options) as (end, peer):
+        sending = asyncio.create_task(peer.send(peer.frame(BINARY, b"x" * 5000) * 2000))
+        await asyncio.sleep(0.2)  # several intervals; the peer answers nothing
+        assert not sending.done()
+
+        async def answer():
+            while True:
+                received = await peer.read()
+                if received.opcode == PING:
+                    await sending
+                    await peer.write(PONG, received.payload)
+
+        answering = asyncio.create_task(answer())
+        for _ in range(2000):
+            assert (await end.read()).len == 5000
+        answering.cancel()
+        await asyncio.wait([answering])
+        assert end.read.close_code is None
+
+
+async def test_a_program_that_blocks_the_loop_is_not_mistaken_for_a_dead_peer(side):
+    """The Pong is in the socket when the deadline has passed: it is to be seen first."""
+    async with end_and_peer(side, ping_interval=0.05, ping_timeout=0.1) as (end, peer):
+        received = await peer.read()
+        assert received.opcode == PING
+        timer = threading.Timer(0.02, peer.send_now, [peer.frame(PONG, received.payload)])
+        timer.start()
+        time.sleep(0.2)  # noqa: ASYNC251
+        timer.join()
+        await turns_of_the_loop(10)
+        assert end.read.close_code is None
+        await peer.write(TEXT, "x")
+        assert (await end.read()).payload == "x"
+
+
+async def test_a_peer_that_takes_what_we_write_slowly_is_alive():
+    async with client_and_peer(
+        receive_buffer=4096, ping_interval=0.05, ping_timeout=0.1
+    ) as (end, peer):
+        writing = asyncio.create_task(end.write(b"x" * 3_000_000))
+        for _ in range(10):
+            await asyncio.sleep(0.02)
+            before = len(peer.received)
+            while len(peer.received) < before + 200_000:
+                await peer.more()
+        assert end.read.close_code is None
+        assert len((await peer.read()).payload) == 3_000_000
+        await writing
+
+
+async def test_a_ping_of_the_peers_is_life_and_is_answered(side):
+    async with end_and_peer(side, ping_interval=0.05, ping_timeout=0.1) as (end, peer):
+        reading = asyncio.create_task(end.read())
+        for i in range(6):
+            await peer.write(PING, str(i))
+            await asyncio.sleep(0.04)
+        assert not reading.done()
+        await peer.write(CLOSE, close_payload(1000))
+        peer.half_close()
+        assert await reading is None
