@@ -204,6 +204,7 @@ cdef class Receiving(Sending):
             if h.opcode & 8:
                 mask_copy(data, at + h.size, h.length, h.key, 0)
                 if h.opcode == CLOSE:
+                    self.skip_control()
                     answer_close = answer_close or (at == self.inbox.cur and not self.in_frame)
                     if not answer_close or close_violation(data, h.length) is not None:
                         self.close_ahead = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -250,8 +250,8 @@ class Pairing:
         self, terms: Terms | None = None, /, **options: Any
     ) -> AsyncIterator[tuple[Ours, Theirs]]:
         """The two ends of a connection. What is done with them is bounded in time."""
-        async with self.connected_many(1, terms, **options) as ((pair,)):
-            yield pair
+        async with self.connected_many(1, terms, **options) as pairs:
+            yield pairs[0]
 
     @asynccontextmanager
     async def connected_many(
@@ -259,29 +259,27 @@ class Pairing:
     ) -> AsyncIterator[list[tuple[Ours, Theirs]]]:
         """Connections of one server: for each the two ends."""
         terms = terms or Terms()
-        async with asyncio.timeout(BOUND):
+        async with asyncio.timeout(BOUND), AsyncExitStack() as stack:
             if self.we_serve:
-                async with our_server(self.place, **options) as server:
-                    # The clients first say who they are, as they come in any order.
-                    async with self.peer.connect_many(server.place, terms, connections) as theirs:
-                        ours = [await server.accepted.get() for _ in theirs]
-                        yield await matched(ours, theirs)
+                server = await stack.enter_async_context(our_server(self.place, **options))
+                theirs = await stack.enter_async_context(
+                    self.peer.connect_many(server.place, terms, connections)
+                )
+                ours = [await server.accepted.get() for _ in theirs]
+                pairs = await matched(ours, theirs)
             else:
-                async with self.peer.serve(self.place, terms) as their_server:
-                    pairs = []
-                    try:
-                        for _ in range(connections):
-                            client = our_client(their_server.place, **options)
-                            mine = await client.__aenter__()
-                            pairs.append((client, mine, await their_server.accepted.get()))
-                        yield [(mine, theirs) for _, mine, theirs in pairs]
-                    finally:
-                        for client, _, _ in pairs:
-                            await client.__aexit__(None, None, None)
+                their_server = await stack.enter_async_context(self.peer.serve(self.place, terms))
+                pairs = []
+                for _ in range(connections):
+                    mine = await stack.enter_async_context(
+                        our_client(their_server.place, **options)
+                    )
+                    pairs.append((mine, await their_server.accepted.get()))
+            yield pairs
 
 
 async def matched(ours: list[Ours], theirs: list[Theirs]) -> list[tuple[Ours, Theirs]]:
-    """Which of our ends belongs to which of theirs."""
+    """Which of our ends belongs to which of theirs: clients come in any order, and say which."""
     if len(theirs) == 1:
         return [(ours[0], theirs[0])]
     for number, each in enumerate(theirs):

@@ -1,0 +1,78 @@
+"""Each test of a pairing meets every peer, as server and as client; some at every place too."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import raw_peer
+from conftest import Certificates
+
+from .peer_aiohttp import Aiohttp
+from .peer_websockets import WebSockets
+from .peer_ws import NODE, Ws
+from .peers import Pairing, Peer, Place
+
+PEERS: dict[str, Peer] = {peer.name: peer for peer in (WebSockets(), Aiohttp(), Ws())}
+
+watchdog = raw_peer.watchdog
+
+
+@pytest.fixture(params=list(PEERS))
+def peer(request: pytest.FixtureRequest) -> Peer:
+    """Each peer in turn, or those that a test names by `indirect`."""
+    if request.param == "ws":
+        request.getfixturevalue("node_modules")
+    return PEERS[request.param]
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, certificates: Certificates) -> Iterator[Place]:
+    """Where to listen: on TCP, or at the places that a test names by `indirect`."""
+    kind = getattr(request, "param", "tcp")
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "socket") if "unix" in kind else None
+        yield Place(certificates, "tls" in kind, path)
+
+
+@pytest.fixture(params=["we connect", "we serve"])
+def pairing(request: pytest.FixtureRequest, peer: Peer, place: Place) -> Pairing:
+    """Us and a peer, in both roles."""
+    return Pairing(peer, request.param == "we serve", place)
+
+
+@pytest.fixture(scope="session")
+def node_modules() -> Path:
+    """The npm package ws, of the version that package.json says, installed if it is not there."""
+    folder = NODE / "node_modules"
+    wanted = json.loads((NODE / "package.json").read_text())["dependencies"]["ws"]
+    installed = folder / "ws" / "package.json"
+    if shutil.which("node") is None:
+        without_node("Node.js is not installed")
+    if not installed.exists() or json.loads(installed.read_text())["version"] != wanted:
+        npm = shutil.which("npm")
+        if npm is None:
+            without_node("npm is not installed")
+        done = subprocess.run(
+            [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
+            cwd=NODE,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        if done.returncode != 0:
+            without_node(f"npm could not install the package ws: {done.stderr.strip()}")
+    return folder
+
+
+def without_node(reason: str) -> None:
+    """Skip what needs Node.js, but not where nobody would notice."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{reason}, and CI is set")
+    pytest.skip(reason)
