@@ -284,6 +284,11 @@ cdef class Sending:
             raise self.refuse_to_send()
         self.send_frame(FIN | PONG, payload, len(payload))
 
+    @property
+    def sending_fragments(self):
+        """Whether a fragmented message has been begun and not ended."""
+        return self.sending_opcode != 0
+
     def refuse(self):
         """The error for a message that comes after the Close frame."""
         return self.refuse_to_send()

@@ -77,6 +77,7 @@ class Channel:
         self.engine = Engine(self.client, max_message_size=options.max_message_size)
         # What reading owns
         self.reading = False
+        self.pumping = asyncio.Lock()  # one raw read at a time, whether to read or to close
         self.ready: collections.deque[Message] = collections.deque()
         self.ended = False
         self.cause: OSError | None = None
@@ -84,10 +85,10 @@ class Channel:
         self.frames: collections.deque[Message] = collections.deque()
         self.flushing = asyncio.Lock()
         self.turn = asyncio.Lock()  # held for as long as a message takes
+        self.turn_owner: asyncio.Task[Any] | None = None  # who sends it frame by frame
         self.pings: dict[bytes, tuple[asyncio.Future[float], float]] = {}
         # What closing owns
         self.closed = False
-        self.on_closed = asyncio.Event()
         self.heartbeat: asyncio.Task[None] | None = None
         if options.heartbeat is not None:
             loop = running_loop("wrap_io() with heartbeat")
@@ -102,9 +103,10 @@ class Channel:
             )
         self.reading = True
         try:
-            while not self.ready:
-                if not await self.advance(fragments, control):
-                    break
+            while not self.ready and not self.closed:
+                async with self.pumping:
+                    if not self.ready:
+                        await self.advance(fragments, control)
             if self.ready:
                 return self.ready.popleft()
         finally:
@@ -114,20 +116,21 @@ class Channel:
             raise error.with_traceback(None)
         return None
 
-    async def advance(self, fragments: bool, control: bool) -> bool:
-        """Parse what is here, else read a frame; False once nothing more will come."""
+    async def advance(self, fragments: bool, control: bool) -> None:
+        """Parse a message that is here, else read a frame; finish once nothing more will come."""
         engine = self.engine
+        message = None
         with contextlib.suppress(ProtocolError):  # the engine keeps it for `end_error`
             message = engine.next_message(fragments=fragments, control=control)
             if message is not None:
                 self.ready.append(message)  # before any await: cancelling loses nothing
         self.settle_pings()
         await self.flush()
-        if self.ready:
-            return True
+        if message is not None:
+            return
         if engine.finished or self.ended:
             await self.finish()
-            return False
+            return
         try:
             frame = await self.raw_read()
         except ProtocolError as error:  # the decoder's
@@ -140,7 +143,6 @@ class Channel:
                 self.ended = True
             else:
                 engine.receive(encode_frame(self.as_received(frame), check=False))
-        return True
 
     def as_received(self, frame: Frame) -> Message:
         """The frame as a Message; a mapping that does not say is masked as it should be."""
@@ -155,10 +157,26 @@ class Channel:
         if message.opcode >= 8:
             await self.send(message)
             return
-        async with self.turn:
+        task = _current_task()
+        if self.turn_owner is None or self.turn_owner is not task:
+            await self.turn.acquire()
+        in_turn = False
+        try:
             await self.send(message)
+            in_turn = not message.fin
+        finally:
+            if in_turn:
+                self.turn_owner = task
+            elif self.turn_owner is None or not self.engine.sending_fragments:
+                self.turn_owner = None
+                self.turn.release()
 
     async def write_fragments(self, fragments: Any) -> None:
+        if self.turn_owner is not None and self.turn_owner is _current_task():
+            raise ConcurrencyError(
+                "this task is sending a fragmented message: its last fragment (fin=True) must "
+                "come before a new message (RFC 6455 section 5.4)"
+            )
         begun = False
         opcode = 0
         async with self.turn:
@@ -167,14 +185,14 @@ class Channel:
                 async for item in _async_items(fragments):
                     message = as_fragment(item, opcode, begun, False)
                     opcode = opcode or message.opcode
-                    if isinstance(fragments, AsyncIterable):
-                        await self.send(message)
-                        begun = True
-                        continue
-                    if previous is not None:
-                        await self.send(as_fragment(previous, opcode, begun, False))
-                        begun = True
-                    previous = item
+                    if not isinstance(fragments, AsyncIterable):
+                        # The last one is known only when no other follows.
+                        item, previous = previous, item
+                        if item is None:
+                            continue
+                        message = as_fragment(item, opcode, begun, False)
+                    begun = True
+                    await self.send(message)
                 if previous is None:
                     previous = "" if opcode == 1 else b""
                 await self.send(as_fragment(previous, opcode, begun, True))
@@ -224,8 +242,8 @@ class Channel:
 
     def settle_pings(self) -> None:
         for payload in self.engine.pop_answered():
-            answered, sent_at = self.pings.pop(payload)
-            if not answered.done():
+            answered, sent_at = self.pings.pop(payload, (None, 0.0))
+            if answered is not None and not answered.done():
                 answered.set_result(time.perf_counter() - sent_at)
 
     def closed_error(self) -> ConnectionClosedError:
@@ -239,13 +257,12 @@ class Channel:
         self.engine.send_close(code, reason)
         if self.closed:
             return
-        await self.flush()
         with contextlib.suppress(TimeoutError):
             async with _deadline(self.options.close_timeout):
-                if self.reading:
-                    await self.on_closed.wait()
+                await self.flush()
                 while not self.closed:
-                    await self.advance(False, False)
+                    async with self.pumping:
+                        await self.advance(False, False)
         await self.finish()
 
     async def finish(self) -> None:
@@ -253,7 +270,6 @@ class Channel:
         if self.closed:
             return
         self.closed = True
-        self.on_closed.set()
         if self.heartbeat is not None:
             self.heartbeat.cancel()
         for answered, _ in self.pings.values():
@@ -262,7 +278,8 @@ class Channel:
                 answered.exception()  # it is no fault not to await a ping
         self.pings.clear()
         with contextlib.suppress(OSError):
-            await self.raw_write(None)
+            async with _deadline(self.options.close_timeout):
+                await self.raw_write(None)
 
     async def beat(self, heartbeat: float) -> None:
         """An unsolicited Pong every so often (RFC 6455 section 5.5.3)."""
@@ -353,6 +370,13 @@ async def _async_items(items: Any) -> Any:
     else:
         for item in items:
             yield item
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # another kind of loop
+        return None
 
 
 def _deadline(seconds: float | None) -> contextlib.AbstractAsyncContextManager[object]:

@@ -19,6 +19,7 @@ from ._frames import decode_frame, encode_frame
 from ._handshake import (
     accept_extensions,
     accept_key,
+    check_pathname,
     check_response,
     check_subprotocols,
     new_key,
@@ -101,43 +102,22 @@ def decoder(
     """
     buffer = bytearray()
     parsed = 0  # the frame that is wanted begins here
-    wanted = 0  # it is known not to be there with fewer bytes than these
 
     async def read_frame() -> Message | None:
-        nonlocal parsed, wanted
+        nonlocal parsed
         while True:
-            found = None
-            if len(buffer) - parsed >= wanted:
-                found = decode_frame(buffer, parsed, max_size)
+            found = decode_frame(buffer, parsed, max_size)
             if found is not None:
                 message, parsed = found
-                wanted = 0
-                if parsed == len(buffer):
-                    buffer.clear()
-                    parsed = 0
                 return message
             del buffer[:parsed]
             parsed = 0
-            wanted = _frame_size(buffer)
             data = await read()
             if not data:
                 return None
             buffer.extend(data)
 
     return read_frame
-
-
-def _frame_size(head: bytearray) -> int:
-    """The size of the frame whose first bytes these are, as far as they tell."""
-    if len(head) < 2:
-        return 2
-    length = head[1] & 127
-    extended = {126: 2, 127: 8}.get(length, 0)
-    if len(head) < 2 + extended:
-        return 2 + extended
-    if extended:
-        length = int.from_bytes(head[2 : 2 + extended], "big")
-    return 2 + extended + (4 if head[1] & 128 else 0) + length
 
 
 def encoder(
@@ -187,7 +167,8 @@ async def handshake(
         headers=options.get("headers", ()),
         subprotocols=subprotocols,
     )
-    result = request(Request(pairs, pathname=options.get("pathname", options.get("path", "/"))))
+    pathname = check_pathname(options.get("pathname", options.get("path", "/")))
+    result = request(Request(pairs, pathname=pathname))
     response = await result if inspect.isawaitable(result) else result
     if response is None:
         raise HandshakeError("there was no response to the opening handshake")

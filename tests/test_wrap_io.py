@@ -1,0 +1,777 @@
+"""wrap_io: the protocol over any pair of coroutine functions. RFC 6455 sections 5, 7 and 8."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from raw_peer import answer_to, both_ends, close_payload, echo, turns_of_the_loop, watchdog
+
+from coro_websocket import (
+    ConcurrencyError,
+    ConnectionClosedError,
+    InvalidMessage,
+    InvalidOption,
+    LimitError,
+    Message,
+    NoEventLoopError,
+    Options,
+    ProtocolError,
+    codec,
+    connect,
+    decoder,
+    encoder,
+    serve,
+    wrap_io,
+)
+
+__all__ = ["both_ends", "watchdog"]
+
+CLIENT, SERVER = True, False
+BOUND = 3
+
+
+class Wire:
+    """A raw pair over queues; what the library sends is in `sent`, what it gets comes by `feed`."""
+
+    def __init__(self, mask, **options):
+        self.mask = mask
+        self.incoming: asyncio.Queue = asyncio.Queue()
+        self.sent: asyncio.Queue = asyncio.Queue()
+        self.reading = 0
+        self.read, self.write = wrap_io(self.raw_read, self.raw_write, mask=mask, **options)
+
+    async def raw_read(self):
+        assert self.reading == 0, "two raw reads at once"
+        self.reading += 1
+        try:
+            frame = await self.incoming.get()
+        finally:
+            self.reading -= 1
+        if isinstance(frame, BaseException):
+            raise frame
+        return frame
+
+    async def raw_write(self, frame):
+        self.sent.put_nowait(frame)
+
+    def feed(self, *frames):
+        """Frames from the peer; a tuple is masked as a good peer would."""
+        for frame in frames:
+            if isinstance(frame, tuple):
+                frame = Message(frame[0], frame[1], fin=(*frame, True)[2], mask=not self.mask)
+            self.incoming.put_nowait(frame)
+
+    async def next(self):
+        """The next frame that was sent."""
+        return await asyncio.wait_for(self.sent.get(), BOUND)
+
+
+def pair(**options):
+    """A client and a server over two queues of frames."""
+    to_server: asyncio.Queue = asyncio.Queue()
+    to_client: asyncio.Queue = asyncio.Queue()
+    client = wrap_io(to_client.get, to_server.put, mask=True, **options)
+    server = wrap_io(to_server.get, to_client.put, mask=False, **options)
+    return client, server
+
+
+@pytest.fixture(params=[CLIENT, SERVER], ids=["client", "server"])
+def mask(request):
+    return request.param
+
+
+# A client and a server against each other
+
+
+async def test_a_client_and_a_server_talk():
+    async with asyncio.timeout(BOUND):
+        (read, write), (server_read, server_write) = pair()
+        for message, opcode in (("text ✓", 1), (b"\x00\xff", 2), ("", 1), (b"x" * 100_000, 2)):
+            await write(message)
+            assert await server_read() == Message(message, opcode, mask=True)
+            await server_write(message)
+            assert await read() == Message(message, opcode)
+        await write({"payload": "default"})
+        assert (await server_read()).opcode == 2
+        await write(["one ", "message"])
+        assert (await server_read()).payload == "one message"
+
+
+async def test_the_closing_handshake_ends_both():
+    async with asyncio.timeout(BOUND):
+        (read, write), (server_read, server_write) = pair()
+        await write("last")
+
+        async def serve_one():
+            return [msg.payload async for msg in server_read]
+
+        serving = asyncio.create_task(serve_one())
+        await write(None)
+        assert await serving == ["last"]
+        assert await read() is None
+        assert await server_read() is None
+        assert (read.close_code, server_read.close_code) == (1000, 1000)
+        for w in (write, server_write):
+            with pytest.raises(ConnectionClosedError):
+                await w("too late")
+            await w.close()
+
+
+async def test_an_error_code_is_an_error_with_code_and_reason():
+    async with asyncio.timeout(BOUND):
+        (_, write), (server_read, _) = pair()
+        closing = asyncio.create_task(write.close(4001, "why"))
+        for _ in range(2):
+            with pytest.raises(ConnectionClosedError) as caught:
+                await server_read()
+            assert (caught.value.code, caught.value.reason) == (4001, "why")
+        await closing
+        assert (server_read.close_code, server_read.close_reason) == (4001, "why")
+
+
+async def test_masking_is_by_role_whatever_a_message_says_rfc_6455_5_1(mask):
+    wire = Wire(mask)
+    for message in ("x", Message("x", 1, mask=True), Message("x", 1, mask=False)):
+        await wire.write(message)
+        assert await wire.next() == Message(b"x", 1, mask=mask)
+
+
+async def test_frames_may_be_mappings(mask):
+    async with asyncio.timeout(BOUND):
+        wire = Wire(mask)
+        wire.feed(
+            {"payload": "a", "opcode": 1, "fin": False},
+            {"opcode": 9, "payload": b"p"},
+            {"payload": b"b", "opcode": 0, "mask": not mask, "len": 1},
+            {"payload": b"default"},
+        )
+        assert (await wire.read()).payload == "ab"
+        assert await wire.next() == Message(b"p", 10, mask=mask)
+        assert (await wire.read()).payload == b"default"
+
+
+async def test_none_is_the_end(mask):
+    async with asyncio.timeout(BOUND):
+        wire = Wire(mask)
+        wire.feed(("last", 1), None)
+        assert (await wire.read()).payload == "last"
+        for _ in range(2):
+            with pytest.raises(ConnectionClosedError, match="without a Close") as caught:
+                await wire.read()
+            assert caught.value.code == 1006
+        assert await wire.next() is None
+        assert wire.read.close_code == 1006
+        with pytest.raises(ConnectionClosedError):
+            await wire.write("x")
+
+
+@pytest.mark.parametrize(("payload", "code"), [(b"", 1005), (close_payload(1001, "bye"), 1001)])
+async def test_a_close_of_the_peers_is_answered_and_ends_cleanly_rfc_6455_5_5_1(
+    mask, payload, code
+):
+    async with asyncio.timeout(BOUND):
+        wire = Wire(mask)
+        wire.feed((payload, 8))
+        assert await wire.read() is None
+        assert await wire.read() is None
+        assert await wire.next() == Message(payload[:2], 8, mask=mask)
+        assert await wire.next() is None
+        assert wire.read.close_code == code
+
+
+async def test_fragments_and_control_frames_are_shown_as_asked():
+    async with asyncio.timeout(BOUND):
+        wire = Wire(SERVER)
+        frames = [("a", 1, False), (b"p", 9), ("b", 0)]
+        wire.feed(*frames)
+        reader = wire.read.fragments(control=True)
+        assert [(await reader()).payload for _ in range(3)] == ["a", b"p", "b"]
+        wire.feed(*frames)
+        assert (await wire.read(control=True)).opcode == 9
+        assert (await wire.read()).payload == "ab"
+        wire = Wire(SERVER, fragments=True)
+        wire.feed(*frames)
+        assert [(await wire.read()).payload for _ in range(2)] == ["a", "b"]
+
+
+# Violations
+
+
+@pytest.mark.parametrize(
+    ("frames", "code", "section"),
+    [
+        ([Message("x", 1, mask=False)], 1002, "5.1"),
+        ([("x", 0)], 1002, "5.4"),
+        ([("x", 1, False), ("y", 1)], 1002, "5.4"),
+        ([(b"x" * 126, 9)], 1002, "5.5"),
+        ([(b"x", 9, False)], 1002, "5.4"),
+        ([Message("x", 3, mask=True)], 1002, "5.2"),
+        ([Message("x", 11, mask=True)], 1002, "5.2"),
+        ([Message("x", 1, rsv1=True, mask=True)], 1002, "5.2"),
+        ([(b"\xff", 1)], 1007, "8.1"),
+        ([(b"\xe2\x82", 1, False), (b"x", 0)], 1007, "8.1"),
+        ([(b"\x03", 8)], 1002, "5.5.1"),
+        ([(close_payload(1005), 8)], 1002, "7.4"),
+        ([(close_payload(1000) + b"\xff", 8)], 1007, "8.1"),
+    ],
+)
+async def test_a_frame_that_breaks_the_protocol_is_refused(frames, code, section):
+    async with asyncio.timeout(BOUND):
+        wire = Wire(SERVER)
+        wire.feed(("good", 1), *frames, ("never", 1))
+        assert (await wire.read()).payload == "good"
+        for _ in range(2):
+            with pytest.raises(ProtocolError, match=f"section {section}\\b") as caught:
+                await wire.read()
+            assert caught.value.code == code
+        close = await wire.next()
+        assert (close.opcode, close.payload[:2]) == (8, close_payload(code))
+        assert await wire.next() is None
+        assert wire.read.close_code == code
+        with pytest.raises(ConnectionClosedError):
+            await wire.write("x")
+
+
+async def test_a_masked_frame_to_a_client_is_refused_rfc_6455_5_1():
+    async with asyncio.timeout(BOUND):
+        wire = Wire(CLIENT)
+        wire.feed(Message("x", 1, mask=True))
+        with pytest.raises(ProtocolError, match=r"5\.1"):
+            await wire.read()
+
+
+async def test_a_message_over_the_limit_is_refused_rfc_6455_7_4_1():
+    async with asyncio.timeout(BOUND):
+        wire = Wire(SERVER, max_message_size=10)
+        wire.feed(("x" * 6, 1, False), ("x" * 6, 0))
+        with pytest.raises(LimitError, match="max_message_size is 10"):
+            await wire.read()
+        assert (await wire.next()).payload[:2] == close_payload(1009)
+
+
+# Reading and closing at once
+
+
+async def test_two_readers_at_once_are_refused_and_the_first_goes_on():
+    async with asyncio.timeout(BOUND):
+        wire = Wire(SERVER)
+        first = asyncio.create_task(wire.read())
+        await turns_of_the_loop()
+        with pytest.raises(ConcurrencyError):
+            await wire.read()
+        wire.feed(("x", 1))
+        assert (await first).payload == "x"
+
+
+async def test_a_cancelled_read_loses_nothing():
+    async with asyncio.timeout(BOUND):
+        wire = Wire(SERVER)
+        got = []
+        for i in range(10):
+            reading = asyncio.create_task(wire.read())
+            await turns_of_the_loop(i % 3)
+            reading.cancel()
+            wire.feed((str(i), 1))
+            await asyncio.wait([reading])
+            if not reading.cancelled():  # there was one before it was cancelled
+                got.append(reading.result().payload)
+        while len(got) < 10:
+            got.append((await wire.read()).payload)
+        assert got == [str(i) for i in range(10)]
+
+
+async def test_closing_with_a_message_on_its_way_ends_and_the_message_can_be_read():
+    async with asyncio.timeout(BOUND):
+        wire = Wire(SERVER)
+        wire.feed(("on its way", 1), ("and another", 1), (close_payload(1000), 8))
+        await wire.write.close()
+        assert (await wire.read()).payload == "on its way"
+        assert (await wire.read()).payload == "and another"
+        assert await wire.read() is None
+
+
+async def test_closing_with_an_unread_message_and_a_peer_that_does_not_answer_ends():
+    async with asyncio.timeout(BOUND):
+        wire = Wire(SERVER, close_timeout=0.05)
+        wire.feed(("on its way", 1))
+        await wire.write.close()
+        assert (await wire.read()).payload == "on its way"
+        assert await wire.read() is None
+
+
+async def test_closing_while_another_task_reads():
+    async with asyncio.timeout(BOUND):
+        wire = Wire(SERVER)
+        reading = asyncio.create_task(wire.read())
+        await turns_of_the_loop()
+        closing = asyncio.create_task(wire.write.close())
+        assert (await wire.next()).opcode == 8
+        wire.feed(("x", 1))
+        assert (await reading).payload == "x"
+        reading = asyncio.create_task(wire.read())
+        wire.feed((close_payload(1000), 8))
+        assert await reading is None
+        await closing
+
+
+async def test_reading_while_another_task_closes_makes_no_second_raw_read():
+    async with asyncio.timeout(BOUND):
+        wire = Wire(SERVER)
+        closing = asyncio.create_task(wire.write.close())
+        await wire.next()
+        await turns_of_the_loop()
+        reading = asyncio.create_task(wire.read())
+        await turns_of_the_loop()
+        wire.feed(("x", 1), (close_payload(1000), 8))
+        results = await asyncio.gather(closing, reading, return_exceptions=True)
+        assert results[0] is None
+        if not isinstance(results[1], ConcurrencyError):
+            assert results[1] == Message("x", 1, mask=True)
+
+
+async def test_closing_twice_at_once_makes_no_second_raw_read_and_one_close():
+    async with asyncio.timeout(BOUND):
+        wire = Wire(SERVER)
+        closings = [asyncio.create_task(wire.write.close(4000 + i)) for i in range(3)]
+        await turns_of_the_loop()
+        wire.feed((close_payload(1000), 8))
+        assert await asyncio.gather(*closings) == [None] * 3
+        assert (await wire.next()).payload == close_payload(4000)
+        assert await wire.next() is None
+        assert wire.sent.empty()
+
+
+async def test_a_peer_that_never_answers_is_left_after_close_timeout(mask):
+    async with asyncio.timeout(BOUND):
+        wire = Wire(mask, close_timeout=0.1)
+        start = time.monotonic()
+        await wire.write.close()
+        assert 0.09 <= time.monotonic() - start < 1
+        assert await wire.read() is None
+        assert (await wire.next()).opcode == 8
+        assert await wire.next() is None
+
+
+async def test_a_writer_that_is_stuck_does_not_keep_close_beyond_close_timeout():
+    async def stuck(_):
+        await asyncio.Event().wait()
+
+    async def silent():
+        await asyncio.Event().wait()
+
+    _, write = wrap_io(silent, stuck, mask=True, close_timeout=0.05)
+    async with asyncio.timeout(1):
+        await write.close()
+
+
+# Writing
+
+
+async def test_messages_of_many_tasks_never_interleave():
+    async with asyncio.timeout(BOUND):
+        frames = []
+
+        async def slow(frame):
+            await asyncio.sleep(0)
+            frames.append(frame)
+
+        _, write = wrap_io(asyncio.Event().wait, slow)
+
+        async def pieces(name):
+            for i in range(3):
+                await asyncio.sleep(0)
+                yield f"{name}{i}"
+
+        await asyncio.gather(*(write(pieces(n)) for n in "ab"), *(write([n, n]) for n in "cd"))
+        await asyncio.gather(*(write(n) for n in "ef"))
+        got, message = [], b""
+        for frame in frames:
+            message += frame.payload
+            if frame.fin:
+                got.append(message)
+                message = b""
+        assert sorted(got) == [b"a0a1a2", b"b0b1b2", b"cc", b"dd", b"e", b"f"]
+
+
+async def test_a_cancelled_write_does_not_take_the_messages_of_others_with_it():
+    """Three tasks wait for a slow raw writer; the second is cancelled."""
+    async with asyncio.timeout(BOUND):
+        sent: asyncio.Queue = asyncio.Queue(1)
+        _, write = wrap_io(asyncio.Event().wait, sent.put)
+        tasks = [asyncio.create_task(write(name)) for name in "abcd"]
+        await turns_of_the_loop()
+        got = []
+        for _ in range(2):
+            got.append((await sent.get()).payload)
+            await turns_of_the_loop()
+        tasks[1].cancel()
+        tasks[2].cancel()
+        await turns_of_the_loop()
+        while not all(task.done() for task in tasks) or not sent.empty():
+            if not sent.empty():
+                got.append(sent.get_nowait().payload)
+            await asyncio.sleep(0)
+        for name, task in zip("abcd", tasks, strict=True):
+            assert task.cancelled() or name.encode() in got, f"{name} was written, but not sent"
+        assert got == sorted(set(got))
+
+
+@pytest.mark.parametrize("kind", ["list", "async generator"])
+async def test_a_fragmented_write_cancelled_in_the_raw_writer_does_not_block_the_others(kind):
+    async with asyncio.timeout(BOUND):
+        sent: asyncio.Queue = asyncio.Queue(1)
+        incoming: asyncio.Queue = asyncio.Queue()
+        _, write = wrap_io(incoming.get, sent.put, close_timeout=0.05)
+        await write("fills the queue")
+
+        async def pieces():
+            yield "a"
+            yield "b"
+
+        writing = asyncio.create_task(write(["a", "b"] if kind == "list" else pieces()))
+        await turns_of_the_loop()
+        writing.cancel()
+
+        async def drain():
+            while (frame := await sent.get()) is not None:
+                got.append(frame)
+
+        got: list[Message] = []
+        draining = asyncio.create_task(drain())
+        await asyncio.wait([writing])
+        assert writing.cancelled()
+        try:
+            await write("next")
+        except ConnectionClosedError:
+            assert got[-1].opcode == 8
+        else:
+            while not got or got[-1].payload != b"next":
+                await asyncio.sleep(0)
+            assert all(frame.fin for frame in got)
+        draining.cancel()
+        await asyncio.wait([draining])
+
+
+async def test_another_task_waits_for_the_end_of_a_message_begun_by_hand():
+    async with asyncio.timeout(BOUND):
+        wire = Wire(SERVER)
+        await wire.write(Message("a", 1, fin=False))
+        other = asyncio.create_task(wire.write("x"))
+        await turns_of_the_loop()
+        await wire.write(Message("b", 0))
+        await other
+        assert [(await wire.next()).payload for _ in range(3)] == [b"a", b"b", b"x"]
+
+
+@pytest.mark.parametrize("message", [5, {"text": "x"}, ["a", b"b"], {"payload": "x", "opcode": 3}])
+async def test_what_cannot_be_sent_is_refused(message):
+    wire = Wire(SERVER)
+    with pytest.raises(InvalidMessage):
+        await wire.write(message)
+    await wire.write("next")
+    assert (await wire.next()).payload == b"next"
+
+
+async def test_a_generator_that_raises_closes_with_1011():
+    async with asyncio.timeout(BOUND):
+        wire = Wire(SERVER, close_timeout=0.05)
+
+        async def pieces():
+            yield "a"
+            raise ValueError
+
+        with pytest.raises(ValueError):  # noqa: PT011
+            await wire.write(pieces())
+        assert await wire.next() == Message(b"a", 1, fin=False)
+        assert (await wire.next()).payload[:2] == close_payload(1011)
+
+
+# Pings and heartbeat
+
+
+async def test_a_ping_gives_the_round_trip_time():
+    async with asyncio.timeout(BOUND):
+        (read, write), (server_read, _) = pair()
+        reads = [asyncio.create_task(each()) for each in (read, server_read)]
+        assert await write.ping() > 0
+        assert await write.ping(b"payload") > 0
+        with pytest.raises(InvalidMessage):
+            await write.ping(b"x" * 126)
+        for each in reads:
+            each.cancel()
+        await asyncio.wait(reads)
+
+
+@pytest.mark.parametrize("message", [Message(b"mine", 9), {"payload": b"mine", "opcode": 9}])
+async def test_a_ping_written_as_a_message_is_answered_like_any(message):
+    async with asyncio.timeout(BOUND):
+        wire = Wire(SERVER)
+        await wire.write(message)
+        assert await wire.next() == Message(b"mine", 9)
+        wire.feed((b"mine", 10), ("x", 1))
+        assert (await wire.read()).payload == "x"
+
+
+async def test_a_ping_fails_when_the_connection_ends():
+    async with asyncio.timeout(BOUND):
+        wire = Wire(SERVER)
+        pinged = asyncio.ensure_future(wire.write.ping())
+        await wire.next()
+        wire.feed(None)
+        with pytest.raises(ConnectionClosedError):
+            await wire.read()
+        with pytest.raises(ConnectionClosedError):
+            await pinged
+
+
+async def test_heartbeat_sends_pongs_and_ends_with_the_connection(mask):
+    async with asyncio.timeout(BOUND):
+        before = asyncio.all_tasks()
+        wire = Wire(mask, heartbeat=0.01)
+        for _ in range(3):
+            assert await wire.next() == Message(b"", 10, mask=mask)
+        wire.feed((close_payload(1000), 8))
+        assert await wire.read() is None
+        await turns_of_the_loop()
+        assert asyncio.all_tasks() == before
+
+
+# The raw side fails
+
+
+@pytest.mark.parametrize("error", [OSError("cable cut"), ConnectionResetError()])
+async def test_an_oserror_of_the_raw_reader_is_a_lost_connection(error):
+    async with asyncio.timeout(BOUND):
+        wire = Wire(SERVER)
+        wire.feed(("x", 1), error)
+        assert (await wire.read()).payload == "x"
+        with pytest.raises(ConnectionClosedError, match="lost") as caught:
+            await wire.read()
+        assert caught.value.code == 1006
+
+
+async def test_another_error_of_the_raw_reader_is_the_callers_and_reading_goes_on():
+    async with asyncio.timeout(BOUND):
+        wire = Wire(SERVER)
+        wire.feed(RuntimeError("yours"), ("x", 1))
+        with pytest.raises(RuntimeError, match="yours"):
+            await wire.read()
+        assert (await wire.read()).payload == "x"
+
+
+async def test_an_error_of_the_raw_writer_reaches_the_caller():
+    async def broken(frame):
+        raise BrokenPipeError
+
+    _, write = wrap_io(asyncio.Event().wait, broken)
+    with pytest.raises(OSError):  # noqa: PT011
+        await write("x")
+
+
+# Options
+
+
+def test_options_are_checked_and_need_no_event_loop():
+    async def nothing():
+        return None
+
+    wrap_io(nothing, nothing)
+    wrap_io(nothing, nothing, {"mask": True, "max_message_size": None})
+    wrap_io(nothing, nothing, Options(mask=True))
+    for wrong in ({"mask": 1}, {"close_timeout": -1}, {"nonsense": 1}):
+        with pytest.raises(InvalidOption):
+            wrap_io(nothing, nothing, wrong)
+    with pytest.raises(NoEventLoopError, match="heartbeat"):
+        wrap_io(nothing, nothing, heartbeat=1)
+
+
+def test_reading_and_writing_need_no_asyncio():
+    """Any other event loop, or none at all, may drive it."""
+    frames = [Message("x", 1, mask=True), Message(close_payload(1000), 8, mask=True)]
+    sent = []
+
+    async def raw_read():
+        return frames.pop(0)
+
+    async def raw_write(frame):
+        sent.append(frame)
+
+    async def main():
+        read, write = wrap_io(raw_read, raw_write)
+        assert (await read()).payload == "x"
+        await write("y")
+        await write(["a", "b"])
+        assert await read() is None
+
+    with pytest.raises(StopIteration):
+        main().send(None)
+    assert [frame and frame.opcode for frame in sent] == [1, 1, 0, 8, None]
+
+
+# Over bytes
+
+
+class Stream:
+    """A stream of bytes that comes in pieces of given sizes."""
+
+    def __init__(self, sizes):
+        self.buffer = bytearray()
+        self.sizes = sizes
+        self.changed = asyncio.Event()
+        self.ended = False
+        self.n = 0
+
+    async def write(self, data):
+        if data is None:
+            self.ended = True
+        else:
+            self.buffer += data
+        self.changed.set()
+
+    async def read(self):
+        while not self.buffer:
+            if self.ended:
+                return None
+            self.changed.clear()
+            await self.changed.wait()
+        size = self.sizes[self.n % len(self.sizes)]
+        self.n += 1
+        data = bytes(self.buffer[:size])
+        del self.buffer[:size]
+        return data
+
+
+payloads = st.lists(
+    st.one_of(
+        st.text(max_size=200),
+        st.binary(max_size=200),
+        st.integers(0, 70_000).map(bytes),
+        st.lists(st.text(max_size=9), min_size=1, max_size=5),
+    ),
+    max_size=6,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(payloads, st.lists(st.integers(1, 5000), min_size=1, max_size=10))
+def test_any_messages_over_a_byte_stream_split_anywhere_arrive_as_they_were(messages, sizes):
+    async def main():
+        async with asyncio.timeout(BOUND):
+            there, back = Stream(sizes), Stream(sizes)
+            client = wrap_io(decoder(back.read), encoder(there.write), mask=True)
+            server = wrap_io(decoder(there.read), encoder(back.write), mask=False)
+
+            async def echo_all():
+                async for msg in server[0]:
+                    await server[1](msg.payload)
+
+            echoing = asyncio.create_task(echo_all())
+            got = []
+            for message in messages:
+                await client[1](message)
+                got.append((await client[0]()).payload)
+            await client[1](None)
+            await echoing
+            assert got == ["".join(m) if isinstance(m, list) else m for m in messages]
+            assert await client[0]() is None
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("url", ["ours", "websockets"])
+async def test_it_speaks_to_a_server_through_a_plain_socket(url):
+    """The specification's stacking: bytes, decoder, wrap_io."""
+    from websockets.asyncio.server import serve as their_serve
+
+    async def their_echo(connection):
+        async for message in connection:
+            await connection.send(message)
+
+    serving = serve(echo) if url == "ours" else their_serve(their_echo, "127.0.0.1", 0)
+    async with asyncio.timeout(BOUND), serving as server:
+        port = server.port if url == "ours" else server.sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+        async def request(request):
+            lines = [f"GET {request.pathname} HTTP/1.1"]
+            lines += [f"{name}: {value}" for name, value in request]
+            writer.write("\r\n".join([*lines, "", ""]).encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+            status, *lines = head.decode().split("\r\n")[:-2]
+            from coro_websocket import Response
+
+            return Response([line.split(": ", 1) for line in lines], code=int(status.split()[1]))
+
+        await codec.handshake({"host": f"127.0.0.1:{port}"}, request)
+
+        async def read_bytes():
+            return await reader.read(65536)
+
+        async def write_bytes(data):
+            if data is None:
+                writer.close()
+            else:
+                writer.write(data)
+                await writer.drain()
+
+        read, write = wrap_io(decoder(read_bytes), encoder(write_bytes), mask=True)
+        for message in ("text ✓", b"\x00\xff", "x" * 100_000):
+            await write(message)
+            assert (await read()).payload == message
+        await write(["in ", "pieces"])
+        assert (await read()).payload == "in pieces"
+        reading = asyncio.create_task(read())
+        await turns_of_the_loop()
+        assert await write.ping() > 0
+        await write.close(4000, "done")
+        assert await reading is None
+        assert read.close_code == 4000
+        await writer.wait_closed()
+
+
+async def test_it_serves_a_client_over_streams():
+    async def handle(reader, writer):
+        head = await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer_to(head))
+
+        async def read_bytes():
+            return await reader.read(100)
+
+        async def write_bytes(data):
+            if data is None:
+                writer.close()
+                return
+            writer.write(data)
+            await writer.drain()
+
+        read, write = wrap_io(decoder(read_bytes), encoder(write_bytes))
+        async for msg in read:
+            await write(msg.payload)
+        await writer.wait_closed()
+
+    async with asyncio.timeout(BOUND):
+        async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
+            url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+            async with connect(url) as (_, read, write):
+                for message in ("text", b"x" * 50_000):
+                    await write(message)
+                    assert (await read()).payload == message
+                assert await write.ping() > 0
+            assert await read() is None
+
+
+async def test_a_header_that_breaks_the_protocol_in_the_byte_stream_is_answered():
+    async with asyncio.timeout(BOUND):
+        stream, back = Stream([1]), Stream([1000])
+        read, _ = wrap_io(decoder(stream.read), encoder(back.write))
+        await stream.write(codec.encode(Message("good", 1, mask=True)) + b"\x83\x80mask")
+        assert (await read()).payload == "good"
+        with pytest.raises(ProtocolError, match=r"5\.2"):
+            await read()
+        message, _ = codec.decode(bytes(back.buffer))
+        assert message.payload[:2] == close_payload(1002)
+        assert back.ended
