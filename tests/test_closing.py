@@ -378,6 +378,19 @@ async def test_a_close_behind_unread_messages_is_answered_after_close_timeout(si
         assert await end.read() is None
 
 
+@pytest.mark.parametrize("message", ["short", "compressible " * 100])
+async def test_a_close_behind_an_unread_message_of_ours_ends_within_close_timeout(message):
+    async with both_ends(close_timeout=SHORT) as (client, server):
+        await server.write(message)
+        closing = asyncio.create_task(server.write.close())
+        with Took() as took:
+            await client.write.wait_closed()
+            await closing
+        assert took.seconds < SHORT + 1
+        assert (await client.read()).payload == message
+        assert await client.read() is None
+
+
 async def test_closing_with_more_unread_than_read_high_water_ends(side):
     async with end_and_peer(side, read_high_water=10_000, close_timeout=3) as (end, peer):
         sending = asyncio.create_task(peer.send(peer.frame(BINARY, b"x" * 5000) * 1000))

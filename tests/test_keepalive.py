@@ -60,9 +60,10 @@ async def test_a_silent_peer_is_noticed_though_nobody_reads(side):
 
 
 async def test_a_silent_peer_ends_a_ping_and_a_write_that_wait():
-    async with client_and_peer(
-        ping_interval=0.05, ping_timeout=0.05, receive_buffer=4096
-    ) as (end, peer):
+    async with client_and_peer(ping_interval=0.05, ping_timeout=0.05, receive_buffer=4096) as (
+        end,
+        peer,
+    ):
         pinged = end.write.ping()
         writing = asyncio.create_task(end.write(b"x" * 8_000_000))
         with pytest.raises(PingTimeout):
@@ -184,9 +185,10 @@ async def test_a_program_that_blocks_the_loop_is_not_mistaken_for_a_dead_peer(si
 
 
 async def test_a_peer_that_takes_what_we_write_slowly_is_alive():
-    async with client_and_peer(
-        receive_buffer=4096, ping_interval=0.05, ping_timeout=0.1
-    ) as (end, peer):
+    async with client_and_peer(receive_buffer=4096, ping_interval=0.05, ping_timeout=0.1) as (
+        end,
+        peer,
+    ):
         writing = asyncio.create_task(end.write(b"x" * 3_000_000))
         for _ in range(10):
             await asyncio.sleep(0.02)

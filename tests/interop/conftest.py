@@ -5,23 +5,36 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import raw_peer
+import raw_peer  # noqa: F401 (it completes the loop that has transports only)
 from conftest import Certificates
 
 from .peer_aiohttp import Aiohttp
 from .peer_websockets import WebSockets
 from .peer_ws import NODE, Ws
-from .peers import Pairing, Peer, Place
+from .peers import BOUND, Pairing, Peer, Place
 
 PEERS: dict[str, Peer] = {peer.name: peer for peer in (WebSockets(), Aiohttp(), Ws())}
 
-watchdog = raw_peer.watchdog
+
+@pytest.fixture(autouse=True)
+def watchdog() -> Iterator[None]:
+    """A loop that never yields ends its test, where asyncio.timeout cannot."""
+
+    def bark(*_: object) -> None:
+        raise AssertionError("the test took too long, perhaps without yielding to the event loop")
+
+    before = signal.signal(signal.SIGALRM, bark)
+    signal.setitimer(signal.ITIMER_REAL, 2 * BOUND)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(params=list(PEERS))

@@ -168,7 +168,7 @@ class Ws(Peer):
             settings["refusal"] = vars(terms.refusal)
         async with Node().running("server.js", settings) as node:
             port = await node.port
-            yield TheirServer(replace(place, port=port or 0), node.accepted)
+            yield TheirServer(replace(place, port=port), node.accepted)
 
     @asynccontextmanager
     async def connect_many(

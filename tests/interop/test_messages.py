@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from coro_websocket import Message
+from coro_websocket import Message, Read, Request, Write, serve
 
 from .conftest import PEERS
 from .peers import BOUND, Ours, Pairing, Peer, Place, Terms, Theirs, our_client
@@ -356,8 +356,6 @@ async def test_frames_in_one_segment_with_their_handshake_are_read(
 async def test_what_we_send_right_after_our_handshake_reaches_them(
     peer: Peer, place: Place
 ) -> None:
-    from coro_websocket import Read, Request, Write, serve
-
     async def greet(_: Request, read: Read, write: Write) -> None:
         await write("first")
         await write(b"second")

@@ -40,6 +40,7 @@ cdef enum:
     FLUSH_AT = 65536  # bytes that are sent without waiting for the task to suspend
     OFFLOAD = 1048576  # bytes of a message that extensions transform in another thread
     BURST = 1048576  # bytes a task may write before the other tasks get their turn
+    WRITE = 256  # bytes that each write counts for besides its payload
 
 
 # One per event loop
@@ -297,10 +298,11 @@ cdef class Connection:
 
     cdef object end_error(self):
         """How the connection ended: None if cleanly."""
-        if self.engine.error is None and isinstance(self.cause, ConnectionClosedError):
-            return self.cause
-        if getattr(self.socket, "shut_down", False) and not self.engine.close_received:
-            return None
+        if self.engine.error is None:
+            if isinstance(self.cause, ConnectionClosedError):
+                return self.cause
+            if getattr(self.socket, "shut_down", False) and not self.engine.close_received:
+                return None
         return self.engine.end_error(self.cause)
 
     # Writing
@@ -393,7 +395,7 @@ cdef class Connection:
             self.transmit()
         if self.blocked and self.backlog() > self.write_high_water:
             return self.drained()
-        state.burst += size
+        state.burst += size + WRITE
         if state.burst >= BURST:
             state.burst = 0
             return new_checkpoint()

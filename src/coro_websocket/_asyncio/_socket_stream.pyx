@@ -20,10 +20,13 @@ cdef class SocketStream(Connection):
     cdef int fd
     cdef object on_readable
     cdef object on_writable
+    cdef bint told_once  # the loop may not tell again that there is something to receive
 
     def __init__(self, loop, engine, options, socket, leftover=b""):
         self.socket = socket
         self.fd = socket.fileno()
+        # uvloop tells of a reset once, even where messages wait before it.
+        self.told_once = type(loop).__module__.partition(".")[0] == "uvloop"
         self.on_readable = self.readable
         self.on_writable = self.writable
         loop.add_reader(self.fd, self.on_readable)
@@ -33,17 +36,21 @@ cdef class SocketStream(Connection):
         cdef uint8_t *to
         cdef size_t room
         cdef ssize_t n
-        if self.lost:
-            return
         try:
-            self.receive_into(&to, &room)
-            n = socket_receive(self.fd, to, room)
-            if n > 0:
-                self.received(n)
-            elif n == 0:
-                self.lose(None)
-            elif n < -1:
-                self.lose(os_error(n))
+            while not self.lost and not self.paused:
+                self.receive_into(&to, &room)
+                n = socket_receive(self.fd, to, room)
+                if n > 0:
+                    self.received(n)
+                elif n == 0:
+                    self.lose(None)
+                elif n < -1:
+                    self.lose(os_error(n))
+                if n <= 0 or not self.told_once:
+                    break
+                if <size_t>n == room:  # there may be much more: the other tasks come first
+                    self.loop.call_soon(self.on_readable)
+                    break
         except MemoryError:
             self.lose(out_of_memory())
 
@@ -78,6 +85,8 @@ cdef class SocketStream(Connection):
                 self.broken = True
                 self.cause = os_error(n)
                 engine.outbox.drop()
+                self.told_once = True
+                self.loop.call_soon(self.on_readable)
         return self.transmitted()
 
     cdef int pause_reading(self) except -1:

@@ -42,5 +42,5 @@ connections.on("connection", (ws, request) => {
 });
 
 const where = settings.path ? { path: settings.path } : { port: 0, host: "127.0.0.1" };
-server.listen(where, () => say({ event: "listening", port: server.address().port }));
+server.listen(where, () => say({ event: "listening", port: server.address().port ?? 0 }));
 obey();
