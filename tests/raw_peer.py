@@ -248,7 +248,7 @@ async def turns_of_the_loop(n: int = 5) -> None:
 async def until(condition: Any) -> None:
     """Wait until a condition holds that nothing tells us of."""
     async with asyncio.timeout(BOUND / 2):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
 

@@ -1,4 +1,4 @@
-"""Cancelling at random, thousands of times: nothing lost, nothing twice, no half frame, in order."""
+"""Cancelling at random, many times: nothing lost, nothing twice, no half frame, in order."""
 
 from __future__ import annotations
 

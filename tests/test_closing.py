@@ -204,7 +204,7 @@ async def test_tls_connections_close_cleanly(certificates):
                 assert (await read()).payload == "x"
             assert await read() is None
             assert read.close_code == 1000
-            res, read, write = await connect(server.url, tls=certificates.client)
+            _res, read, write = await connect(server.url, tls=certificates.client)
             await server.close(4000, "enough")
             with pytest.raises(ConnectionClosedError) as caught:
                 await read()
@@ -265,7 +265,7 @@ async def test_a_server_that_closes_but_does_not_hang_up_is_left_after_close_tim
 
 
 async def test_a_peer_that_does_not_take_our_close_is_left_after_close_timeout(side):
-    async with end_and_peer(side, receive_buffer=4096, close_timeout=SHORT) as (end, peer):
+    async with end_and_peer(side, receive_buffer=4096, close_timeout=SHORT) as (end, _peer):
         writing = asyncio.create_task(end.write(b"x" * 8_000_000))
         await turns_of_the_loop(20)
         with Took() as took:
@@ -338,7 +338,7 @@ async def test_a_close_is_answered_though_nobody_reads(side):
 
 async def test_a_close_behind_pings_alone_is_answered_though_nobody_reads(side):
     """A program that only writes has been pinged; then the peer closes."""
-    async with end_and_peer(side) as (end, peer):
+    async with end_and_peer(side) as (_end, peer):
         await peer.write(PING, "1")
         assert (await peer.read()).payload == b"1"
         await peer.write(PONG, "unsolicited")

@@ -1,4 +1,4 @@
-"""Keeping alive: Pings that notice a dead peer, Pongs that keep a path open. RFC 6455 5.5.2, 5.5.3."""
+"""Pings that notice a dead peer, Pongs that keep a path open. RFC 6455 5.5.2 and 5.5.3."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_a_silent_peer_is_noticed_within_interval_and_timeout(side):
 
 
 async def test_a_silent_peer_is_noticed_though_nobody_reads(side):
-    async with end_and_peer(side, **PINGS) as (end, peer):
+    async with end_and_peer(side, **PINGS) as (end, _peer):
         await end.write.wait_closed()
         with pytest.raises(PingTimeout):
             await end.read()
@@ -62,7 +62,7 @@ async def test_a_silent_peer_is_noticed_though_nobody_reads(side):
 async def test_a_silent_peer_ends_a_ping_and_a_write_that_wait():
     async with client_and_peer(ping_interval=0.05, ping_timeout=0.05, receive_buffer=4096) as (
         end,
-        peer,
+        _peer,
     ):
         pinged = end.write.ping()
         writing = asyncio.create_task(end.write(b"x" * 8_000_000))

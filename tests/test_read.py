@@ -73,7 +73,9 @@ async def test_a_message_has_the_fields_of_its_frame(side):
         assert (text.payload, text.opcode, text.fin, text.len) == ("naïve ✓", 1, True, 10)
         assert (binary.payload, binary.opcode, binary.len) == (b"\x00\xff", 2, 2)
         assert text.mask is binary.mask is peer.client
-        assert not (text.rsv1 or text.rsv2 or text.rsv3)
+        assert not (text.rsv1)
+        assert not (text.rsv2)
+        assert not (text.rsv3)
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 300_000])
@@ -88,7 +90,7 @@ async def test_every_encoding_of_a_length_is_read_rfc_6455_5_2(side, size):
 async def test_frames_in_the_segment_of_the_handshake_are_delivered(side):
     masked = side == "server"
     leftover = b"".join(frame(TEXT, f"{i}", masked=masked) for i in range(3))
-    async with end_and_peer(side, leftover=leftover) as (end, peer):
+    async with end_and_peer(side, leftover=leftover) as (end, _peer):
         assert [(await end.read()).payload for _ in range(3)] == ["0", "1", "2"]
 
 
@@ -268,13 +270,13 @@ async def test_a_reset_right_behind_a_message_is_noticed(side, reader):
 async def test_a_reset_behind_more_than_is_received_at_once_is_noticed(side):
     async with end_and_peer(side, read_high_water=65536) as (end, peer):
         message = peer.frame(BINARY, b"x" * 10_000)
-        with pytest.raises(BlockingIOError):
+        with pytest.raises(BlockingIOError):  # noqa: PT012
             for _ in range(10_000):
                 peer.sock.send(message)
                 await asyncio.sleep(0)
         peer.reset()
         n = 0
-        with pytest.raises(ConnectionClosedError):
+        with pytest.raises(ConnectionClosedError):  # noqa: PT012
             async with asyncio.timeout(2):
                 while True:
                     assert (await end.read()).len == 10_000
@@ -296,7 +298,7 @@ async def test_messages_that_wait_when_we_close_can_still_be_read(side):
 
 
 async def test_close_code_is_none_while_the_connection_is_open():
-    async with both_ends() as (client, server):
+    async with both_ends() as (client, _server):
         assert client.read.close_code is None
         assert client.read.close_reason == ""
 
@@ -354,7 +356,7 @@ async def test_timeout_around_an_iteration():
     async with client_and_peer() as (end, peer):
         await peer.write(TEXT, "x")
         got = []
-        with pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError):  # noqa: PT012
             async with asyncio.timeout(0.05):
                 async for msg in end.read:
                     got.append(msg.payload)
@@ -388,7 +390,7 @@ async def test_a_task_group_reads_and_writes_at_once():
 
 async def test_a_task_group_that_fails_cancels_the_read_and_loses_nothing():
     async with client_and_peer() as (end, peer):
-        with pytest.raises(ExceptionGroup):
+        with pytest.raises(ExceptionGroup):  # noqa: PT012
             async with asyncio.TaskGroup() as group:
                 group.create_task(end.read())
                 await turns_of_the_loop()
@@ -442,8 +444,10 @@ async def test_run_in_debug_mode(recwarn):
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
 async def test_eager_tasks_read_and_write():
-    loop = asyncio.get_running_loop()
-    loop.set_task_factory(asyncio.eager_task_factory)
+    def eager(loop, coroutine, **options):
+        return asyncio.Task(coroutine, loop=loop, **{**options, "eager_start": True})
+
+    asyncio.get_running_loop().set_task_factory(eager)
     async with client_of_echo() as end:
         reading = asyncio.create_task(end.read())
         assert not reading.done()
@@ -531,7 +535,7 @@ async def test_a_read_that_is_never_awaited_takes_nothing(recwarn):
 
 
 async def test_a_read_that_was_closed_cannot_be_awaited():
-    async with client_and_peer() as (end, peer):
+    async with client_and_peer() as (end, _peer):
         reading = end.read()
         reading.close()
         with pytest.raises(RuntimeError):
@@ -1022,7 +1026,7 @@ async def test_pings_are_answered_though_nobody_reads_rfc_6455_5_5_2(side):
 
 async def test_control_frames_alone_never_stop_a_connection_that_nobody_reads(side):
     """A program that only writes is pinged for days: more than read_high_water of it."""
-    async with end_and_peer(side, read_high_water=1024) as (end, peer):
+    async with end_and_peer(side, read_high_water=1024) as (_end, peer):
         async with asyncio.timeout(5):
             for i in range(1000):
                 await peer.write(PING, str(i))
@@ -1126,7 +1130,7 @@ async def test_a_violation_fails_the_connection_with_its_code_rfc_6455_7_1_7(
         msg = await reading
         assert msg.payload == "good"
         await end.write("answer")
-        with pytest.raises(ProtocolError, match=f"section {section}\\b") as caught:
+        with pytest.raises(ProtocolError, match=f"section {section}\\b") as caught:  # noqa: PT012
             async with asyncio.timeout(5):
                 task = asyncio.create_task(end.read())
                 assert await peer.message() == (TEXT, b"answer")

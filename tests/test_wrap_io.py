@@ -451,7 +451,7 @@ async def test_a_fragmented_write_cancelled_in_the_raw_writer_does_not_block_the
         except ConnectionClosedError:
             assert got[-1].opcode == 8
         else:
-            while not got or got[-1].payload != b"next":
+            while not got or got[-1].payload != b"next":  # noqa: ASYNC110
                 await asyncio.sleep(0)
             assert all(frame.fin for frame in got)
         draining.cancel()

@@ -1,4 +1,4 @@
-"""Writing: what `write` takes, in which order it goes out, and when it waits. RFC 6455 section 5."""
+"""Writing: what `write` takes, in which order it goes out, when it waits. RFC 6455 section 5."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ class Data(bytes):
     ],
     ids=repr,
 )
-async def test_every_kind_of_message_goes_out_as_one_frame(side, message, opcode, payload):
-    async with end_and_peer(side) as (end, peer):
+async def test_every_kind_of_message_goes_out_as_one_frame(message, opcode, payload):
+    async with client_and_peer() as (end, peer):
         assert await end.write(message) is None
         assert await peer.read() == Frame(opcode, payload)
 
@@ -150,8 +150,8 @@ async def test_every_length_is_encoded_shortest_rfc_6455_5_2(side, size):
     ],
     ids=repr,
 )
-async def test_what_cannot_be_sent_is_refused_and_nothing_is_sent(side, message, kind):
-    async with end_and_peer(side) as (end, peer):
+async def test_what_cannot_be_sent_is_refused_and_nothing_is_sent(message, kind):
+    async with client_and_peer() as (end, peer):
         with pytest.raises(kind) as caught:
             await end.write(message)
         assert isinstance(caught.value, WebSocketError)
@@ -553,7 +553,7 @@ async def test_a_write_that_waits_fails_when_the_connection_is_lost(side, how):
 
 
 async def test_write_high_water_none_never_waits_and_starves_nobody():
-    async with client_and_peer(receive_buffer=4096, write_high_water=None) as (end, peer):
+    async with client_and_peer(receive_buffer=4096, write_high_water=None) as (end, _peer):
         turns = 0
 
         async def count():

@@ -32,6 +32,7 @@ class NodeConnection(Theirs):
         self.pongs: asyncio.Queue[bytes] = asyncio.Queue()
         self.opening = asyncio.get_running_loop().create_future()
         self.end = asyncio.get_running_loop().create_future()
+        self.echoing = asyncio.Event()
 
     def happened(self, event: dict[str, Any]) -> None:
         kind = event["event"]
@@ -40,6 +41,8 @@ class NodeConnection(Theirs):
             self.messages.put_nowait(data if event["binary"] else data.decode())
         elif kind == "pong":
             self.pongs.put_nowait(base64.b64decode(event["data"]))
+        elif kind == "echoing":
+            self.echoing.set()
         elif kind == "close":
             self.end.set_result((event["code"], event["reason"]))
         elif kind == "open":
@@ -90,6 +93,7 @@ class NodeConnection(Theirs):
 
     async def echo(self) -> None:
         await self.command("echo")
+        await self.echoing.wait()
 
 
 class Node:

@@ -17,7 +17,7 @@ from conftest import Certificates
 
 from coro_websocket import Read, Request, Response, Write, connect, serve
 
-BOUND = 10.0  # seconds for everything that a test waits for
+BOUND = 3.0  # seconds for everything that a test waits for
 
 # What a closing handshake that hangs would hide behind: a test's bound must end it, not a limit.
 NEVER: dict[str, Any] = {"timeout": None, "close_timeout": None}

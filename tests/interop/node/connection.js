@@ -34,8 +34,10 @@ function obey() {
     const payload = Buffer.from(data ?? "", "base64");
     if (command === "send") ws.send(payload, rest);
     else if (command === "ping") ws.ping(payload);
-    else if (command === "echo") connection.echo = true;
-    else if (command === "close") ws.close(rest.code, rest.reason);
+    else if (command === "echo") {
+      connection.echo = true;
+      say({ id, event: "echoing" });
+    } else if (command === "close") ws.close(rest.code, rest.reason);
     else if (command === "terminate") ws.terminate();
     else throw new Error(`no command ${command}`);
   });
