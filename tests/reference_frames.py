@@ -72,9 +72,7 @@ def header(
 
 
 def encode(frame: Frame) -> bytes:
-    start = header(
-        frame.opcode, len(frame.payload), fin=frame.fin, rsv=frame.rsv, key=frame.key
-    )
+    start = header(frame.opcode, len(frame.payload), fin=frame.fin, rsv=frame.rsv, key=frame.key)
     if frame.key is None:
         return start + frame.payload
     return start + mask(frame.payload, frame.key)

@@ -107,7 +107,7 @@ async def test_the_close_code_decides_the_exit_status_though_stdin_stays_open(co
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["connect", "http://h/"], 1, "ws://"),
+        (["connect", "http://h/"], 1, "it must be ws"),
         (["connect", "ws://127.0.0.1:1/"], 1, "cannot connect"),
         (["connect", "--header", "no colon", "ws://h/"], 2, "NAME: VALUE"),
         (["connect"], 2, "URL"),

@@ -69,7 +69,9 @@ def key_of(data: bytes) -> bytes:
 def frames(draw):
     opcode = draw(st.sampled_from(OPCODES))
     control = opcode >= 8
-    sizes = st.integers(0, 125) if control else st.integers(0, 300) | st.sampled_from([65535, 65536])
+    sizes = (
+        st.integers(0, 125) if control else st.integers(0, 300) | st.sampled_from([65535, 65536])
+    )
     return Frame(
         opcode,
         payload_of(draw(sizes)),

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coro_websocket import _handshake
 from coro_websocket._errors import HandshakeError, InvalidOption, InvalidOptionType
 from coro_websocket._handshake import (
     ClientHandshake,

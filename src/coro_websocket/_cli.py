@@ -260,11 +260,11 @@ async def _serve(options: argparse.Namespace) -> int:
         serving = serve(_echo, path=options.path, tls=tls)
     else:
         serving = serve(_echo, options.host, options.port, tls=tls)
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):  # Windows: KeyboardInterrupt
+            asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     async with serving as server:
         print(f"serving on {server.url}", flush=True)
-        stopped = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with contextlib.suppress(NotImplementedError):  # Windows: KeyboardInterrupt
-                asyncio.get_running_loop().add_signal_handler(number, stopped.set)
         await stopped.wait()
     return 0

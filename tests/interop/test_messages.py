@@ -301,7 +301,9 @@ async def test_a_server_has_many_connections_at_once(pairing: Pairing) -> None:
 
 
 @every_place
-async def test_what_a_peer_sends_right_after_its_handshake_is_read(peer: Peer, place: Place) -> None:
+async def test_what_a_peer_sends_right_after_its_handshake_is_read(
+    peer: Peer, place: Place
+) -> None:
     terms = Terms(greeting=["first", "second"])
     async with asyncio.timeout(BOUND), peer.serve(place, terms) as server:
         async with our_client(server.place) as ours:

@@ -1,0 +1,248 @@
+"""serve: where it listens, what it lets in, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+
+import pytest
+
+from coro_websocket import (
+    ConnectionClosedError,
+    HandshakeError,
+    InvalidOption,
+    InvalidOptionType,
+    NoEventLoopError,
+    connect,
+    serve,
+)
+
+pytestmark = pytest.mark.usefixtures("no_tasks_left")
+
+
+async def echo(_, read, write):
+    async for msg in read:
+        await write(msg.payload)
+
+
+async def exchange(url, **options):
+    async with connect(url, **options) as (res, read, write):
+        await write("x")
+        assert (await read()).payload == "x"
+        return res
+
+
+async def raw(port, data, *, until_end=True):
+    """What the server answers to these bytes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(data)
+        return await reader.read() if until_end else b""
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def test_a_free_port_of_127_0_0_1_is_the_default():
+    async with serve(echo) as server:
+        assert [listener.getsockname() for listener in server.sockets] == [
+            ("127.0.0.1", server.port)
+        ]
+        assert server.url == f"ws://127.0.0.1:{server.port}/"
+        await exchange(server.url)
+        url = server.url
+    assert server.sockets == ()
+    with pytest.raises(ConnectionError):
+        await connect(url)
+
+
+async def test_every_address_of_a_name_is_listened_on_at_one_port():
+    async with serve(echo, "localhost") as server:
+        assert len({listener.getsockname()[1] for listener in server.sockets}) == 1
+        await exchange(f"ws://localhost:{server.port}/")
+
+
+async def test_a_listening_socket_may_be_given():
+    listener = socket.create_server(("127.0.0.1", 0))
+    async with serve(echo, sock=listener) as server:
+        await exchange(server.url)
+
+
+async def test_a_unix_socket_that_a_server_left_behind_is_replaced(tmp_path):
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    async with serve(echo, path=path) as server:
+        await exchange(server.url)
+    assert not path.exists()
+
+
+async def test_the_handler_gets_the_request():
+    seen = []
+
+    async def handler(req, read, write):
+        seen.append((req.method, req.pathname, req["X-A"], req.subprotocol, req.tls, req.peer[0]))
+        assert req.socket.getsockname()[1] == server.port
+
+    async with serve(handler, subprotocols=["b", "a"], headers={"X-Served": "1"}) as server:
+        async with connect(
+            server.url, pathname="/p?q", headers={"X-A": "1"}, subprotocol=["a", "b"]
+        ) as (res, read, _):
+            assert (res.subprotocol, res["X-Served"]) == ("b", "1")
+            assert await read() is None
+            assert read.close_code == 1000
+    assert seen == [("GET", "/p?q", "1", "b", False, "127.0.0.1")]
+
+
+async def test_a_handler_that_raises_is_logged_and_closes_with_1011(caplog):
+    async def handler(req, read, write):
+        raise ValueError("broken")
+
+    async with serve(handler) as server:
+        _, read, _ = await connect(server.url)
+        with pytest.raises(ConnectionClosedError) as caught:
+            await read()
+    assert caught.value.code == 1011
+    assert "broken" in caplog.text
+
+
+async def test_origins_that_are_not_allowed_get_403_rfc_6455_10_2():
+    async with serve(echo, origins=["https://good.example", None]) as server:
+        await exchange(server.url)
+        await exchange(server.url, headers={"Origin": "https://good.example"})
+        with pytest.raises(HandshakeError) as caught:
+            await connect(server.url, headers={"Origin": "https://bad.example"})
+        assert caught.value.response.code == 403
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"426"),
+        (b"POST / HTTP/1.1\r\nHost: a\r\n\r\n", b"405"),
+        (b"nonsense\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nX: " + b"y" * 70_000, b"431"),
+        (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200, b"431"),
+    ],
+    ids=["plain http", "post", "nonsense", "long head", "many lines"],
+)
+async def test_what_is_no_handshake_gets_an_answer_that_says_why(request_, status):
+    async with serve(echo) as server, asyncio.timeout(5):
+        answer = await raw(server.port, request_)
+        assert answer.startswith(b"HTTP/1.1 " + status)
+        await exchange(server.url)
+
+
+async def test_a_handshake_that_drips_is_cut_off_at_the_timeout():
+    async with serve(echo, timeout=0.1) as server, asyncio.timeout(5):
+        with contextlib.suppress(ConnectionError):
+            assert await raw(server.port, b"GET / HTTP/1.1\r\nHost:") == b""
+        assert server.connections == 0
+
+
+async def test_closing_ends_every_connection_with_1001_and_waits_for_the_handlers():
+    done = []
+
+    async def handler(req, read, write):
+        async for _ in read:
+            pass
+        done.append(read.close_code)
+
+    async with asyncio.timeout(5):
+        async with serve(handler) as server:
+            opened = [await connect(server.url) for _ in range(3)]
+            closing = asyncio.create_task(server.close())
+            for _, read, _ in opened:
+                assert await read() is None
+                assert (read.close_code, read.close_reason) == (1001, "going away")
+            await closing
+        assert done == [1001] * 3
+
+
+async def test_a_handler_that_does_not_return_is_cancelled_after_close_timeout():
+    cancelled = asyncio.Event()
+
+    async def handler(req, read, write):
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    async with asyncio.timeout(5):
+        async with serve(handler, close_timeout=0.1) as server:
+            _, read, _ = await connect(server.url)
+            closing = asyncio.create_task(server.close())
+            assert await read() is None
+            await closing
+        assert cancelled.is_set()
+
+
+async def test_serve_forever_ends_when_cancelled_and_closes_the_server():
+    server = await serve(echo)
+    serving = asyncio.create_task(server.serve_forever())
+    await exchange(server.url)
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    assert server.sockets == ()
+    await server.wait_closed()
+
+
+async def test_the_servers_options_hold_for_its_connections(caplog):
+    caplog.set_level(logging.CRITICAL)
+
+    async def handler(req, read, write):
+        async for frame in read:
+            await write(f"{frame.opcode} {frame.fin}")
+
+    async with serve(handler, max_message_size=10, fragments=True, control=True) as server:
+        async with connect(server.url, compression=None) as (_, read, write):
+            await write(["a", "b"])
+            assert [(await read()).payload for _ in range(2)] == ["1 False", "0 True"]
+            await write.ping()
+            assert (await read()).payload == "9 True"
+        _, read, write = await connect(server.url, compression=None)
+        await write(b"x" * 11)
+        with pytest.raises(ConnectionClosedError) as caught:
+            await read()
+        assert caught.value.code == 1009
+
+
+async def test_a_client_that_resets_at_once_does_not_stop_the_server():
+    async with serve(echo) as server:
+        for _ in range(20):
+            sock = socket.create_connection(("127.0.0.1", server.port))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            sock.close()
+        await exchange(server.url)
+
+
+async def test_many_connections_at_once():
+    async with serve(echo) as server, asyncio.timeout(20):
+        await asyncio.gather(*(exchange(server.url) for _ in range(100)))
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ({"no_such": 1}, InvalidOptionType),
+        ({"subprotocols": ["two words"]}, InvalidOption),
+        ({"port": 65536}, InvalidOption),
+        ({"port": "80"}, InvalidOptionType),
+        ({"host": "a", "path": "b"}, InvalidOption),
+        ({"tls": {}}, InvalidOption),
+        ({"mask": True}, InvalidOptionType),
+    ],
+)
+async def test_an_option_that_cannot_be_used_is_refused_at_once(options, kind):
+    with pytest.raises(kind):
+        serve(echo, **options)
+
+
+def test_outside_an_event_loop_it_says_so():
+    with pytest.raises(NoEventLoopError, match=r"serve\(\)"):
+        serve(echo)
