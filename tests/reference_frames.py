@@ -6,9 +6,10 @@ end, looks at an engine, to put down what it did in the same words.
 
 from __future__ import annotations
 
-import codecs
+import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
@@ -128,7 +129,29 @@ def frames_of(data: bytes) -> list[Frame]:
     return frames
 
 
-# Messages (sections 5.4 to 5.6, 7.1.7 and 8.1)
+# Text (section 8.1)
+
+# What a character may begin with: of 64 neighbours only the last byte differs.
+BEGINNINGS = {
+    chr(n).encode()[:size]
+    for n in range(0x80, 0x110000, 64)
+    if not 0xD800 <= n <= 0xDFFF
+    for size in range(1, len(chr(n).encode()))
+}
+
+
+def decode_text(data: bytes, *, ends: bool) -> tuple[str, bytes]:
+    """The characters in data, and the beginning of the one that it ends inside of."""
+    try:
+        return data.decode(), b""
+    except UnicodeDecodeError as error:
+        at = error.start
+    if ends or data[at:] not in BEGINNINGS:
+        raise Violation(1007)
+    return data[:at].decode(), data[at:]
+
+
+# Messages (sections 5.4 to 5.6 and 7.1.7)
 
 
 @dataclass
@@ -175,7 +198,7 @@ def _receive(
     kind = CONT  # of the message that has begun
     pieces: list[Any] = []
     size = 0  # of what has come of the message and was not given out
-    text = codecs.getincrementaldecoder("utf-8")()
+    begun = b""  # of a character
     while (head := decode_header(data)) is not None:
         if head.rsv or (head.key is None) is not client:
             raise Violation(1002)
@@ -208,10 +231,7 @@ def _receive(
         kind = head.opcode or kind
         piece: str | bytes = payload
         if kind == TEXT:
-            try:
-                piece = text.decode(payload, final=complete and head.fin)
-            except UnicodeDecodeError:
-                raise Violation(1007) from None
+            piece, begun = decode_text(begun + payload, ends=complete and head.fin)
         if not complete:
             return
         pieces.append(piece)
@@ -221,7 +241,7 @@ def _receive(
             first = head.opcode if fragments else kind
             seen.messages.append((first, whole, head.fin))
             pieces = []
-            size = len(text.getstate()[0])
+            size = len(begun)
         if head.fin:
             kind = CONT
 
@@ -236,6 +256,54 @@ def check_close(payload: bytes) -> None:
         payload[2:].decode()
     except UnicodeDecodeError:
         raise Violation(1007) from None
+
+
+# Streams to receive
+
+
+def conversation(source: random.Random, *, client: bool, closes: bool | None = None) -> list[Frame]:
+    """Frames that a client, or a server, may receive: all is as it should be.
+
+    closes: whether they end with a Close; None: perhaps.
+    """
+
+    def key() -> bytes | None:
+        return None if client else source.choice((source.randbytes(4), bytes(4), KEY))
+
+    def control() -> list[Frame]:
+        opcodes = source.choices((PING, PONG), k=source.choice((0, 0, 0, 1, 1, 2)))
+        return [
+            Frame(o, source.randbytes(source.choice((0, 1, 4, 125))), key=key()) for o in opcodes
+        ]
+
+    frames = control()
+    for _ in range(source.randrange(6)):
+        if source.random() < 0.5:
+            opcode, payload = TEXT, "".join(source.choices("aaaé€😀", k=_size(source))).encode()
+        else:
+            opcode, payload = BINARY, source.randbytes(_size(source))
+        cuts = sorted(
+            source.randrange(len(payload) + 1) for _ in range(source.choice((0, 0, 1, 4)))
+        )
+        pieces = [payload[i:j] for i, j in pairwise((0, *cuts, len(payload)))]
+        for i, piece in enumerate(pieces, 1):
+            frames += [Frame(opcode, piece, i == len(pieces), key=key()), *control()]
+            opcode = CONT
+    if closes or (closes is None and source.random() < 0.5):
+        code = source.choice((None, 1000, 1001, 1011, 3000, 4999))
+        payload = b"" if code is None else code.to_bytes(2, "big") + "Schluß".encode()
+        frames.append(Frame(CLOSE, payload, key=key()))
+    return frames
+
+
+def _size(source: random.Random) -> int:
+    return source.choice((0, 1, 2, 3, 7, 8, 9, 40, 125, 126, 200))
+
+
+def split_at_random(source: random.Random, data: bytes) -> Iterator[bytes]:
+    """data in pieces: all at once, byte by byte, or anyhow."""
+    largest = source.choice((1, 3, 20, 200, len(data) or 1))
+    return split(data, iter(lambda: source.randint(1, largest), None))
 
 
 # What an engine makes of it

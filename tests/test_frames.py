@@ -448,10 +448,12 @@ def test_a_payload_does_not_follow_the_buffer_that_it_came_in():
 
 
 @pytest.mark.parametrize(
-    "data", [None, "text", 5, [0x82, 0], memoryview(b"\x82\x00\x00\x00")[::2]], ids=repr
+    "data",
+    [None, "text", 5, [0x82, 0], memoryview(b"\x82\x00\x00\x00")[::2]],
+    ids=["None", "str", "int", "list", "view with gaps"],
 )
 def test_what_is_no_plain_run_of_bytes_is_refused(data):
-    with pytest.raises((TypeError, ValueError)):
+    with pytest.raises((TypeError, ValueError, BufferError)):
         decode_frame(data, 0, None)
 
 

@@ -26,6 +26,9 @@ FIELDS = ("fin", "rsv1", "rsv2", "rsv3", "opcode", "mask", "len", "payload")
 cdef class Message:
     __match_args__ = ("payload", "opcode")
 
+    def __cinit__(self):
+        self.payload = b""
+
     def __init__(
         self,
         payload=b"",
@@ -196,7 +199,7 @@ cdef object plain_payload(object payload):
     if isinstance(payload, str):
         return PyUnicode_FromObject(payload)
     if isinstance(payload, (bytes, bytearray, memoryview)):
-        return bytes(payload)
+        return memoryview(payload).tobytes()
     raise InvalidMessageType(
         "a payload is str, bytes, bytearray or memoryview, not " + type(payload).__name__
     )

@@ -41,6 +41,7 @@ cdef class Receiving(Sending):
     # Messages out
     cdef Message next(self, bint fragments, bint control)
     cdef int look_ahead(self, bint answer_close) except -1
+    cdef bint wrong_rsv(self, const frame_header *h) noexcept
     cdef int skip_control(self) noexcept
     cdef int check_header(self, const frame_header *h) except -1
     cdef Message whole_frame(self, const frame_header *h)

@@ -199,7 +199,7 @@ cdef class Receiving(Sending):
             if frame_header_parse(at, available, &h) <= 0:
                 break
             available -= h.size
-            if h.length > available or h.rsv or h.masked == self.client:
+            if h.length > available or h.masked == self.client or self.wrong_rsv(&h):
                 break
             if h.opcode & 8:
                 mask_copy(data, at + h.size, h.length, h.key, 0)
@@ -214,6 +214,13 @@ cdef class Receiving(Sending):
             self.inbox.ahead = at
         return 0
 
+    cdef bint wrong_rsv(self, const frame_header *h) noexcept:
+        """Whether reserved bits are set that no extension uses so (RFC 7692 section 6).
+
+        An extension marks the first frame of a message.
+        """
+        return h.rsv and (h.rsv & ~self.rsv or h.opcode == 0 or h.opcode & 8)
+
     cdef int skip_control(self) noexcept:
         """Drop the control frames that have been acted on and wait before all messages."""
         cdef frame_header h
@@ -226,8 +233,7 @@ cdef class Receiving(Sending):
 
     cdef int check_header(self, const frame_header *h) except -1:
         """The rules that a header can break only in its connection's state."""
-        if h.rsv and (h.rsv & ~self.rsv or h.opcode == 0 or h.opcode & 8):
-            # An extension marks the first frame of a message (RFC 7692 section 6).
+        if self.wrong_rsv(h):
             self.fail(
                 violation(f"frame with reserved bits {h.rsv:03b} that no extension uses", "5.2")
             )

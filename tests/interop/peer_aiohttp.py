@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import (
     ClientSession,
@@ -98,8 +98,8 @@ def common(terms: Terms) -> dict[str, Any]:
 class Aiohttp(Peer):
     name = "aiohttp"
     fragments = False
-    shows_reason = False
     answers_with = 1000
+    no_code = 0
     client_compresses = False
 
     @asynccontextmanager
@@ -121,11 +121,9 @@ class Aiohttp(Peer):
             await ws.prepare(request)
             for text in terms.greeting:
                 await ws.send_str(text)
-            transport = request.transport
-            assert transport is not None
             connection = AiohttpConnection(
                 ws,
-                transport,
+                cast(asyncio.Transport, request.transport),
                 request.headers,
                 subprotocol=ws.ws_protocol,
                 target=request.raw_path,
@@ -170,8 +168,7 @@ class Aiohttp(Peer):
                 raise Refused(error.status, None) from None
             response = ws._response
             assert response.connection is not None
-            transport = response.connection.transport
-            assert isinstance(transport, asyncio.Transport)
+            transport = cast(asyncio.Transport, response.connection.transport)
             return AiohttpConnection(ws, transport, response.headers, subprotocol=ws.protocol)
 
         async with ClientSession(connector=connector) as session:

@@ -32,7 +32,7 @@ class NodeConnection(Theirs):
         self.pongs: asyncio.Queue[bytes] = asyncio.Queue()
         self.opening = asyncio.get_running_loop().create_future()
         self.end = asyncio.get_running_loop().create_future()
-        self.echoing = asyncio.Event()
+        self.echoes = asyncio.Event()
 
     def happened(self, event: dict[str, Any]) -> None:
         kind = event["event"]
@@ -42,7 +42,7 @@ class NodeConnection(Theirs):
         elif kind == "pong":
             self.pongs.put_nowait(base64.b64decode(event["data"]))
         elif kind == "echoing":
-            self.echoing.set()
+            self.echoes.set()
         elif kind == "close":
             self.end.set_result((event["code"], event["reason"]))
         elif kind == "open":
@@ -91,9 +91,11 @@ class NodeConnection(Theirs):
         code, reason = await asyncio.shield(self.end)
         return code, reason
 
-    async def echo(self) -> None:
+    @asynccontextmanager
+    async def echoing(self) -> AsyncIterator[None]:
         await self.command("echo")
-        await self.echoing.wait()
+        await self.echoes.wait()
+        yield
 
 
 class Node:

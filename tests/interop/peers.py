@@ -19,8 +19,8 @@ from coro_websocket import Read, Request, Response, Write, connect, serve
 
 BOUND = 3.0  # seconds for everything that a test waits for
 
-# What a closing handshake that hangs would hide behind: a test's bound must end it, not a limit.
-NEVER: dict[str, Any] = {"timeout": None, "close_timeout": None}
+# A handshake that hangs must fail its test, not be ended by a limit of ours before that.
+LATE: dict[str, Any] = {"timeout": BOUND, "close_timeout": BOUND}
 
 
 @dataclass(frozen=True)
@@ -123,10 +123,20 @@ class Theirs(ABC):
     async def ended(self) -> tuple[int | None, str]:
         """Wait for the connection to end: the code and the reason as the peer tells them."""
 
-    async def echo(self) -> None:
-        """Send every message back, until cancelled."""
-        while True:
-            await self.send(await self.receive())
+    @asynccontextmanager
+    async def echoing(self) -> AsyncIterator[None]:
+        """Send every message back."""
+
+        async def echo() -> None:
+            while True:
+                await self.send(await self.receive())
+
+        task = asyncio.create_task(echo())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
 
 
 @dataclass
@@ -143,17 +153,17 @@ class Peer(ABC):
     Attributes:
         name: what the tests call it.
         fragments: whether it can send a message in fragments.
-        shows_reason: whether one who closes is told the reason in the answer.
         tls_over_unix: whether its client can do that.
         answers_with: the code that its answer to a Close carries; None: the same.
+        no_code: what it takes a Close without a code for.
         compresses: whether, by default, its server and its client do.
     """
 
     name: str
     fragments = True
-    shows_reason = True
     tls_over_unix = True
     answers_with: int | None = None
+    no_code = 1005
     server_compresses = True
     client_compresses = True
 
@@ -203,7 +213,7 @@ class Ours:
 async def our_client(place: Place, *, pathname: str = "/", **options: Any) -> AsyncIterator[Ours]:
     if place.tls:
         options.setdefault("tls", {"ca": place.certificates.ca})
-    async with connect(place.whole_url(pathname), **NEVER | options) as opened:
+    async with connect(place.whole_url(pathname), **LATE | options) as opened:
         yield Ours(*opened)
 
 
@@ -225,7 +235,7 @@ async def our_server(place: Place, **options: Any) -> AsyncIterator[OurServer]:
     if place.tls:
         tls = {"cert": place.certificates.cert, "key": place.certificates.key}
         options.setdefault("tls", tls)
-    async with serve(handler, path=place.path, **NEVER | options) as server:
+    async with serve(handler, path=place.path, **LATE | options) as server:
         ours.place = replace(place, port=server.port)
         yield ours
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 
 __all__ = ["ConnectionSocket"]
@@ -39,7 +40,11 @@ class ConnectionSocket(socket.socket):
     def shutdown(self, how: int = socket.SHUT_RDWR) -> None:
         """Shut the connection down from our side (both directions unless `how` says less)."""
         self.shut_down = True
-        super().shutdown(how)
+        try:
+            super().shutdown(how)
+        except OSError as error:
+            if error.errno not in (errno.ENOTCONN, errno.EBADF):  # it has ended already
+                raise
 
     def half_close(self) -> None:
         """Say that nothing more will be sent, as a step of the closing handshake."""
