@@ -299,25 +299,6 @@ def test_time_is_linear_in_the_number_of_fragments():
 
 
 @both_roles
-def test_an_idle_engine_holds_nothing(client, traced):
-    engine = Engine(client)
-    empty = traced.now
-    stream = b"".join(encode(f) for f in conversation(random.Random(5), client=client))
-    for payload in (b"x" * 100, b"y" * (2 * MIB)):
-        engine.receive(frame(client, BINARY, payload[:100_000], False) + frame(client, CONT))
-        engine.receive(stream[: len(stream) // 2])
-        list(drain(engine))
-        engine.receive(stream[len(stream) // 2 :])
-        list(drain(engine))
-        if engine.finished:
-            break
-        engine.send_message(Message(payload))
-        engine.data_to_send()
-    engine.pop_answered()
-    assert traced.now - empty < 24 * KIB  # a small send buffer is kept
-
-
-@both_roles
 def test_after_the_end_no_more_is_kept(client, traced):
     for ending in (frame(client, CLOSE), frame(client, 3)):
         engine = Engine(client)
@@ -329,21 +310,6 @@ def test_after_the_end_no_more_is_kept(client, traced):
             except ProtocolError:
                 pass
         assert traced.most < 1 * MIB
-
-
-@both_roles
-def test_a_failed_connection_does_not_keep_the_message_that_never_ended(client, traced):
-    """The engine lives on while the peer is told; the error is kept for whoever asks."""
-    engine = Engine(client)
-    engine.receive(start(client, BINARY, 4 * MIB, fin=False))
-    assert engine.next_message() is None
-    for _ in range(64):
-        engine.receive(bytes(64 * KIB))
-        assert engine.next_message() is None
-    engine.receive(frame(client, 3))
-    with pytest.raises(ProtocolError):
-        engine.next_message()
-    assert traced.now < 256 * KIB
 
 
 # Nothing leaks
