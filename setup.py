@@ -1,6 +1,8 @@
 """The native rooms: which they are and how they are compiled. All else is in pyproject.toml.
 
-CORO_WEBSOCKET_SANITIZE=1 builds them under the address and undefined-behaviour sanitizers.
+CORO_WEBSOCKET_SANITIZE=1 builds them under the address and undefined-behaviour sanitizers
+(fuzz/sanitize.py runs the tests so), CORO_WEBSOCKET_FUZZ=1 with the coverage that libFuzzer
+follows (fuzz/run.py does it); both may be set.
 """
 
 import os
@@ -12,18 +14,28 @@ from setuptools.command.build_ext import build_ext
 
 PACKAGE = "src/coro_websocket"
 MODULES = ["_messages", "_frames", "_buffers", "_sending", "_receiving", "_engine"]
-MODULES += ["_asyncio/_waiting", "_asyncio/_connection", "_asyncio/_read_write"]
-MODULES += ["_asyncio/_transport_stream"]
+MODULES += ["_asyncio/_waiting", "_asyncio/_loop_state", "_asyncio/_writing"]
+MODULES += ["_asyncio/_connection", "_asyncio/_read_write", "_asyncio/_transport_stream"]
 if sys.platform != "win32":
-    MODULES.append("_asyncio/_socket_stream")
+    MODULES += ["_asyncio/_socket_stream", "_asyncio/_tls_stream"]
 
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+COVERAGE = ["-fsanitize-coverage=trace-pc,trace-cmp"]
+DEBUGGED = ["-O1", "-g", "-fno-omit-frame-pointer", "-fno-strict-aliasing"]
+
+sources: list[str] = []
+build_base = "build"
 if sys.platform == "win32":
     compile_args, link_args = ["/O2"], []
-elif os.environ.get("CORO_WEBSOCKET_SANITIZE"):
-    sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
-    compile_args, link_args = ["-O1", "-g", "-fno-omit-frame-pointer", *sanitize], sanitize
 else:
     compile_args, link_args = ["-O3", "-g0", "-fno-strict-aliasing"], []
+    if os.environ.get("CORO_WEBSOCKET_SANITIZE"):
+        compile_args, link_args = [*DEBUGGED, *SANITIZE], SANITIZE
+        build_base += "/sanitize"
+    if os.environ.get("CORO_WEBSOCKET_FUZZ"):
+        compile_args = [*(compile_args if link_args else DEBUGGED), *COVERAGE]
+        sources = ["fuzz/coverage.c"]
+        build_base += "/fuzz"
 
 
 class ParallelBuild(build_ext):
@@ -39,7 +51,7 @@ setup(
         [
             Extension(
                 "coro_websocket." + module.replace("/", "."),
-                [f"{PACKAGE}/{module}.pyx"],
+                [f"{PACKAGE}/{module}.pyx", *sources],
                 include_dirs=[f"{PACKAGE}/_native"],
                 depends=[
                     f"{PACKAGE}/_native/{h}" for h in sorted(os.listdir(f"{PACKAGE}/_native"))
@@ -53,4 +65,6 @@ setup(
         nthreads=0,
     ),
     cmdclass={"build_ext": ParallelBuild},
+    # No build takes for its own what another has compiled with other flags.
+    options={"build": {"build_base": build_base}},
 )

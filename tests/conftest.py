@@ -14,6 +14,11 @@ from pathlib import Path
 
 import pytest
 import trustme
+from hypothesis import settings
+
+# How long an example takes says nothing on a busy machine, or under sanitizers.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 class TransportsOnlyLoop(asyncio.SelectorEventLoop):
@@ -24,6 +29,13 @@ class TransportsOnlyLoop(asyncio.SelectorEventLoop):
 
     def remove_reader(self, *_: object) -> bool:
         raise NotImplementedError
+
+    def _sock_read_done(
+        self, fd: int, _future: object, handle: asyncio.Handle | None = None
+    ) -> None:
+        """asyncio's own calls remove_reader, which there is not."""
+        if handle is None or not handle.cancelled():
+            self._remove_reader(fd)  # type: ignore[attr-defined]
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -36,6 +48,13 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
         factories["uvloop"] = uvloop.new_event_loop
     return factories
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_proxies_of_the_environment() -> None:
+    """The tests' hosts are this machine, whatever proxy it uses for others."""
+    for name in [each for each in os.environ if each.lower().endswith("_proxy")]:
+        del os.environ[name]
 
 
 def pytest_collection_finish() -> None:
@@ -52,6 +71,7 @@ def no_descriptors_left(request: pytest.FixtureRequest) -> Iterator[None]:
     before = _descriptors()
     yield
     gc.collect()
+    gc.freeze()  # what pytest keeps of each test would make every collection a longer one
     assert _descriptors() - before == set()
 
 

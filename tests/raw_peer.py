@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from conftest import TransportsOnlyLoop
 
 from coro_websocket import Read, Response, Write, connect, serve
 
@@ -40,17 +39,6 @@ def watchdog() -> Iterator[None]:
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
-
-
-def sock_read_done(
-    loop: Any, fd: int, future: object, handle: asyncio.Handle | None = None
-) -> None:
-    """What asyncio's own does; only that calls the public remove_reader, which there is not."""
-    if handle is None or not handle.cancelled():
-        loop._remove_reader(fd)
-
-
-TransportsOnlyLoop._sock_read_done = sock_read_done  # type: ignore[attr-defined]
 
 
 # Frames

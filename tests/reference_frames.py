@@ -1,4 +1,4 @@
-"""RFC 6455's frames and messages in plain Python: slow, short, and right to the eye.
+"""RFC 6455's frames and messages, RFC 7692's compression: slow, short, and right to the eye.
 
 The native rooms are compared with it. It knows nothing of them: only `observe`, at the
 end, looks at an engine, to put down what it did in the same words.
@@ -7,6 +7,7 @@ end, looks at an engine, to put down what it did in the same words.
 from __future__ import annotations
 
 import random
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -151,6 +152,60 @@ def decode_text(data: bytes, *, ends: bool) -> tuple[str, bytes]:
     return data[:at].decode(), data[at:]
 
 
+# Compressed messages (RFC 7692 section 7.2.2)
+
+TAIL = b"\x00\x00\xff\xff"
+MOST = 2**31  # bytes that zlib is asked for at once
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the opening handshake agreed on for the side that receives."""
+
+    window: int = 15
+    takeover: bool = True
+
+
+class Inflater:
+    def __init__(self, terms: Terms) -> None:
+        self.terms = terms
+        self.stream: zlib._Decompress | None = None
+        self.message = b""  # as it came
+
+    def inflate(self, payload: bytes, *, fin: bool, room: int) -> bytes:
+        """One frame's payload; Violation 1009 if it makes more than room."""
+        self.message += payload
+        out = self.inflated(payload, room)
+        if fin:
+            # It ends with the header of an empty block without compression: three bits, the last
+            # two of them 0, and more to the end of the byte. The tail makes it whole.
+            if self.stream is None or not self.message or self.message[-1] >= 0x40:
+                raise Violation(1007)
+            if self.inflated(TAIL, MOST):
+                raise Violation(1007)
+            self.message = b""
+            if not self.terms.takeover:
+                self.stream = None
+        return out
+
+    def inflated(self, data: bytes, room: int) -> bytes:
+        out = b""
+        while data:
+            if self.stream is None:
+                self.stream = zlib.decompressobj(-self.terms.window)
+            try:
+                out += self.stream.decompress(data, min(room - len(out), MOST) + 1)
+            except zlib.error:
+                raise Violation(1007) from None
+            if len(out) > room:
+                raise Violation(1009)
+            data = self.stream.unconsumed_tail
+            if self.stream.eof:  # the next block begins a new stream (section 7.2.3.5)
+                data = self.stream.unused_data
+                self.stream = None
+        return out
+
+
 # Messages (sections 5.4 to 5.6 and 7.1.7)
 
 
@@ -180,11 +235,15 @@ def receive(
     limit: int = 2**63,
     fragments: bool = False,
     control: bool = False,
+    deflate: Terms | None = None,
 ) -> Received:
-    """What a client or a server makes of data, which is all that it receives."""
+    """What a client or a server makes of data, which is all that it receives.
+
+    deflate: the terms of permessage-deflate, if it is in use.
+    """
     seen = Received()
     try:
-        _receive(seen, data, client, limit, fragments, control)
+        _receive(seen, data, client, limit, fragments, control, deflate)
     except Violation as error:
         seen.violation = error.code
         seen.finished = True
@@ -193,19 +252,32 @@ def receive(
 
 
 def _receive(
-    seen: Received, data: bytes, client: bool, limit: int, fragments: bool, control: bool
+    seen: Received,
+    data: bytes,
+    client: bool,
+    limit: int,
+    fragments: bool,
+    control: bool,
+    deflate: Terms | None,
 ) -> None:
     kind = CONT  # of the message that has begun
+    compressed = False  # as its first frame says
+    inflater = None if deflate is None else Inflater(deflate)
     pieces: list[Any] = []
     size = 0  # of what has come of the message and was not given out
     begun = b""  # of a character
     while (head := decode_header(data)) is not None:
-        if head.rsv or (head.key is None) is not client:
+        if head.rsv and (inflater is None or head.rsv != 4 or head.opcode not in (TEXT, BINARY)):
+            raise Violation(1002)
+        if (head.key is None) is not client:
             raise Violation(1002)
         if head.opcode < 8:
             if (head.opcode == CONT) is (kind == CONT):
                 raise Violation(1002)
-            if size + head.length > limit:
+            room = limit - size
+            if head.rsv or (head.opcode == CONT and compressed):
+                room += room // 4 + 64  # it may be larger than what it inflates to
+            if head.length > room:
                 raise Violation(1009)
         payload = data[head.size : head.size + head.length]
         complete = len(payload) == head.length
@@ -228,7 +300,13 @@ def _receive(
                 return
             continue
 
-        kind = head.opcode or kind
+        if head.opcode:
+            kind, compressed = head.opcode, head.rsv != 0
+        if compressed:
+            if not complete:
+                return
+            assert inflater is not None
+            payload = inflater.inflate(payload, fin=head.fin, room=limit - size)
         piece: str | bytes = payload
         if kind == TEXT:
             piece, begun = decode_text(begun + payload, ends=complete and head.fin)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+import tracemalloc
 
 import pytest
 from raw_peer import (
@@ -170,16 +172,97 @@ async def test_a_client_that_answers_a_close_waits_for_the_server_too_rfc_6455_7
 @pytest.mark.parametrize("begins", ["client", "server"])
 async def test_a_server_hangs_up_at_once_rfc_6455_7_1_1(begins):
     async with server_and_peer() as (end, peer):
+        reading = asyncio.create_task(end.read())
         if begins == "server":
             closing = asyncio.create_task(end.write.close())
             assert (await peer.read()).close == (1000, "")
             await peer.write(CLOSE, close_payload(1000))
             await peer.ended()
+            peer.hang_up()
             await closing
         else:
             await peer.write(CLOSE, close_payload(1000))
             assert (await peer.read()).close == (1000, "")
             await peer.ended()
+            assert await reading is None  # whether or not the peer hangs up
+            peer.hang_up()
+            await end.write.wait_closed()
+        assert await reading is None
+
+
+async def test_what_a_server_has_sent_arrives_though_the_peer_sends_behind_its_close():
+    """A socket that was closed would answer a late Pong with a reset (RFC 6455 section 7.1.1)."""
+    async with server_and_peer(receive_buffer=4096, write_high_water=None) as (end, peer):
+        await end.write(b"x" * 1_000_000)
+        await peer.write(CLOSE, close_payload(1000))
+        for _ in range(10):
+            await turns_of_the_loop()
+            await peer.write(PONG, "late")
+        assert await peer.read() == Frame(BINARY, b"x" * 1_000_000)
+        assert (await peer.read()).close == (1000, "")
+        assert not await peer.more()
+        await peer.write(PONG, "later")
+        assert end.socket.fileno() >= 0
+        peer.hang_up()
+        await end.write.wait_closed()
+        assert end.socket.fileno() == -1
+
+
+async def test_a_flood_behind_a_close_is_not_kept_though_a_message_waits_before_it(side):
+    async with end_and_peer(side, read_high_water=65536, compression=None) as (end, peer):
+        await peer.write(TEXT, "unread")
+        await end.settle()
+        flood = peer.frame(BINARY, bytes(200_000))
+        tracemalloc.start()
+        try:
+            closing = asyncio.create_task(end.write.close())
+            assert (await peer.read()).close == (1000, "")
+            await peer.write(CLOSE, close_payload(1000))
+            for _ in range(100):
+                await peer.send(flood)
+            await end.settle()
+            assert tracemalloc.get_traced_memory()[0] < 5_000_000
+        finally:
+            tracemalloc.stop()
+        peer.hang_up()
+        await closing
+        assert (await end.read()).payload == "unread"
+        assert await end.read() is None
+
+
+async def test_a_flood_behind_the_peers_close_is_not_kept_though_nobody_reads(side):
+    async with end_and_peer(side, read_high_water=65536, compression=None) as (end, peer):
+        flood = peer.frame(BINARY, bytes(200_000))
+        tracemalloc.start()
+        try:
+            await peer.write(CLOSE, close_payload(1000))
+            for _ in range(100):
+                await peer.send(flood)
+            await end.settle()
+            assert tracemalloc.get_traced_memory()[0] < 5_000_000
+        finally:
+            tracemalloc.stop()
+        peer.hang_up()
+        assert await end.read() is None
+
+
+async def test_a_ping_fails_once_the_closing_handshake_is_through():
+    async with server_and_peer() as (end, peer):
+        ping = end.write.ping()
+        await peer.write(CLOSE, close_payload(1000))
+        with pytest.raises(ConnectionClosedError):
+            await ping
+        peer.hang_up()
+
+
+async def test_a_peer_that_does_not_hang_up_after_the_server_is_left_after_close_timeout():
+    async with server_and_peer(close_timeout=SHORT) as (end, peer):
+        await peer.write(CLOSE, close_payload(1000))
+        assert (await peer.read()).close == (1000, "")
+        with Took() as took:
+            await end.write.wait_closed()
+        assert took.seconds < SHORT + 1
+        assert end.read.close_code == 1000
 
 
 async def test_everything_written_before_close_arrives(side):
@@ -559,3 +642,28 @@ async def test_a_connection_lost_while_handing_over_leaves_nothing():
     for _ in range(20):
         async with client_and_peer() as (_, peer):
             peer.reset()
+
+
+async def test_what_is_dropped_while_we_close_leaves_no_hole(side):
+    """More than read_high_water comes while nobody reads: nothing behind it is given either."""
+    options = {"read_high_water": 10_000, "close_timeout": 2}
+    async with end_and_peer(side, **options) as (end, peer):
+        frames = [peer.frame(BINARY, n.to_bytes(2, "big") + bytes(998)) for n in range(300)]
+        await peer.send(b"".join(frames[:5]))
+        closing = asyncio.create_task(end.write.close())
+        await peer.close_received()
+        got = [int.from_bytes((await end.read()).payload[:2], "big")]
+        for at in range(5, 300, 25):  # much, then a little, which would have room
+            for part in (frames[at : at + 20], frames[at + 20 : at + 25]):
+                await peer.send(b"".join(part))
+                await end.settle(20)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0):
+                    got.append(int.from_bytes((await end.read()).payload[:2], "big"))
+        await peer.write(CLOSE, close_payload(1000))
+        peer.half_close()
+        async for message in end.read:
+            got.append(int.from_bytes(message.payload[:2], "big"))
+        await closing
+        assert got == list(range(len(got)))
+        assert end.read.stats.dropped + len(got) == 300

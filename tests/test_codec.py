@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # noqa: I001
 
+import array
 import asyncio
 
 import pytest
@@ -16,6 +17,7 @@ from coro_websocket import (
     InvalidOption,
     LimitError,
     Message,
+    Options,
     ProtocolError,
     Request,
     Response,
@@ -386,6 +388,115 @@ async def test_options_that_make_up_no_request_are_refused_before_it_is_made(opt
         await codec.handshake(options, never)
 
 
+@pytest.mark.parametrize(
+    ("options", "host"),
+    [
+        ({"host": "h"}, "h"),
+        ({"host": "h", "port": 80}, "h"),
+        ({"host": "h", "port": 8080}, "h:8080"),
+        ({"host": "h", "port": 443, "tls": True}, "h"),
+        ({"host": "h", "port": 80, "tls": True}, "h:80"),
+        ({"host": "h:8080"}, "h:8080"),
+        ({"host": "::1", "port": 8080}, "[::1]:8080"),
+        ({"host": "[::1]", "port": 8080}, "[::1]:8080"),
+        ({"headers": {"Host": "of the headers"}}, None),
+        ({"headers": [("host", "theirs")]}, "theirs"),
+        (Options(host="h", port=8080), "h:8080"),
+        (Options(host="::1", tls=True), "[::1]"),
+    ],
+)
+async def test_the_host_header_has_the_port_unless_it_is_the_default_rfc_6455_4_1(options, host):
+    def answer(request):
+        assert request.get_all("Host") == [host]
+        return codec.handle_handshake(request)
+
+    if host is None:
+        with pytest.raises(InvalidOption):
+            await codec.handshake(options, answer)
+    else:
+        assert (await codec.handshake(options, answer)).code == 101
+
+
+async def test_a_handshake_takes_the_options_of_connect():
+    def answer(request):
+        seen.update(request)
+        seen["pathname"] = request.pathname
+        return codec.handle_handshake(request, "chat")
+
+    seen = {}
+    options = Options.build(
+        "ws://user:pass@h/p?q", subprotocol="chat", headers={"X-A": "1"}, origin="http://o"
+    )
+    assert (await codec.handshake(options, answer)).subprotocol == "chat"
+    assert (seen["pathname"], seen["X-A"], seen["Origin"]) == ("/p?q", "1", "http://o")
+    assert seen["Authorization"].startswith("Basic ")
+    assert "Sec-WebSocket-Extensions" not in seen
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (None, "options"),
+        (5, "options"),
+        ({}, "host"),
+        ({"host": 5}, "host"),
+        ({"host": ""}, "host"),
+        ({"host": "h", "hedaers": []}, "hedaers"),
+        ({"host": "h", "port": "80"}, "port"),
+        ({"host": "h", "port": 0}, "port"),
+        ({"host": "h:1", "port": 2}, "port"),
+        ({"host": "h", "pathname": 5}, "pathname"),
+        ({"host": "h", "pathname": "/a", "path": "/b"}, "path"),
+        ({"host": "h", "subprotocol": 5}, "subprotocol"),
+        ({"host": "h", "subprotocol": b"x"}, "subprotocol"),
+        ({"host": "h", "headers": 5}, "headers"),
+        (Options(), "host"),
+    ],
+)
+async def test_options_of_a_wrong_name_or_type_are_named(options, name):
+    with pytest.raises(InvalidOption) as caught:
+        await codec.handshake(options, lambda request: codec.handle_handshake(request))
+    assert caught.value.option == name
+
+
+@pytest.mark.parametrize("response", [5, "x", []])
+async def test_what_is_no_response_is_refused(response):
+    with pytest.raises(InvalidOption, match="must return a Response"):
+        await codec.handshake({"host": "h"}, lambda _: response)
+    with pytest.raises(InvalidOption, match="request must be"):
+        await codec.handshake({"host": "h"}, response)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: codec.decode("text"), "data"),
+        (lambda: codec.decode(None), "data"),
+        (lambda: codec.decode(array.array("I", [1])), "data"),
+        (lambda: codec.decode(b"\x81\x00", "0"), "index"),
+        (lambda: codec.decode(b"\x81\x00", max_size="1"), "max_size"),
+        (lambda: codec.decode(b"\x81\x00", max_size=-1), "max_size"),
+        (lambda: codec.accept_key(b"key"), "key"),
+        (lambda: codec.accept_key(5), "key"),
+        (lambda: codec.accept_key("\ud800"), "key"),
+        (lambda: codec.decoder(5), "read"),
+        (lambda: codec.decoder(print, max_size="1"), "max_size"),
+        (lambda: codec.encoder(None), "write"),
+        (lambda: codec.handle_handshake(5), "head"),
+        (lambda: codec.handle_handshake("GET / HTTP/1.1\r\n\r\n"), "head"),
+        (lambda: codec.handle_handshake([("Host",)]), "head"),
+        (lambda: codec.handle_handshake([("Host", 5)]), "head"),
+        (lambda: codec.handle_handshake(["ab"]), "head"),
+        (lambda: codec.handle_handshake(GOOD, 5), "subprotocol"),
+        (lambda: codec.handle_handshake(GOOD, headers=5), "headers"),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_named(call, name):
+    with pytest.raises(InvalidOption) as caught:
+        call()
+    assert caught.value.option == name
+
+
 GOOD = {
     "Host": "example.com",
     "Upgrade": "websocket",
@@ -396,7 +507,8 @@ GOOD = {
 
 
 def test_a_request_of_header_pairs_is_answered_rfc_6455_4_2():
-    response = codec.handle_handshake(GOOD.items())
+    response = codec.handle_handshake(GOOD)
+    assert list(response) == list(codec.handle_handshake(GOOD.items()))
     assert response.code == 101
     assert response["Sec-WebSocket-Accept"] == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 

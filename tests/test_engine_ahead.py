@@ -431,3 +431,13 @@ def test_looking_ahead_past_violations_delivers_what_came_before_them(seed):
         assert len(closes) <= 1
         assert len(closes) >= expected.finished
         assert CLOSE not in [opcode for opcode, _ in seen.answers[:-1]]
+
+
+@both_roles
+def test_control_frames_that_were_acted_on_ahead_are_still_shown(client):
+    engine = received(client, frame(client, PING, b"1"), frame(client, CLOSE, BYE))
+    engine.answer_ahead()
+    assert answers_of(engine) == [(PONG, b"1"), (CLOSE, BYE)]
+    shown = [message.opcode for message in drain(engine, control=True)]
+    assert shown == [PING, CLOSE]
+    assert answers_of(engine) == []

@@ -492,3 +492,39 @@ def test_what_everybody_shares_is_counted_right():
     after = [sys.getrefcount(each) for each in shared]
     for each, old, new in zip(shared, before, after, strict=True):
         assert abs(new - old) < 100, each
+
+
+@both_roles
+def test_a_failed_connection_does_not_keep_the_message_that_never_ended(client, traced):
+    engine = Engine(client)
+    engine.receive(frame(client, BINARY, bytes(MIB), fin=False))
+    assert engine.next_message() is None
+    assert traced.now > MIB
+    engine.receive(frame(client, 3))
+    with pytest.raises(ProtocolError):
+        engine.next_message()
+    assert traced.now < 16 * KIB
+
+
+@both_roles
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_an_idle_engine_holds_nothing(client, opcode, traced):
+    engine = Engine(client)
+    for fin in (True, False):
+        engine.receive(frame(client, opcode, bytes(MIB), fin))
+        assert (engine.next_message() is not None) is fin
+    engine.receive(frame(client, CONT))
+    assert engine.next_message().len == MIB
+    engine.send_message(as_message(bytes(MIB)))
+    engine.data_to_send()
+    assert traced.now < 16 * KIB
+
+
+@both_roles
+def test_an_idle_engine_keeps_little_more_than_it_has_sent(client, traced):
+    engine = Engine(client)
+    unused = traced.now
+    for _ in range(3):
+        engine.send_message(as_message(bytes(256)))
+        engine.data_to_send()
+    assert traced.now - unused < 400

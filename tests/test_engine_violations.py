@@ -179,6 +179,28 @@ def test_a_violation_found_outside_the_engine_fails_the_connection_too(client):
 
 
 @both_roles
+@pytest.mark.parametrize("code", [999, 1004, 1005, 1006, 1015, 2999, 5000, None, True, "1002"])
+def test_an_error_with_a_code_that_may_not_be_sent_is_told_as_1011(client, code):
+    engine = Engine(client)
+    engine.fail_connection(ProtocolError("odd", code, "odd"))
+    (close,) = frames_of(engine.data_to_send())
+    assert close.payload == (1011).to_bytes(2, "big") + b"odd"
+    assert engine.close_code == 1011
+
+
+@both_roles
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [("x" * 200, "x" * 123), ("é" * 100, "é" * 61), ("\ud800!", "?!"), ("y" * 123, "y" * 123)],
+)
+def test_a_reason_that_no_frame_can_carry_is_shortened(client, reason, told):
+    engine = Engine(client)
+    engine.fail_connection(ProtocolError("long", 1002, reason))
+    (close,) = frames_of(engine.data_to_send())
+    assert close.payload[2:].decode() == told == engine.close_reason
+
+
+@both_roles
 def test_a_connection_that_has_ended_is_not_failed(client):
     engine = Engine(client)
     observe(engine, [frame(client, CLOSE, b"\x03\xe8")])

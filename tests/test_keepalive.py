@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 
@@ -210,3 +211,135 @@ async def test_a_ping_of_the_peers_is_life_and_is_answered(side):
         await peer.write(CLOSE, close_payload(1000))
         peer.half_close()
         assert await reading is None
+
+
+async def test_a_silent_peer_is_noticed_where_no_ping_can_be_sent(side):
+    """Our side of the socket was shut, so that nothing can be asked of the peer."""
+    async with end_and_peer(side, **PINGS) as (end, _peer):
+        end.socket.shutdown(socket.SHUT_WR)
+        async with asyncio.timeout(5):
+            assert await end.read() is None
+
+
+async def test_a_peer_that_vanishes_after_a_pong_is_noticed_as_soon(side):
+    """The next Ping is due ping_interval after the last, not after its deadline."""
+    async with end_and_peer(side, ping_interval=0.05, ping_timeout=0.4) as (end, peer):
+        reading = asyncio.create_task(end.read())
+        first = await peer.read()
+        await peer.write(PONG, first.payload)
+        pings = [first.payload]
+        with pytest.raises(AssertionError, match="the stream ended"):
+            while True:
+                pings.append((await peer.read()).payload)
+        with pytest.raises(PingTimeout):
+            await reading
+        assert len(pings) >= 4  # one each ping_interval, while the deadline ran
+        assert len(set(pings)) == len(pings)
+
+
+async def test_a_peer_that_empties_the_kernels_buffer_slowly_is_alive(request, side):
+    """All has been handed to the system, and the Ping is behind it."""
+    if "transports" in request.node.name:
+        pytest.skip("asyncio's transports do not tell what the system still holds")
+    options = {"ping_interval": 0.1, "ping_timeout": 0.2, "receive_buffer": 4096}
+    async with end_and_peer(side, **options) as (end, peer):
+        payload = bytes(400_000)
+        end.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2_000_000)
+        await end.write(payload)
+        assert end.write.stats.bytes_out >= len(payload)
+        while len(peer.received) < len(payload):
+            before = len(peer.received)
+            while len(peer.received) < before + 30_000 and len(peer.received) < len(payload):
+                peer.received += await peer.loop.sock_recv(peer.sock, 10_000)
+            await asyncio.sleep(0.06)
+        assert (await peer.read()).payload == payload
+        ping = await peer.read()
+        assert ping.opcode == PING
+        await peer.write(PONG, ping.payload)
+        await peer.write(TEXT, "still here")
+        assert (await end.read()).payload == "still here"
+
+
+async def test_a_peer_that_never_answers_and_only_sends_costs_nothing(side):
+    """Its Pings are forgotten, one for the next."""
+    async with end_and_peer(side, ping_interval=0.01, ping_timeout=1) as (end, peer):
+        for i in range(20):
+            assert (await peer.read()).opcode == PING
+            await peer.write(TEXT, str(i))
+            assert (await end.read()).payload == str(i)
+        end.write.ping(b"mine")
+        while (await peer.read()).payload != b"mine":
+            pass
+        await peer.write(PONG, b"mine")
+        await peer.write(TEXT, "x")
+        assert (await end.read()).payload == "x"
+
+
+async def test_ping_message_is_sent_in_place_of_pings(side):
+    options = {"ping_interval": 0.02, "ping_timeout": 5}
+    async with end_and_peer(side, ping_message='{"op":"ping"}', **options) as (end, peer):
+        for _ in range(3):
+            assert await peer.message() == (TEXT, b'{"op":"ping"}')
+        await peer.write(TEXT, '{"op":"pong"}')
+        assert (await end.read()).payload == '{"op":"pong"}'
+
+
+async def test_ping_message_is_asked_for_each_time(side):
+    answers = iter(["one", b"two", None, "three"])
+    options = {"ping_interval": 0.02, "ping_timeout": None}
+    async with end_and_peer(side, ping_message=lambda: next(answers, None), **options) as (
+        _end,
+        peer,
+    ):
+        assert await peer.message() == (TEXT, b"one")
+        assert await peer.message() == (BINARY, b"two")
+        assert await peer.message() == (TEXT, b"three")
+
+
+async def test_silence_after_a_ping_message_is_noticed(side):
+    options = {"ping_interval": 0.05, "ping_timeout": 0.1}
+    async with end_and_peer(side, ping_message="ping", **options) as (end, _peer):
+        with pytest.raises(PingTimeout):
+            await end.read()
+
+
+async def test_a_ping_message_waits_for_the_end_of_a_fragmented_message(side):
+    options = {"ping_interval": 0.02, "ping_timeout": 5}
+    async with end_and_peer(side, ping_message="ping", **options) as (end, peer):
+        await end.write({"opcode": 1, "payload": "one ", "fin": False})
+        await asyncio.sleep(0.05)
+        await end.write({"opcode": 0, "payload": "two"})
+        assert await peer.message() == (TEXT, b"one two")
+        assert await peer.message() == (TEXT, b"ping")
+
+
+@pytest.mark.parametrize("bad", [lambda: 1 / 0, lambda: 7, lambda: {"opcode": 9}])
+async def test_a_ping_message_that_fails_is_an_error_of_the_connection(side, bad):
+    options = {"ping_interval": 0.02, "ping_message": bad, "close_timeout": 0.1}
+    async with end_and_peer(side, **options) as (end, peer):
+        assert await peer.close_received() == (1011, "keepalive failed")
+        with pytest.raises(ConnectionClosedError, match="ping_message failed") as caught:
+            await end.read()
+        assert caught.value.__cause__ is not None
+        with pytest.raises(ConnectionClosedError, match="ping_message failed"):
+            await end.write("x")
+
+
+async def test_a_slow_program_gets_every_message(side):
+    """Each takes longer than there is between Pings, and much waits in the socket."""
+    options = {"ping_interval": 0.01, "ping_timeout": 0.01, "read_high_water": 20_000}
+    async with end_and_peer(side, **options) as (end, peer):
+        count = 600
+
+        async def flood():
+            for n in range(count):
+                await peer.write(BINARY, n.to_bytes(4, "big") + bytes(20_000))
+
+        sending = asyncio.create_task(flood())
+        for n in range(count):
+            message = await end.read()
+            assert int.from_bytes(message.payload[:4], "big") == n
+            if n % 10 == 0:
+                await asyncio.sleep(0.03)
+        await sending
+        assert end.read.close_code is None

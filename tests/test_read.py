@@ -267,6 +267,41 @@ async def test_a_reset_right_behind_a_message_is_noticed(side, reader):
                 await end.read()
 
 
+def test_a_reset_is_noticed_on_a_loop_that_is_derived_from_uvloops():
+    uvloop = pytest.importorskip("uvloop")
+
+    class Derived(uvloop.Loop):
+        pass
+
+    async def main() -> None:
+        for side in ("client", "server"):
+            for reader in (False, True):
+                await test_a_reset_right_behind_a_message_is_noticed(side, reader)
+
+    with asyncio.Runner(loop_factory=Derived) as runner:
+        runner.run(main())
+
+
+@pytest.mark.parametrize("answers", [False, True])
+async def test_a_peer_that_always_has_more_does_not_keep_the_loop(side, answers):
+    async with end_and_peer(side) as (end, peer):
+        n = 0
+
+        async def consume():
+            nonlocal n
+            async for _ in end.read:
+                n += 1
+                peer.send_now(peer.frame(TEXT, "more"))
+                if answers:
+                    await end.write("answer")
+
+        consuming = asyncio.create_task(consume())
+        await peer.write(TEXT, "first")
+        await until(lambda: n > 100)
+        consuming.cancel()
+        await asyncio.wait([consuming])
+
+
 async def test_a_reset_behind_more_than_is_received_at_once_is_noticed(side):
     async with end_and_peer(side, read_high_water=65536) as (end, peer):
         message = peer.frame(BINARY, b"x" * 10_000)
@@ -641,6 +676,38 @@ async def test_a_frame_that_a_cancelled_iteration_of_fragments_left_is_no_messag
         frames.close()
         msg = await end.read()
         assert (msg.payload, msg.fin) == ("half a message", True)
+
+
+async def test_the_end_of_each_awaitable_has_a_message_of_its_own():
+    """Driven by hand: what one of them has raised is not changed by the next."""
+    async with client_and_peer() as (end, peer):
+        for text in ("one", "two", "three"):
+            await peer.write(TEXT, text)
+        await turns_of_the_loop(20)
+        ends = []
+        for _ in range(3):
+            with pytest.raises(StopIteration) as caught:
+                next(end.read())
+            ends.append(caught.value)
+        assert [each.value.payload for each in ends] == ["one", "two", "three"]
+        assert len({id(each) for each in ends}) == 3
+        await peer.write(TEXT, "four")
+        assert (await end.read()).payload == "four"
+        assert ends[-1].value.payload == "three"
+
+
+async def test_no_message_is_kept_but_a_small_one_until_the_next():
+    async with client_and_peer() as (end, peer):
+        await peer.write(BINARY, bytes(100_000))
+        large = await end.read()
+        await turns_of_the_loop()  # the stream resumes this task while it still holds the message
+        assert sys.getrefcount(large) == 2  # this variable's, and the call's
+        await peer.write(TEXT, "small")
+        small = await end.read()
+        await peer.write(TEXT, "next")
+        await end.read()
+        await turns_of_the_loop()
+        assert sys.getrefcount(small) == 2
 
 
 # The resumed task
@@ -1235,3 +1302,70 @@ async def test_max_message_size_none_takes_what_is_larger_than_the_default():
         sending = asyncio.create_task(peer.write(BINARY, bytes(17 * 1024 * 1024)))
         assert (await end.read()).len == 17 * 1024 * 1024
         await sending
+
+
+# Batches
+
+
+async def test_a_batch_is_every_message_that_is_here(side):
+    async with end_and_peer(side) as (end, peer):
+        first = asyncio.create_task(end.read.batch())
+        await turns_of_the_loop()
+        await peer.send(b"".join(peer.frame(TEXT, str(i)) for i in range(50)))
+        payloads = [msg.payload for msg in await first]
+        while len(payloads) < 50:
+            payloads += [msg.payload for msg in await end.read.batch()]
+        assert payloads == [str(i) for i in range(50)]
+
+
+async def test_a_batch_of_fragments_is_their_whole_messages(side):
+    async with end_and_peer(side) as (end, peer):
+        frames = [
+            peer.frame(TEXT, "a", fin=False),
+            peer.frame(CONT, "b"),
+            peer.frame(BINARY, b"c"),
+            peer.frame(TEXT, "not", fin=False),
+        ]
+        await peer.send(b"".join(frames))
+        payloads = []
+        while len(payloads) < 2:
+            payloads += [msg.payload for msg in await end.read.batch()]
+        assert payloads == ["ab", b"c"]
+        await peer.send(peer.frame(CONT, " whole"))
+        assert [msg.payload for msg in await end.read.batch()] == ["not whole"]
+
+
+async def test_what_is_in_a_batch_can_be_answered_though_a_close_is_behind_it(side):
+    async with end_and_peer(side) as (end, peer):
+        frames = [peer.frame(TEXT, "a"), peer.frame(TEXT, "b"), peer.frame(CLOSE, b"\x03\xe8")]
+        await peer.send(b"".join(frames))
+        answered = []
+        while len(answered) < 2:
+            for msg in await end.read.batch():
+                await end.write(msg.payload)
+                answered.append(msg.payload)
+        assert [await peer.message() for _ in range(2)] == [(TEXT, b"a"), (TEXT, b"b")]
+        last = await waiting(end.read.batch()) if side == "client" else end.read.batch()
+        assert (await peer.read()).opcode == CLOSE
+        peer.hang_up()
+        assert await last == []
+
+
+async def test_a_batch_ends_before_a_violation_and_then_it_is_raised(side):
+    async with end_and_peer(side) as (end, peer):
+        await peer.send(peer.frame(TEXT, "a") + peer.frame(3, "reserved"))
+        assert [msg.payload for msg in await end.read.batch()] == ["a"]
+        peer.hang_up()
+        with pytest.raises(ProtocolError):
+            await end.read.batch()
+
+
+async def test_a_batch_that_is_cancelled_takes_nothing(side):
+    async with end_and_peer(side) as (end, peer):
+        reading = asyncio.create_task(end.read.batch())
+        await turns_of_the_loop()
+        reading.cancel()
+        await peer.send(peer.frame(TEXT, "a"))
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        assert [msg.payload for msg in await end.read.batch()] == ["a"]

@@ -72,6 +72,12 @@ def test_the_repr_of_a_response_hides_credentials_and_bodies_and_is_one_line():
     assert "\n" not in text
 
 
+def test_what_has_no_headers_is_true_all_the_same():
+    assert Response(code=403)
+    assert Request()
+    assert len(Response(code=403)) == 0
+
+
 def test_a_request_tells_what_the_client_asked_for():
     request = Request(
         [

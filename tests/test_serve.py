@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
+import sys
 
 import pytest
 
@@ -15,6 +17,8 @@ from coro_websocket import (
     InvalidOption,
     InvalidOptionType,
     NoEventLoopError,
+    ServeError,
+    WebSocketError,
     connect,
     serve,
 )
@@ -78,6 +82,80 @@ async def test_a_unix_socket_that_a_server_left_behind_is_replaced(tmp_path):
     async with serve(echo, path=path) as server:
         await exchange(server.url)
     assert not path.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="abstract names are Linux's")
+async def test_an_abstract_unix_socket():
+    name = f"\0coro-websocket-test-{id(object())}"
+    async with serve(echo, path=name) as server:
+        await exchange(None, path=name)
+        assert server.port == 0
+
+
+async def test_an_address_in_use_is_named():
+    async with serve(echo) as server:
+        with pytest.raises(ServeError, match=f"'127.0.0.1', port {server.port}") as caught:
+            await serve(echo, port=server.port)
+    error = caught.value
+    assert isinstance(error, WebSocketError)
+    assert isinstance(error, OSError)
+    assert error.errno == errno.EADDRINUSE
+    assert isinstance(error.__cause__, OSError)
+
+
+async def test_an_unknown_host_is_named():
+    with pytest.raises(ServeError, match=r"'256\.1\.1\.1'"):
+        await serve(echo, "256.1.1.1")
+
+
+@pytest.mark.parametrize("kind", ["no directory", "a file"])
+async def test_a_path_that_cannot_be_a_socket_is_named(tmp_path, kind):
+    path = tmp_path / "file"
+    if kind == "a file":
+        path.write_text("kept")
+    else:
+        path = path / "socket"
+    with pytest.raises(ServeError, match="file") as caught:
+        await serve(echo, path=path)
+    assert str(path) in str(caught.value)
+    assert caught.value.errno in (errno.ENOENT, errno.EADDRINUSE)
+    assert kind != "a file" or path.read_text() == "kept"
+
+
+async def test_a_host_that_no_resolver_takes_is_refused():
+    for host in ("a\0b", "x" * 70):
+        with pytest.raises(InvalidOption, match="host"):
+            await serve(echo, host)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"host": 5}, "host"),
+        ({"host": b"h"}, "host"),
+        ({"path": 5}, "path"),
+        ({"path": ""}, "path"),
+        ({"path": "a\0b"}, "path"),
+        ({"path": "p", "port": 80}, "port"),
+        ({"path": "p", "host": "h"}, "host"),
+        ({"sock": 5}, "sock"),
+    ],
+)
+async def test_what_cannot_be_an_address_is_refused_at_once(options, name):
+    with pytest.raises(InvalidOption) as caught:
+        serve(echo, **options)
+    assert caught.value.option == name
+
+
+async def test_a_socket_that_cannot_be_accepted_from_is_refused():
+    with socket.socket() as sock, socket.socket(type=socket.SOCK_DGRAM) as packets:
+        sock.bind(("127.0.0.1", 0))
+        for wrong in (sock, packets):
+            with pytest.raises(InvalidOption, match="sock"):
+                serve(echo, sock=wrong)
+        sock.close()
+        with pytest.raises(InvalidOption, match="sock"):
+            serve(echo, sock=sock)
 
 
 async def test_the_handler_gets_the_request():

@@ -79,22 +79,27 @@ class Agreed:
 
 
 def shake_hands(client: ssl.SSLContext, server: ssl.SSLContext, host: str = HOST) -> Agreed:
-    """A handshake over a socket pair, and a byte each way, as TLS 1.3 reports errors late."""
+    """A handshake over a socket pair, and a byte each way, as TLS 1.3 reports errors late.
+
+    The server speaks first: a client that writes to a server that has refused it and left would
+    see a broken pipe, and not the refusal.
+    """
     ours, theirs = socket.socketpair()
     for end in (ours, theirs):
         end.settimeout(10)
 
     def serve() -> Any:
         with theirs, server.wrap_socket(theirs, server_side=True) as tls:
-            tls.sendall(tls.recv(1))
+            tls.sendall(b"x")
+            assert tls.recv(1) == b"x"
             return tls.getpeercert()
 
     with ThreadPoolExecutor(1) as pool:
         serving = pool.submit(serve)
         try:
             with ours, client.wrap_socket(ours, server_hostname=host) as tls:
-                tls.sendall(b"x")
                 assert tls.recv(1) == b"x"
+                tls.sendall(b"x")
                 cipher = tls.cipher()
                 assert cipher is not None
                 agreed = Agreed(tls.version(), cipher[0], tls.selected_alpn_protocol(), None)

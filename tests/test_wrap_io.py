@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import types
 
 import pytest
 from hypothesis import given, settings
@@ -305,6 +306,16 @@ async def test_closing_with_an_unread_message_and_a_peer_that_does_not_answer_en
         assert await wire.read() is None
 
 
+async def test_what_a_peer_goes_on_sending_is_dropped_while_closing_once_it_is_too_much():
+    async with asyncio.timeout(BOUND):
+        wire = Wire(SERVER)
+        wire.feed(*[(b"x" * 65536, 2)] * 20, (close_payload(1000), 8))
+        await wire.write.close()
+        assert wire.read.stats.dropped == 16  # four are 256 KiB
+        assert len(await wire.read.batch()) == 4
+        assert await wire.read() is None
+
+
 async def test_closing_while_another_task_reads():
     async with asyncio.timeout(BOUND):
         wire = Wire(SERVER)
@@ -420,6 +431,32 @@ async def test_a_cancelled_write_does_not_take_the_messages_of_others_with_it():
         for name, task in zip("abcd", tasks, strict=True):
             assert task.cancelled() or name.encode() in got, f"{name} was written, but not sent"
         assert got == sorted(set(got))
+
+
+async def test_a_task_that_ends_inside_its_message_blocks_no_other(mask):
+    async with asyncio.timeout(BOUND):
+        wire = Wire(mask)
+        await asyncio.create_task(wire.write(Message("a", 1, fin=False)))
+        for message in ("x", ["y", "z"]):
+            with pytest.raises(ConnectionClosedError):
+                await wire.write(message)
+        assert (await wire.next()).payload == b"a"
+        close = await wire.next()
+        assert close.payload == close_payload(1011, "a fragmented message was broken off")
+
+
+async def test_a_task_that_ends_after_its_message_disturbs_nobody(mask):
+    async with asyncio.timeout(BOUND):
+        wire = Wire(mask)
+
+        async def in_two() -> None:
+            await wire.write(Message("a", 1, fin=False))
+            await wire.write(Message("b", 0))
+
+        await asyncio.create_task(in_two())
+        await turns_of_the_loop()
+        await wire.write("c")
+        assert [(await wire.next()).payload for _ in range(3)] == [b"a", b"b", b"c"]
 
 
 @pytest.mark.parametrize("kind", ["list", "async generator"])
@@ -556,22 +593,263 @@ async def test_an_oserror_of_the_raw_reader_is_a_lost_connection(error):
         assert caught.value.code == 1006
 
 
-async def test_another_error_of_the_raw_reader_is_the_callers_and_reading_goes_on():
+@pytest.mark.parametrize("error", [RuntimeError("yours"), TimeoutError(), ValueError("no frame")])
+async def test_any_error_of_the_raw_reader_ends_the_connection_behind_what_has_come(error):
     async with asyncio.timeout(BOUND):
         wire = Wire(SERVER)
-        wire.feed(RuntimeError("yours"), ("x", 1))
-        with pytest.raises(RuntimeError, match="yours"):
+        wire.feed(("x", 1), ("y", 1), error)
+        assert [(await wire.read()).payload for _ in range(2)] == ["x", "y"]
+        for _ in range(2):
+            said = str(error) or type(error).__name__
+            with pytest.raises(ConnectionClosedError, match=f"lost \\({said}\\)") as caught:
+                await wire.read()
+            assert (caught.value.code, caught.value.__cause__) == (1006, error)
+        assert await wire.next() is None
+        assert wire.read.close_code == 1006
+
+
+@pytest.mark.parametrize(
+    "error", [EOFError(), asyncio.IncompleteReadError(b"x", 5), StopAsyncIteration()]
+)
+async def test_the_end_of_a_stream_may_be_an_exception(error):
+    async def raw_read():
+        raise error
+
+    async with asyncio.timeout(BOUND):
+        sent: asyncio.Queue = asyncio.Queue()
+        read, _ = wrap_io(raw_read, sent.put)
+        with pytest.raises(ConnectionClosedError, match="the peer closed the connection without"):
+            await read()
+        assert await sent.get() is None
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [(5, "not int"), ("text", "not str"), ({"foo": 1}, "foo"), ({"opcode": 99}, "opcode")],
+)
+async def test_what_is_no_frame_is_the_raw_readers_fault(frame, said):
+    async with asyncio.timeout(BOUND):
+        wire = Wire(SERVER)
+        wire.incoming.put_nowait(frame)
+        with pytest.raises(ConnectionClosedError, match=said) as caught:
             await wire.read()
-        assert (await wire.read()).payload == "x"
+        assert isinstance(caught.value.__cause__, (TypeError, ValueError))
 
 
-async def test_an_error_of_the_raw_writer_reaches_the_caller():
-    async def broken(frame):
-        raise BrokenPipeError
+@pytest.mark.parametrize("error", [BrokenPipeError("pipe"), RuntimeError("pipe")])
+async def test_what_has_come_can_be_read_after_the_raw_writer_has_failed(error):
+    async def broken(_):
+        raise error
 
-    _, write = wrap_io(asyncio.Event().wait, broken)
-    with pytest.raises(OSError):  # noqa: PT011
-        await write("x")
+    async with asyncio.timeout(BOUND):
+        incoming: asyncio.Queue = asyncio.Queue()
+        read, write = wrap_io(incoming.get, broken, mask=True, close_timeout=0.05)
+        reading = asyncio.create_task(read())
+        await turns_of_the_loop()
+        for _ in range(2):
+            with pytest.raises(ConnectionClosedError, match=r"lost \(pipe\)") as caught:
+                await write("x")
+            assert caught.value.__cause__ is error
+        for frame in (Message(b"p", 9), Message("m", 1), Message("n", 1)):
+            incoming.put_nowait(frame)
+        assert (await reading).payload == "m"
+        assert (await read()).payload == "n"
+        # Nothing more comes, and nobody can be asked to close.
+        with pytest.raises(ConnectionClosedError, match=r"lost \(pipe\)") as caught:
+            await read()
+        assert caught.value.__cause__ is error
+        await write.close()
+
+
+async def test_closing_ends_a_read_that_the_peer_never_answers():
+    async with asyncio.timeout(BOUND):
+        wire = Wire(SERVER, close_timeout=0.05)
+        reading = asyncio.create_task(wire.read())
+        await turns_of_the_loop()
+        await wire.write.close()
+        assert await reading is None
+        await wire.write.wait_closed()
+        assert wire.reading == 0
+
+
+async def test_a_stuck_raw_write_is_over_before_the_end_is_written():
+    calls = []
+    release = asyncio.Event()
+
+    async def stuck(frame):
+        calls.append(frame)
+        try:
+            if frame is not None:
+                await release.wait()
+        finally:
+            calls.append("done")
+
+    async with asyncio.timeout(BOUND):
+        _, write = wrap_io(asyncio.Event().wait, stuck, mask=True, close_timeout=0.05)
+        writing = asyncio.create_task(write("x"))
+        await turns_of_the_loop()
+        await write.close()
+        assert calls == [Message(b"x", 1, mask=True), "done", None, "done"]
+        with pytest.raises(ConnectionClosedError):
+            await writing
+
+
+# Cancelling, with a raw writer that makes us wait
+
+
+class Narrow:
+    """A raw pair whose writer takes a frame only when the one before has been taken."""
+
+    def __init__(self):
+        self.incoming: asyncio.Queue = asyncio.Queue()
+        self.sent: asyncio.Queue = asyncio.Queue(1)
+        self.read, self.write = wrap_io(self.incoming.get, self.sent.put, mask=True)
+
+    async def all_sent(self, last):
+        payloads = []
+        while last not in payloads:
+            payloads.append((await self.sent.get()).payload)
+        return payloads
+
+
+async def test_a_cancelled_read_does_not_take_the_message_of_another_task_with_it():
+    async with asyncio.timeout(BOUND):
+        wire = Narrow()
+        await wire.write("fill")
+        ping = wire.write.ping(b"mine")
+        await turns_of_the_loop()
+        wire.incoming.put_nowait(Message(b"theirs", 9))
+        reading = asyncio.create_task(wire.read())
+        await turns_of_the_loop()
+        writing = asyncio.create_task(wire.write("important"))
+        await turns_of_the_loop()
+        sent = [(await wire.sent.get()).payload]
+        await turns_of_the_loop()
+        reading.cancel()
+        sent += await wire.all_sent(b"important")
+        await writing
+        assert sent == [b"fill", b"mine", b"theirs", b"important"]
+        del ping
+
+
+async def test_reading_with_a_timeout_answers_each_ping_rfc_6455_5_5_2():
+    async with asyncio.timeout(BOUND):
+        wire = Narrow()
+        await wire.write("fill")
+        wire.incoming.put_nowait(Message(b"ping", 9))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(wire.read(), 0.02)
+        wire.incoming.put_nowait(Message("m", 1))
+        assert (await wire.read()).payload == "m"  # though the Pong waits for the writer
+        assert await wire.all_sent(b"ping") == [b"fill", b"ping"]
+
+
+async def test_a_cancelled_writer_does_not_take_the_message_of_another_task_with_it():
+    async with asyncio.timeout(BOUND):
+        wire = Narrow()
+        writes = []
+        for name in ("c0", "c1", "b1", "b2"):
+            writes.append(asyncio.create_task(wire.write(name)))
+            await turns_of_the_loop()
+        sent = []
+        for _ in range(2):
+            sent.append((await wire.sent.get()).payload)
+            await turns_of_the_loop()
+        writes[2].cancel()
+        sent += await wire.all_sent(b"b2")
+        await writes[3]
+        assert sent == [b"c0", b"c1", b"b1", b"b2"]
+
+
+# What a pair has besides
+
+
+async def test_a_pair_has_what_a_connection_has(mask):
+    async with asyncio.timeout(BOUND):
+        wire = Wire(mask)
+        role = "client" if mask else "server"
+        assert repr(wire.read) == f"<read {role}, open>"
+        assert repr(wire.write) == f"<write {role}, open>"
+        await wire.write("four", compress=False)
+        wire.feed(("xy", 1), (b"", 8))
+        waiting = asyncio.create_task(wire.write.wait_closed())
+        assert (await wire.read()).payload == "xy"
+        assert await wire.read() is None
+        await waiting
+        assert repr(wire.read) == f"<read {role}, closed>"
+        stats = wire.read.stats
+        assert (stats.messages_in, stats.messages_out) == (1, 1)
+        assert (stats.frames_in, stats.frames_out) == (2, 2)
+        # Two frames each way; a masking key has four bytes.
+        assert (stats.bytes_out, stats.bytes_in) == ((16, 6) if mask else (8, 14))
+        assert wire.write.stats == stats
+
+
+async def test_a_message_can_be_read_as_its_frames_come():
+    async with asyncio.timeout(BOUND):
+        wire = Wire(SERVER)
+        wire.feed(("a", 1, False), (b"p", 9), ("", 0, False))
+        stream = await wire.read.stream()
+        assert (stream.opcode, repr(stream)) == (1, "<text message>")
+        assert await anext(stream) == "a"
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(stream), 0.01)  # which loses nothing
+        wire.feed((b"\xc3", 0, False), (b"\xbc!", 0), (b"x", 2))
+        assert [chunk async for chunk in stream] == ["ü!"]
+        assert [chunk async for chunk in await wire.read.stream()] == [b"x"]
+        wire.feed((b"", 8))
+        assert await wire.read.stream() is None
+
+
+async def test_what_is_left_of_a_message_that_was_given_up_is_dropped():
+    async with asyncio.timeout(BOUND):
+        wire = Wire(SERVER)
+        wire.feed(("a", 1, False), ("b", 0, False), ("c", 0), ("next", 1), ("d", 1, False))
+        stream = await wire.read.stream()
+        assert (await wire.read()).payload == "next"
+        assert await anext(stream) == "a"  # it was here already
+        with pytest.raises(ConcurrencyError, match="given up"):
+            await anext(stream)
+        stream = await wire.read.stream()
+        wire.feed((close_payload(1000), 8))
+        assert await anext(stream) == "d"
+        with pytest.raises(ConnectionClosedError, match="before the message had ended"):
+            await anext(stream)
+
+
+async def test_closing_goes_on_when_it_is_cancelled():
+    async with asyncio.timeout(BOUND):
+        wire = Wire(SERVER)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(wire.write.close(4000), 0.01)
+        assert (await wire.next()).payload == close_payload(4000)
+        wire.feed(("on its way", 1), (close_payload(4000), 8))
+        assert await wire.next() is None
+        await wire.write.wait_closed()
+        assert (await wire.read()).payload == "on its way"
+        assert await wire.read() is None
+
+
+async def test_latency_is_that_of_the_last_ping():
+    async with asyncio.timeout(BOUND):
+        wire = Wire(CLIENT)
+        ping = wire.write.ping(b"p")
+        assert (await wire.next()).payload == b"p"  # it is sent whether awaited or not
+        wire.feed((b"p", 10), ("x", 1))
+        await wire.read()
+        assert await ping == wire.write.stats.latency
+
+
+async def test_writers_learn_why_a_broken_off_message_closed_the_connection(mask):
+    async with asyncio.timeout(BOUND):
+        wire = Wire(mask)
+        await asyncio.create_task(wire.write(Message("a", 1, fin=False)))
+        await wire.next()
+        assert (await wire.next()).opcode == 8
+        wire.feed((close_payload(1011), 8))
+        assert await wire.next() is None  # with nobody reading
+        with pytest.raises(ConnectionClosedError, match="a fragmented message was broken off"):
+            await wire.write("x")
 
 
 # Options
@@ -587,8 +865,49 @@ def test_options_are_checked_and_need_no_event_loop():
     for wrong in ({"mask": 1}, {"close_timeout": -1}, {"nonsense": 1}):
         with pytest.raises(InvalidOption):
             wrap_io(nothing, nothing, wrong)
+    for pair in ((5, nothing), (nothing, None)):
+        with pytest.raises(InvalidOption, match="coroutine function"):
+            wrap_io(*pair)
     with pytest.raises(NoEventLoopError, match="heartbeat"):
         wrap_io(nothing, nothing, heartbeat=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ping_interval", 20),
+        ("ping_timeout", 1),
+        ("ping_message", "p"),
+        ("overflow", "close"),
+        ("compression", "deflate"),
+        ("read_high_water", 1),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(name, value):
+    async def nothing():
+        return None
+
+    for options, more in (({name: value}, {}), (None, {name: value})):
+        with pytest.raises(InvalidOption, match=name) as caught:
+            wrap_io(nothing, nothing, options, **more)
+        assert caught.value.option == name
+    if value not in (20, "deflate"):  # these are the defaults
+        with pytest.raises(InvalidOption, match=name):
+            wrap_io(nothing, nothing, Options(**{name: value}))
+
+
+def test_options_of_connecting_are_left_alone_where_connect_would_pass_them_on():
+    async def nothing():
+        return None
+
+    wrap_io(nothing, nothing, {"host": "h", "pathname": "/x", "timeout": 5, "compression": None})
+    wrap_io(nothing, nothing, Options(host="h", tls=True, ping_interval=None))
+    wrap_io(nothing, nothing, ping_interval=None, compression=None)
+    with pytest.raises(InvalidOption, match="host"):
+        wrap_io(nothing, nothing, host="h")
+
+
+# Other event loops
 
 
 def test_reading_and_writing_need_no_asyncio():
@@ -612,6 +931,152 @@ def test_reading_and_writing_need_no_asyncio():
     with pytest.raises(StopIteration):
         main().send(None)
     assert [frame and frame.opcode for frame in sent] == [1, 1, 0, 8, None]
+
+
+class Pipe:
+    """A queue for coroutines that take turns, without an event loop that anybody knows."""
+
+    def __init__(self):
+        self.frames = []
+
+    @types.coroutine
+    def pause(self):
+        yield
+
+    async def put(self, frame):
+        self.frames.append(frame)
+        await self.pause()
+
+    async def get(self):
+        while not self.frames:
+            await self.pause()
+        return self.frames.pop(0)
+
+
+def take_turns(*coroutines):
+    """Run coroutines in turn; what each raised, or None."""
+    raised = {}
+    running = dict(enumerate(coroutines))
+    for _ in range(1000):
+        for number, coroutine in list(running.items()):
+            try:
+                coroutine.send(None)
+            except StopIteration:
+                raised[number] = None
+            except Exception as error:
+                raised[number] = error
+            if number in raised:
+                running.pop(number, None)
+    for coroutine in running.values():
+        coroutine.close()
+    return [raised.get(number, "running") for number in range(len(coroutines))]
+
+
+def piped():
+    up, down = Pipe(), Pipe()
+    return wrap_io(down.get, up.put, mask=True), wrap_io(up.get, down.put), up
+
+
+def test_two_ends_talk_and_close_on_any_event_loop():
+    (read, write), (peer_read, peer_write), _ = piped()
+    got = []
+
+    async def client():
+        await write("hi")
+        await write(["in ", "parts"])
+        await write(Message("by ", 1, fin=False))
+        await write(Message("hand", 0))
+        got.extend([(await read()).payload for _ in range(3)])
+        await write.close()
+        assert await read() is None
+
+    async def server():
+        async for msg in peer_read:
+            await peer_write(msg.payload)
+
+    assert take_turns(client(), server()) == [None, None]
+    assert got == ["hi", "in parts", "by hand"]
+
+
+def test_what_would_have_to_wait_for_another_task_is_refused_on_an_unknown_event_loop():
+    (read, write), _, up = piped()
+
+    async def writing(text):
+        await write(text)
+
+    first, second = take_turns(writing("1"), writing("2"))
+    assert first is None
+    assert isinstance(second, NoEventLoopError)
+    assert "asyncio and trio" in str(second)
+    assert [frame.payload for frame in up.frames] == [b"1"]  # nothing of the other was sent
+
+    async def reading():
+        await read()
+
+    async def closing():
+        await write.close()
+
+    waiting, refused = take_turns(reading(), closing())
+    assert waiting == "running"
+    assert isinstance(refused, NoEventLoopError)
+    assert len(up.frames) == 1
+    with pytest.raises(NoEventLoopError):
+        write.ping()
+
+
+def test_it_works_on_trio():
+    trio = pytest.importorskip("trio")
+
+    async def main():
+        to_server, from_client = trio.open_memory_channel(0)
+        to_client, from_server = trio.open_memory_channel(0)
+        read, write = wrap_io(from_server.receive, writer_to(to_server), mask=True)
+        peer_read, peer_write = wrap_io(from_client.receive, writer_to(to_client))
+        got = []
+
+        async def echo_all():
+            async for msg in peer_read:
+                await peer_write(msg.payload)
+
+        async def collect():
+            async for msg in read:
+                got.append(msg.payload)  # noqa: PERF401
+
+        with trio.fail_after(BOUND):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(echo_all)
+                with trio.move_on_after(0.02) as scope:
+                    await read()
+                assert scope.cancelled_caught
+                nursery.start_soon(collect)
+                assert await write.ping() > 0
+                async with trio.open_nursery() as writers:
+                    for text in ("a", "b", ["c", "d"]):
+                        writers.start_soon(write, text)
+                while len(got) < 3:
+                    await trio.sleep(0.001)
+                await write.close()
+            assert sorted(got) == ["a", "b", "cd"]
+            assert await read() is None
+
+            read, write = wrap_io(
+                trio.sleep_forever, writer_to(None), heartbeat=0.001, close_timeout=0.02
+            )
+            await trio.sleep(0.02)
+            assert read.stats.frames_out > 1
+            await write.close()  # which nobody answers
+
+    def writer_to(channel):
+        async def send(frame):
+            if channel is not None:
+                if frame is None:
+                    await channel.aclose()
+                else:
+                    await channel.send(frame)
+
+        return send
+
+    trio.run(main)
 
 
 # Over bytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import random
 
 import pytest
@@ -16,6 +17,7 @@ from raw_peer import (
     PONG,
     TEXT,
     Frame,
+    both_ends,
     client_and_peer,
     client_of_echo,
     close_payload,
@@ -427,6 +429,45 @@ async def test_a_task_that_waits_for_its_turn_may_be_cancelled():
         assert await peer.message() == (TEXT, b"free")
 
 
+async def test_a_task_that_ends_inside_its_message_blocks_no_other():
+    async with client_and_peer() as (end, peer):
+        await asyncio.create_task(write_as_task(end, Message("a", 1, fin=False)))
+        async with asyncio.timeout(2):
+            for message in ("x", ["y", "z"]):
+                with pytest.raises(ConnectionClosedError, match="cannot send"):
+                    await end.write(message)
+        assert await peer.read() == Frame(TEXT, b"a", fin=False)
+        close = await peer.read()
+        assert close.payload == close_payload(1011, "a fragmented message was broken off")
+
+
+async def test_a_task_that_ends_after_its_message_disturbs_nobody():
+    async with client_and_peer() as (end, peer):
+
+        async def in_two() -> None:
+            await end.write(Message("a", 1, fin=False))
+            await end.write(Message("b", 0))
+
+        await asyncio.create_task(in_two())
+        await turns_of_the_loop()
+        await end.write("c")
+        assert [await peer.message() for _ in range(2)] == [(TEXT, b"ab"), (TEXT, b"c")]
+
+
+async def test_who_reads_learns_that_a_message_was_broken_off():
+    async with client_and_peer() as (end, peer):
+        reading = asyncio.create_task(anext(aiter(end.read)))
+        with pytest.raises(ZeroDivisionError):
+            await end.write(str(1 // n) for n in (1, 1, 0))
+        assert await peer.read() == Frame(TEXT, b"1", fin=False)
+        assert (await peer.read()).close[0] == 1011
+        await peer.write(CLOSE, close_payload(1011))
+        peer.half_close()
+        with pytest.raises(ConnectionClosedError, match="broken off") as caught:
+            await reading
+        assert caught.value.code == 1011
+
+
 async def test_an_invalid_message_does_not_keep_its_turn():
     async with client_and_peer() as (end, peer):
         await end.write(Message("a", 1, fin=False))
@@ -534,6 +575,20 @@ async def test_a_cancelled_write_that_waits_for_room_leaves_no_half_frame(side):
         assert [result is None for result in results][0::2] == [True] * 3
         await end.write("whole")
         assert await peer.message() == (TEXT, b"whole")
+
+
+async def test_writers_go_on_when_the_stream_has_taken_what_was_sent(side):
+    """Several tasks, each of which writes more than there is room for."""
+    async with end_and_peer(side, receive_buffer=4096) as (end, peer):
+
+        async def write_many():
+            for _ in range(20):
+                await end.write(b"x" * 20_000)
+
+        writers = [asyncio.create_task(write_many()) for _ in range(4)]
+        for _ in range(80):
+            assert await peer.read() == Frame(BINARY, b"x" * 20_000)
+        await asyncio.gather(*writers)
 
 
 @pytest.mark.parametrize("how", ["hang_up", "reset"])
@@ -917,3 +972,35 @@ async def test_writing_from_a_handler_of_ours_to_a_client_of_ours():
     async with serve(count) as server:
         async with asyncio.timeout(5), connect(server.url) as (_, read, _):
             assert [msg.payload async for msg in read] == [str(i) for i in range(500)]
+
+
+@pytest.mark.parametrize("sizes", [(2_000_000, 10), (2_000_000, 2_000_000), (10, 2_000_000)])
+async def test_a_fragment_does_not_wait_for_the_one_that_a_thread_compresses(sizes):
+    """Neither for its turn, which is its own already, nor is it an error to write it at once."""
+    async with both_ends(max_message_size=None, server_options={"max_message_size": None}) as (
+        client,
+        server,
+    ):
+        parts = [os.urandom(size) for size in sizes] + [b"end"]
+        reading = asyncio.create_task(server.read())
+        writing = [
+            client.write(Message(part, opcode=0 if i else 2, fin=i == 2))
+            for i, part in enumerate(parts)
+        ]
+        for each in writing:
+            await each
+        assert (await reading).payload == b"".join(parts)
+        await client.write("another")
+        assert (await server.read()).payload == "another"
+
+
+async def test_a_new_message_behind_a_fragment_in_a_thread_is_an_error_at_once():
+    async with both_ends() as (client, server):
+        first = client.write(Message(os.urandom(2_000_000), opcode=2, fin=False))
+        with pytest.raises(ConcurrencyError):
+            await client.write(["a", "b"])
+        with pytest.raises(ConcurrencyError):
+            await client.write("new")
+        await first
+        await client.write(Message(b"", opcode=0, fin=True))
+        assert (await server.read()).len == 2_000_000

@@ -7,7 +7,7 @@ async for msg in read:
 """
 
 from . import codec, extensions
-from ._asyncio._read_write import Read, Write
+from ._asyncio._read_write import MessageStream, Read, Write, broadcast
 from ._client import connect
 from ._errors import (
     ConcurrencyError,
@@ -24,13 +24,17 @@ from ._errors import (
     NoEventLoopError,
     PingTimeout,
     ProtocolError,
+    ProxyError,
+    ServeError,
     TLSError,
     WebSocketError,
 )
 from ._messages import Message
 from ._options import Options
+from ._reconnect import reconnect, worth_retrying
 from ._response import Request, Response
 from ._server import Server, serve
+from ._stats import Stats
 from ._tls import TLSOptions
 from ._url import URL, parse_url
 from ._wrap import wrap_io
@@ -40,9 +44,12 @@ from .extensions import Deflate
 __all__ = [
     # Functions
     "connect",
+    "reconnect",
+    "worth_retrying",
     "wrap_io",
     "parse_url",
     "serve",
+    "broadcast",
     # Structures
     "Message",
     "Options",
@@ -52,6 +59,8 @@ __all__ = [
     "Response",
     "Read",
     "Write",
+    "MessageStream",
+    "Stats",
     "Server",
     # Extensions
     "Deflate",
@@ -70,9 +79,11 @@ __all__ = [
     "ConcurrencyError",
     "NoEventLoopError",
     "ConnectError",
+    "ProxyError",
     "TLSError",
     "ConnectTimeout",
     "HandshakeError",
+    "ServeError",
     "ConnectionClosedError",
     "ProtocolError",
     "LimitError",

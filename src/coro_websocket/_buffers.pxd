@@ -29,6 +29,7 @@ cdef class Body:
     cdef uint8_t *data(self) noexcept
     cdef int make_room(self, size_t need, uint64_t want) except -1
     cdef object take(self)
+    cdef int drop(self) noexcept
 
 
 cdef class Outbox:
@@ -40,5 +41,6 @@ cdef class Outbox:
     cdef size_t unsent(self) noexcept
     cdef const uint8_t *data(self) noexcept
     cdef uint8_t *make_room(self, size_t n) except NULL
+    cdef int append(self, const uint8_t *data, size_t n) except -1
     cdef int sent(self, size_t n) noexcept
     cdef int drop(self) noexcept

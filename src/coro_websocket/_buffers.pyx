@@ -11,6 +11,9 @@ from cpython.ref cimport Py_DECREF
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy, memmove
 
+cdef extern from "large_block.h" nogil:
+    void large_block_show(size_t size)
+
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
     int _PyBytes_Resize(PyObject **bytes, Py_ssize_t size) except -1
@@ -22,7 +25,25 @@ cdef enum:
     BODY_STEP = 1048576  # a body is not made larger than this before its bytes are there
     BODY_LEAST = 64
     OUT_STEP = 1024
-    OUT_KEPT = 16384  # a larger send buffer is given back once it is empty
+    OUT_KEPT = 4096  # a larger send buffer is given back once it is empty
+    LARGE = 65536  # bytes of a block that malloc may give back to the system at once
+    LARGEST = 16777216  # bytes of a block that it had better keep for those that follow
+
+cdef bint large_blocks_kept = False
+
+
+cdef int keep_large_blocks() noexcept:
+    """Have malloc keep the blocks of large messages for those that follow.
+
+    glibc gives free memory back to the system from twice the size of the largest block it has
+    seen freed (mallopt(3), M_MMAP_THRESHOLD); with messages of a megabyte that is with each of
+    them, and to have their pages cleared again costs more than all the rest. So it is shown
+    one larger block, which is not touched.
+    """
+    global large_blocks_kept
+    large_blocks_kept = True
+    large_block_show(LARGEST)
+    return 0
 
 
 cdef class Inbox:
@@ -48,7 +69,10 @@ cdef class Inbox:
         return 0
 
     cdef int release(self) except -1:
-        """Give the stream's buffer back: what is unread moves to our own memory."""
+        """Give the stream's buffer back: what is unread moves to our own memory.
+
+        Raises MemoryError, what was unread being gone.
+        """
         cdef size_t left = self.unread()
         cdef size_t looked = self.ahead - self.cur if self.ahead > self.cur else 0
         if left == 0:
@@ -71,6 +95,7 @@ cdef class Inbox:
             memmove(self.held, self.cur, left)
             self.place(self.held, looked, left)
         if n > <size_t>PY_SSIZE_T_MAX - left:
+            self.drop()
             raise MemoryError
         self.grow(left + n)
         self.place(self.held, looked, left)
@@ -89,11 +114,16 @@ cdef class Inbox:
         return 0
 
     cdef int grow(self, size_t capacity) except -1:
-        """Have this much memory of our own; what it holds stays, perhaps elsewhere."""
+        """Have this much memory of our own; what it holds stays, perhaps elsewhere.
+
+        Raises MemoryError, all that was unread being gone: a stream's buffer, which others
+        use too, is never kept.
+        """
         cdef uint8_t *larger
         if self.capacity < capacity:
             larger = <uint8_t *>PyMem_RawRealloc(self.held, capacity)
             if larger == NULL:
+                self.drop()
                 raise MemoryError
             self.held = larger
             self.capacity = capacity
@@ -129,6 +159,8 @@ cdef class Body:
             # Fragments: grow by half, so that many small ones cost linear time.
             capacity = max(capacity, self.capacity + <uint64_t>(self.capacity // 2))
         capacity = max(capacity, <uint64_t>(self.size + need), <uint64_t>BODY_LEAST)
+        if capacity >= LARGE and not large_blocks_kept:
+            keep_large_blocks()
         if self.held == NULL:
             self.held = new_bytes(NULL, <Py_ssize_t>capacity)
         else:
@@ -153,6 +185,12 @@ cdef class Body:
         taken = <object>held
         Py_DECREF(taken)  # the one reference is now `taken`'s
         return taken
+
+    cdef int drop(self) noexcept:
+        Py_XDECREF(self.held)
+        self.held = NULL
+        self.size = self.capacity = self.checked = 0
+        return 0
 
 
 cdef class Outbox:
@@ -180,13 +218,22 @@ cdef class Outbox:
         if n > <size_t>PY_SSIZE_T_MAX - OUT_STEP - self.end:
             raise MemoryError
         if n > self.capacity - self.end:
-            wanted = max(self.end + n + OUT_STEP, self.end * 2)
+            # What waits alone gets no more than it needs: an idle connection keeps that.
+            wanted = max(self.end + n + OUT_STEP, self.end * 2) if self.end else n
+            if wanted >= LARGE and not large_blocks_kept:
+                keep_large_blocks()
             larger = <uint8_t *>PyMem_RawRealloc(self.held, wanted)
             if larger == NULL:
                 raise MemoryError
             self.held = larger
             self.capacity = wanted
         return self.held + self.end
+
+    cdef int append(self, const uint8_t *data, size_t n) except -1:
+        if n:
+            memcpy(self.make_room(n), data, n)
+            self.end += n
+        return 0
 
     cdef int sent(self, size_t n) noexcept:
         self.start += n

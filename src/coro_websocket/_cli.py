@@ -1,7 +1,7 @@
 """The command `coro-websocket`: demo, connect, serve.
 
-Its exit status: 0 for a connection that ended cleanly, 1 for one that did not or that
-could not be made, 2 for a wrong call, 130 when interrupted.
+Its exit status: 0 for a connection that ended cleanly (1000, 1001 or no code), 1 for one
+that did not or that could not be made, 2 for a wrong call, 130 when interrupted.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import io
 import logging
+import os
 import signal
 import sys
 import threading
@@ -17,7 +19,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ._client import connect
-from ._errors import ConnectionClosedError, HandshakeError, WebSocketError
+from ._close import ABNORMAL, CLEAN, describe
+from ._errors import (
+    ConnectionClosedError,
+    HandshakeError,
+    InvalidMessage,
+    InvalidOption,
+    InvalidURL,
+    WebSocketError,
+)
 from ._server import serve
 from ._version import version
 
@@ -40,13 +50,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         level=logging.DEBUG if options.verbose else logging.WARNING,
         format="%(name)s: %(message)s",
     )
+    if isinstance(sys.stdout, io.TextIOWrapper):  # whatever it cannot show is no reason to stop
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status: int = asyncio.run(options.run(options))
         return status
-    except WebSocketError as error:
+    except (InvalidURL, InvalidOption) as error:
         _complain(error)
+        return 2
+    except BrokenPipeError:  # whoever read what we print has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:  # an address that cannot be listened on
+    except (WebSocketError, OSError) as error:
         _complain(error)
         return 1
     except KeyboardInterrupt:
@@ -70,8 +85,9 @@ def _parser() -> argparse.ArgumentParser:
         help="connect standard input and output with a server",
         description=(
             "Each line of standard input is sent as a text message, each message that comes is "
-            "printed as a line. The end of the input closes the connection. The exit status is 0 "
-            "if the connection ended cleanly (1000, 1001 or no code), else 1."
+            "printed as a line. The end of the input closes the connection, a little later "
+            "(--wait); what comes until the server has answered that is printed too. The exit "
+            "status is 0 if the connection ended cleanly (1000, 1001 or no code), else 1."
         ),
     )
     client.add_argument("url", metavar="URL", help="ws://, wss:// or ws+unix://")
@@ -103,13 +119,21 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="how long opening the connection may take (10)",
     )
+    client.add_argument(
+        "-w",
+        "--wait",
+        type=_seconds,
+        default=1.0,
+        metavar="SECONDS",
+        help="how long to wait for answers at the end of the input, before closing (1)",
+    )
     client.set_defaults(run=_connect)
 
     server = commands.add_parser("serve", help="run a server")
     server.add_argument(
         "--echo", action="store_true", required=True, help="send every message back"
     )
-    server.add_argument("--host", default="127.0.0.1", help="the address to listen on (127.0.0.1)")
+    server.add_argument("--host", help="the address to listen on (127.0.0.1)")
     server.add_argument("--port", type=int, default=0, help="the port to listen on (a free one)")
     server.add_argument("--path", help="a unix socket to listen on, instead of a port")
     server.add_argument("--cert", help="a certificate (PEM file): serve wss://")
@@ -125,8 +149,15 @@ def _header(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def _complain(error: Exception) -> None:
-    print(f"coro-websocket: {error}", file=sys.stderr)
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError("expected a number of seconds, 0 or more")
+    return seconds
+
+
+def _complain(error: object) -> None:
+    print(f"coro-websocket: {_printable(str(error))}", file=sys.stderr)
     if isinstance(error, HandshakeError) and error.response is not None and error.response.body:
         body = error.response.body.decode(errors="replace").strip()
         print("\n".join(f"  | {_printable(line)}" for line in body.splitlines()), file=sys.stderr)
@@ -198,57 +229,93 @@ async def _connect(options: argparse.Namespace) -> int:
         timeout=options.timeout,
         **settings,
     ) as (_, read, write):
-        async with contextlib.AsyncExitStack() as stack:
-            sending = asyncio.create_task(_send_lines(write))
-            stack.push_async_callback(_stop, sending)
-            async for msg in read:
-                _show(msg.payload)
+        receiving = asyncio.create_task(_show_all(read))
+        sending = asyncio.create_task(_send_lines(write, options.wait))
+        try:
+            await asyncio.wait((receiving, sending), return_when=asyncio.FIRST_COMPLETED)
+            if sending.done() and sending.exception() is not None:
+                await write.close()
+                await asyncio.wait([receiving])  # what has come is shown all the same
+                await sending
+            await receiving
+        finally:
+            for task in (receiving, sending):
+                task.cancel()
+            await asyncio.gather(receiving, sending, return_exceptions=True)
+    # Where we close, `read` takes any end for a clean one.
+    code = read.close_code or ABNORMAL
+    if code in CLEAN:
         return 0
+    if code == ABNORMAL:
+        _complain("the connection ended without the server's answer to our Close")
+    else:
+        _complain(f"the server closed the connection with {describe(code, read.close_reason)}")
+    return 1
 
 
-async def _stop(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError, ConnectionClosedError):
-        await task
+async def _show_all(read: Read) -> None:
+    async for msg in read:
+        _show(msg.payload)
 
 
 def _show(payload: str | bytes) -> None:
     """A message as a line; on a terminal without what could control it."""
     text = payload.decode(errors="backslashreplace") if isinstance(payload, bytes) else payload
-    print(_printable(text) if sys.stdout.isatty() else text, flush=True)
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    print(_printable(text) if terminal else text, flush=True)
 
 
-async def _send_lines(write: Write) -> None:
-    async for line in _lines():
-        await write(line)
-    await write.close()
+async def _send_lines(write: Write, wait: float) -> None:
+    """Send what comes on standard input, and close once that has ended.
+
+    Most servers answer a Close at once, and can send nothing after that, though they may still
+    be working on an answer: hence the wait.
+    """
+    with contextlib.suppress(ConnectionClosedError):  # whoever reads learns why
+        async for line in _lines():
+            await write(line)
+        await asyncio.sleep(wait)
+        await write.close()
 
 
 async def _lines() -> AsyncIterator[str]:
-    """The lines of standard input, whatever it is: a pipe, a file or a terminal."""
+    """The lines of standard input, whatever it is: a pipe, a file, a terminal or nothing."""
+    if sys.stdin is None:
+        return
     loop = asyncio.get_running_loop()
-    lines: asyncio.Queue[str | None] = asyncio.Queue()
+    lines: asyncio.Queue[bytes | OSError | None] = asyncio.Queue()
     room = threading.Semaphore(100)  # a long file is read no faster than it is sent
 
-    def put(line: str | None) -> None:
+    def put(line: bytes | OSError | None) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has closed meanwhile
             loop.call_soon_threadsafe(lines.put_nowait, line)
 
     def forward() -> None:
-        # Not sys.stdin itself: at exit the interpreter would wait for its lock.
-        with open(
-            sys.stdin.fileno(), encoding="utf-8", errors="surrogateescape", closefd=False
-        ) as source:
-            for line in source:
-                room.acquire()
-                put(line.rstrip("\n"))
-        put(None)
+        try:
+            # Not sys.stdin itself: at exit the interpreter would wait for its lock.
+            with open(sys.stdin.fileno(), "rb", closefd=False) as source:
+                for line in source:
+                    room.acquire()
+                    put(line)
+        except OSError as error:
+            put(error)
+        else:
+            put(None)
 
     # A daemon: at a prompt it may wait for a line that never comes.
     threading.Thread(target=forward, daemon=True).start()
+    number = 0
     while (line := await lines.get()) is not None:
+        if isinstance(line, OSError):
+            raise line
         room.release()
-        yield line
+        number += 1
+        try:
+            yield line.removesuffix(b"\n").removesuffix(b"\r").decode()
+        except UnicodeDecodeError as error:
+            raise InvalidMessage(
+                f"line {number} of the input is not UTF-8, which text messages must be: {error}"
+            ) from None
 
 
 # serve
@@ -256,10 +323,7 @@ async def _lines() -> AsyncIterator[str]:
 
 async def _serve(options: argparse.Namespace) -> int:
     tls = {"cert": options.cert, "key": options.key} if options.cert or options.key else None
-    if options.path is not None:
-        serving = serve(_echo, path=options.path, tls=tls)
-    else:
-        serving = serve(_echo, options.host, options.port, tls=tls)
+    serving = serve(_echo, options.host, options.port, path=options.path, tls=tls)
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):  # Windows: KeyboardInterrupt

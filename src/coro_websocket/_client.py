@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Coroutine, Generator, Mapping
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 
-from ._asyncio._dial import Phase, dial
+from ._asyncio._dial import Phase, dial, tls_error, with_proxy_context
 from ._asyncio._read_write import Read, Write
 from ._asyncio._waiting import running_loop
 from ._engine import Engine
-from ._errors import ConnectError, ConnectTimeout, HandshakeError, InvalidOption
+from ._errors import (
+    ConnectError,
+    ConnectionClosedError,
+    ConnectTimeout,
+    HandshakeError,
+    InvalidOption,
+    WebSocketError,
+)
 from ._handshake import ClientHandshake
 from ._options import Options
+from ._redirect import is_redirect, redirected
+from ._tls import client_context
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -64,7 +74,8 @@ def connect(
         ConnectError: the server cannot be reached (TLSError: TLS could not be set up).
         ConnectTimeout: the connection was not open within `timeout` seconds.
         HandshakeError: the server refused, with its Response as `response`, or is no
-            WebSocket server (RFC 6455 section 4.1).
+            WebSocket server (RFC 6455 section 4.1). One that hangs up without an answer is a
+            ConnectError of `phase` "handshake".
 
     The last three when awaited, the others at once.
     """
@@ -81,8 +92,13 @@ class Connecting(Coroutine[Any, Any, Opened]):
     """What `connect` returns: await it or enter it, once."""
 
     def __init__(self, options: Options) -> None:
+        # Made at once, so that what cannot be used is refused here.
+        context = client_context(options.tls) if options.tls else None
+        options = with_proxy_context(options)
         self._options = options
-        self._opening = open_connection(options)
+        self._opening = open_connection(options, context, client_handshake(options))
+        # The name under which Python warns that it was never awaited.
+        self._opening.__qualname__ = "connect"  # type: ignore[attr-defined]
         self._write: Write | None = None
 
     def __await__(self) -> Generator[Any, Any, Opened]:
@@ -109,10 +125,12 @@ class Connecting(Coroutine[Any, Any, Opened]):
         traceback: TracebackType | None,
     ) -> None:
         assert self._write is not None
+        if isinstance(error, ConnectionClosedError):
+            logger.info("the connection to %s ended: %s", self._options.url.shown, error)
         await close_on_exit(self._write, error)
 
     def __repr__(self) -> str:
-        return f"<connect to {self._options.url}>"
+        return f"<connect to {self._options.url.shown}>"
 
 
 async def close_on_exit(write: Write, error: BaseException | None) -> None:
@@ -125,25 +143,72 @@ async def close_on_exit(write: Write, error: BaseException | None) -> None:
         await write.close(1001, "going away")
 
 
-async def open_connection(options: Options) -> Opened:
-    """Dial, shake hands, and hand the socket over to the native connection."""
-    loop = asyncio.get_running_loop()
-    phase = Phase()
+def client_handshake(options: Options) -> ClientHandshake:
+    """The opening handshake that the options ask for."""
+    url = options.url
+    return ClientHandshake(
+        host_header=url.authority,
+        pathname=url.pathname,
+        headers=options.headers,
+        subprotocols=options.subprotocol,
+        authorization=url.authorization,
+        origin=options.origin,
+        user_agent=options.user_agent,
+        extensions=options.extension_factories,
+        max_head_size=options.max_head_size,
+        max_header_lines=options.max_header_lines,
+        max_body_size=options.max_body_size,
+    )
+
+
+async def open_connection(
+    options: Options, context: ssl.SSLContext | None, handshake: ClientHandshake
+) -> Opened:
+    """What `connect` awaits; the log says how it ended."""
+    try:
+        return await _open(options, context, handshake)
+    except WebSocketError as error:
+        logger.info("connecting to %s failed: %s", options.url.shown, error)
+        raise
+
+
+async def _open(
+    options: Options, context: ssl.SSLContext | None, handshake: ClientHandshake
+) -> Opened:
+    """Dial and shake hands, wherever that leads; hand the socket over to the native connection."""
+    phase = Phase(options)
     try:
         async with asyncio.timeout(options.timeout) as deadline:
-            pipe = await dial(loop, options, phase)
-            phase.name = "handshake"
-            try:
-                response, handshake = await _shake_hands(pipe, options)
-            except BaseException:
-                pipe.close()
-                raise
+            redirects = 0
+            while True:
+                try:
+                    limit = options.max_redirects if options.sock is None else 0
+                    follow = limit is None or redirects < limit
+                    pipe, response = await _attempt(options, context, handshake, phase, follow)
+                    break
+                except HandshakeError as refusal:
+                    there = redirected(options, refusal.response)
+                    if there is None or options.max_redirects == 0:
+                        raise
+                    if redirects == options.max_redirects:
+                        raise HandshakeError(
+                            f"redirected more than {redirects} times (max_redirects), at last "
+                            f"from {options.url.shown} to {there.url.shown}",
+                            refusal.response,
+                        ) from None
+                redirects += 1
+                logger.info("redirected from %s to %s", options.url.shown, there.url.shown)
+                if there.tls != options.tls:
+                    context = client_context(there.tls) if there.tls else None
+                options, handshake = there, client_handshake(there)
     except TimeoutError:
         if not deadline.expired():
             raise
+        if handshake.refusing:
+            _raise_refusal(options.url, handshake)
         raise ConnectTimeout(
-            f"{options.url} was not open within {options.timeout:g} s "
-            f"(timeout); the phase that did not end: {phase.name}",
+            f"{options.url.shown} was not open within {options.timeout:g} s "
+            f"(timeout); the phase that did not end: {phase.shown}",
             phase.name,
         ) from None
     engine = Engine(
@@ -151,34 +216,77 @@ async def open_connection(options: Options) -> Opened:
     )
     connection = pipe.become_stream(engine, options, handshake.leftover)
     response._bind(socket=pipe.socket, url=options.url)
-    logger.info("connected to %s, subprotocol %s", options.url, response.subprotocol)
+    logger.info("connected to %s, subprotocol %s", options.url.shown, response.subprotocol)
     read = Read(connection, fragments=options.fragments, control=options.control)
     return response, read, Write(connection)
 
 
-async def _shake_hands(pipe: Pipe, options: Options) -> tuple[Response, ClientHandshake]:
-    url = options.url
-    handshake = ClientHandshake(
-        host_header=url.authority,
-        pathname=url.pathname,
-        headers=options.headers,
-        subprotocols=options.subprotocol,
-        authorization=url.authorization,
-        extensions=options.extension_factories,
-        max_head_size=options.max_head_size,
-        max_header_lines=options.max_header_lines,
-    )
+async def _attempt(
+    options: Options,
+    context: ssl.SSLContext | None,
+    handshake: ClientHandshake,
+    phase: Phase,
+    follow: bool,
+) -> tuple[Pipe, Response]:
+    """One server: dial it, and shake hands with it. follow: do not wait for a redirect's body."""
+    pipe = await dial(asyncio.get_running_loop(), options, context, phase)
     try:
-        await pipe.send(handshake.request())
+        async with phase.of("handshake"):
+            return pipe, await _shake_hands(pipe, options.url, handshake, follow)
+    except ConnectTimeout:
+        pipe.close()
+        if handshake.refusing:
+            _raise_refusal(options.url, handshake)
+        raise
+    except BaseException:
+        pipe.close()
+        raise
+
+
+async def _shake_hands(pipe: Pipe, url: URL, handshake: ClientHandshake, follow: bool) -> Response:
+    data: bytes | None = None
+    unsent: ConnectionError | None = None
+    try:
+        try:
+            await pipe.send(handshake.request())
+        except ConnectionError as error:  # a server that does not wait for it may have answered
+            unsent = error
         response = None
         while response is None:
-            response = handshake.receive(await pipe.receive())
+            data = await pipe.receive()
+            if unsent is not None and not data and not handshake.refusing:
+                raise unsent
+            response = handshake.receive(data)
+            if follow and is_redirect(handshake.refusal):
+                handshake.give_up()
     except HandshakeError as error:
-        if error.response is not None:
-            error.response._bind(url=url)
-        raise
+        if data == b"" and error.response is None:
+            raise _lost(url, error) from None
+        raise _located(error, url) from None
     except OSError as error:
-        raise ConnectError(
-            f"{url} was lost during the opening handshake: {error.strerror or error}", "handshake"
-        ) from error
-    return response, handshake
+        if handshake.refusing:
+            _raise_refusal(url, handshake)
+        if isinstance(error, ssl.SSLError):
+            # With TLS 1.3 a server refuses our certificate when TLS is set up for us already
+            # (RFC 8446 section 2).
+            raise tls_error(url.host, url.port, error) from error
+        raise _lost(url, error.strerror or error) from error
+    return response
+
+
+def _lost(url: URL, why: object) -> ConnectError:
+    return ConnectError(f"{url.shown} was lost during the opening handshake: {why}", "handshake")
+
+
+def _raise_refusal(url: URL, handshake: ClientHandshake) -> NoReturn:
+    """Raise the server's refusal, with as much of its body as came."""
+    try:
+        handshake.give_up()
+    except HandshakeError as error:
+        raise _located(error, url) from None
+
+
+def _located(error: HandshakeError, url: URL) -> HandshakeError:
+    if error.response is not None:
+        error.response._bind(url=url)
+    return HandshakeError(f"{url.shown}: {error}", error.response)

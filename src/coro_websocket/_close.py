@@ -7,11 +7,27 @@ from __future__ import annotations
 
 from ._errors import InvalidMessage
 
-__all__ = ["NORMAL", "NO_STATUS", "ABNORMAL", "close_payload", "describe", "may_be_sent"]
+__all__ = [
+    "ABNORMAL",
+    "BROKEN_OFF",
+    "INTERNAL_ERROR",
+    "NORMAL",
+    "NO_STATUS",
+    "TRY_AGAIN_LATER",
+    "close_payload",
+    "describe",
+    "failure",
+    "may_be_sent",
+]
 
 NORMAL = 1000
 NO_STATUS = 1005
 ABNORMAL = 1006
+INTERNAL_ERROR = 1011
+TRY_AGAIN_LATER = 1013
+
+# The reason where a part of a message has been sent and the rest is not to come.
+BROKEN_OFF = "a fragmented message was broken off"
 
 # What ends a connection without an error, if the peer closed it.
 CLEAN = frozenset({1000, 1001, NO_STATUS})
@@ -43,14 +59,22 @@ def may_be_sent(code: int) -> bool:
 
 
 def describe(code: int, reason: str) -> str:
-    """A code and a reason in words: `1001 (going away): shutting down`."""
+    """A code and a reason in words: `1001 (going away): shutting down`.
+
+    The reason may be the peer's: what is not printable is escaped, so that it forges no line of
+    a log.
+    """
     if code >= 4000:
         name = "private use"
     elif code >= 3000:
         name = "registered with IANA"
     else:
         name = NAMES.get(code, "unknown")
-    return f"{code} ({name})" + (f": {reason}" if reason else "")
+    return f"{code} ({name})" + (f": {_printable(reason)}" if reason else "")
+
+
+def _printable(reason: str) -> str:
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in reason)
 
 
 def close_payload(code: int | None, reason: str = "") -> bytes:
@@ -80,3 +104,12 @@ def close_payload(code: int | None, reason: str = "") -> bytes:
             f"not {len(encoded)}"
         )
     return code.to_bytes(2, "big") + encoded
+
+
+def failure(code: object, reason: object) -> tuple[int, str]:
+    """What a peer can be told of an error: an extension's may have any code and any reason."""
+    if isinstance(code, bool) or not isinstance(code, int) or not may_be_sent(code):
+        code = INTERNAL_ERROR
+    if not isinstance(reason, str):
+        reason = ""
+    return code, reason.encode("utf-8", "replace")[:123].decode("utf-8", "ignore")

@@ -22,9 +22,11 @@ __all__ = [
     "ConcurrencyError",
     "NoEventLoopError",
     "ConnectError",
+    "ProxyError",
     "TLSError",
     "ConnectTimeout",
     "HandshakeError",
+    "ServeError",
     "ConnectionClosedError",
     "ProtocolError",
     "LimitError",
@@ -76,7 +78,10 @@ class ConcurrencyError(WebSocketError, RuntimeError):
 
 
 class NoEventLoopError(WebSocketError, RuntimeError):
-    """`connect` or `serve` was called where no event loop runs: call it from a coroutine."""
+    """`connect` or `serve` was called where no event loop runs: call it from a coroutine.
+
+    Also where `wrap_io` needs an event loop that it knows: asyncio's or trio's.
+    """
 
 
 # Getting connected.
@@ -85,12 +90,38 @@ class NoEventLoopError(WebSocketError, RuntimeError):
 class ConnectError(WebSocketError, ConnectionError):
     """The server could not be reached. Check address and network; retrying may help.
 
-    `phase` says how far it came: "resolve", "connect", "tls" or "handshake".
+    `phase` says how far it came: "resolve", "connect", "proxy", "tls" or "handshake".
     """
 
     def __init__(self, message: str, phase: str = "connect") -> None:
         super().__init__(message)
         self.phase = phase
+
+
+class ProxyError(ConnectError):
+    """The proxy did not connect us to the server, or could not be used. Check the option `proxy`.
+
+    Attributes:
+        status: the HTTP status that it refused with, 407 if it asks for credentials; else None.
+        response: its HTTP answer, without a body, where it refused with one; else None.
+        permanent: True where the same again can be expected: a certificate that is not accepted,
+            credentials that are rejected, a rule against this server, a proxy that speaks another
+            protocol, and every HTTP status but 429 and 5xx.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        status: int | None = None,
+        *,
+        response: Response | None = None,
+        permanent: bool = False,
+    ) -> None:
+        super().__init__(message, "proxy")
+        self.status = response.code if response is not None else status
+        self.response = response
+        refused = self.status is not None and self.status != 429 and self.status < 500
+        self.permanent = permanent or refused
 
 
 class TLSError(ConnectError):
@@ -108,12 +139,29 @@ class HandshakeError(WebSocketError, ConnectionError):
     """The peer answered, but not with a valid opening handshake (RFC 6455 section 4).
 
     `response` is the whole answer (status, headers and body) where there was one
-    that could be parsed, else None.
+    that could be parsed, else None. `phase` is "handshake", as that of a ConnectError
+    would be. A peer that hangs up before it has answered is a ConnectError.
     """
+
+    phase = "handshake"
 
     def __init__(self, message: str, response: Response | None = None) -> None:
         super().__init__(message)
         self.response = response
+
+
+# Getting a server to listen.
+
+
+class ServeError(WebSocketError, OSError):
+    """`serve` cannot listen on the address: it is in use, not of this machine, not allowed.
+
+    Choose another address, or free it. `errno` is the operating system's number of the error.
+    """
+
+    def __init__(self, message: str, errno: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = errno
 
 
 # A connection that was open.
@@ -127,6 +175,10 @@ class ConnectionClosedError(WebSocketError, ConnectionError):
             failed the connection; 1006 where there was no Close frame at all.
         reason: the reason in the Close frame, "" if there was none.
     """
+
+    # Also where a subclass of an extension's has an `__init__` that forgets them.
+    code: int = 1006
+    reason: str = ""
 
     def __init__(self, message: str, code: int = 1006, reason: str = "") -> None:
         super().__init__(message)

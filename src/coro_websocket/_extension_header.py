@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, TypeAlias
 
+from ._errors import InvalidOption, InvalidOptionType
 from ._headers import clip, is_token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 __all__ = ["Parameters", "format_extensions", "parse_extensions"]
 
@@ -24,7 +25,7 @@ _PIECE = re.compile(
     (?: (?P<token> [!#$%&'*+\-.^_`|~0-9A-Za-z]+ )
       | "(?P<quoted> (?: [^"\\] | \\. )* )"
       | (?P<mark> [,;=] )
-      | $ )""",
+      | \Z )""",
     re.VERBOSE,
 )
 
@@ -72,10 +73,39 @@ def parse_extensions(values: Iterable[str]) -> tuple[tuple[str, Parameters], ...
 
 
 def format_extensions(extensions: Iterable[tuple[str, Parameters]]) -> str:
-    """The value of the header for these extensions."""
-    return ", ".join(
-        "; ".join(
-            [name, *(key if value is None else f"{key}={value}" for key, value in parameters)]
+    """The value of the header for these extensions.
+
+    Raises InvalidOption if one is not made of tokens, which alone cannot be taken for more than
+    they are: another parameter, another header.
+    """
+    return ", ".join("; ".join(_written(name, parameters)) for name, parameters in extensions)
+
+
+def _written(name: str, parameters: Parameters) -> Iterator[str]:
+    yield _token(name, name)
+    if not isinstance(parameters, (tuple, list)):
+        raise InvalidOptionType(
+            f"the parameters of {clip(name)} must be a tuple, not {type(parameters).__name__}",
+            "extensions",
         )
-        for name, parameters in extensions
-    )
+    for parameter in parameters:
+        if not isinstance(parameter, (tuple, list)) or len(parameter) != 2:
+            raise InvalidOptionType(
+                f"a parameter of {clip(name)} must be a pair of name and value", "extensions"
+            )
+        key, value = parameter
+        yield _token(key, name) + ("" if value is None else f"={_token(value, name)}")
+
+
+def _token(text: str, extension: str) -> str:
+    if not isinstance(text, str):
+        raise InvalidOptionType(
+            f"a parameter of {clip(extension)} must be made of str, not {type(text).__name__}",
+            "extensions",
+        )
+    if not is_token(text):
+        raise InvalidOption(
+            f"{clip(text)} in the extension {clip(extension)} is no token (RFC 6455 section 9.1)",
+            "extensions",
+        )
+    return text

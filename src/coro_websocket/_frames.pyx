@@ -5,7 +5,12 @@ The header's layout and the rules that a header can break on its own are in
 sections 5.2, 5.3 and 8.1).
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport (
+    PyBytes_AS_STRING,
+    PyBytes_CheckExact,
+    PyBytes_FromStringAndSize,
+    PyBytes_GET_SIZE,
+)
 from libc.string cimport memcpy
 
 from ._messages cimport Message, new_message
@@ -29,6 +34,10 @@ cdef int fill_masking_key(uint8_t *key) except -1:
     global keys_left
     if keys_left < 4:
         fresh = os.urandom(sizeof(key_pool))
+        if not PyBytes_CheckExact(fresh) or PyBytes_GET_SIZE(fresh) != sizeof(key_pool):
+            raise RuntimeError(  # it has been replaced, by a test perhaps
+                f"os.urandom({sizeof(key_pool)}) must return {sizeof(key_pool)} bytes"
+            )
         memcpy(key_pool, PyBytes_AS_STRING(fresh), sizeof(key_pool))
         keys_left = sizeof(key_pool)
     keys_left -= 4
@@ -111,7 +120,7 @@ def encode_frame(Message message not None, *, bint check=True):
     cdef size_t size
     cdef int status
     cdef const uint8_t[::1] payload
-    data = message.payload
+    data = message.contents
     if isinstance(data, str):
         data = data.encode()
     h.fin = message.bits >> 7

@@ -14,14 +14,14 @@ import base64
 import hashlib
 import re
 import secrets
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 import h11
 
 from ._errors import HandshakeError, InvalidOption, InvalidOptionType
 from ._extension_header import format_extensions, parse_extensions
 from ._head import HeadBuffer, decode_headers, parse_head
-from ._headers import clip, is_token, normalise_headers, parse_token_list
+from ._headers import clip, header_bytes, is_token, normalise_headers, parse_token_list
 from ._response import Response
 from ._version import version
 
@@ -143,11 +143,13 @@ def request_headers(
     subprotocols: Sequence[str] = (),
     authorization: str | None = None,
     extensions: Sequence[ExtensionFactory] = (),
+    origin: str | None = None,
+    user_agent: str | None = "",
 ) -> Pairs:
     """The headers of a client's opening handshake, in the order to send them.
 
-    A `Host`, `Authorization` or `User-Agent` among `headers` takes the place of ours. The
-    headers that make the handshake what it is cannot be set: InvalidOption says why.
+    A `Host`, `Authorization`, `Origin` or `User-Agent` among `headers` takes the place of ours.
+    The headers that make the handshake what it is cannot be set: InvalidOption says why.
 
     RFC 6455 section 4.1, items 4 to 12 of the client's requirements.
     """
@@ -172,15 +174,17 @@ def request_headers(
     ]
     if offered:
         pairs.append(("Sec-WebSocket-Protocol", ", ".join(offered)))
-    if extensions:
-        offers = [
-            (factory.name, parameters) for factory in extensions for parameters in factory.offers()
-        ]
+    offers = [
+        (factory.name, parameters) for factory in extensions for parameters in factory.offers()
+    ]
+    if offers:
         pairs.append(("Sec-WebSocket-Extensions", format_extensions(offers)))
     if authorization is not None and "authorization" not in names:
         pairs += normalise_headers([("Authorization", authorization)], "authorization")
-    if "user-agent" not in names:
-        pairs.append(("User-Agent", f"coro-websocket/{version()}"))
+    if origin is not None and "origin" not in names:
+        pairs.append(("Origin", origin))
+    if user_agent is not None and "user-agent" not in names:
+        pairs.append(("User-Agent", user_agent or f"coro-websocket/{version()}"))
     return (*pairs, *given)
 
 
@@ -277,11 +281,28 @@ def accept_extensions(
             extension = factory.accept(parameters)
         except ValueError as error:
             raise refused(f"{name} does not answer the offer: {error}") from None
+        check_extension(name, extension)
         if extension.rsv & used:
             raise refused("two extensions use the same reserved bit")
         used |= extension.rsv
         accepted.append((name, parameters, extension))
     return accepted
+
+
+def check_extension(name: str, extension: Extension) -> None:
+    """InvalidOptionType if what a factory has made is no extension that a connection can use."""
+    rsv = getattr(extension, "rsv", None)
+    if (
+        not callable(getattr(extension, "encode", None))
+        or not callable(getattr(extension, "decode", None))
+        or isinstance(rsv, bool)
+        or rsv not in (4, 2, 1)
+    ):
+        raise InvalidOptionType(
+            f"{clip(name)} made {type(extension).__name__} with rsv={rsv!r}: expected an Extension "
+            "whose rsv is 4, 2 or 1",
+            "extensions",
+        )
 
 
 def has_option(values: Iterable[str], option: str) -> bool:
@@ -305,6 +326,8 @@ class ClientHandshake:
         headers: more headers to send, in this order and case.
         subprotocols: the subprotocols to offer, favourite first.
         authorization: a whole `Authorization` value, from the URL's userinfo.
+        origin: the value of `Origin`; None: none is sent.
+        user_agent: the value of `User-Agent`; "": the library's; None: none is sent.
         extensions: the extensions to offer, the preferred one first.
         max_head_size: the most bytes of the answer's head, interim responses included.
         max_header_lines: the most header lines of it.
@@ -321,6 +344,8 @@ class ClientHandshake:
         headers: Iterable[tuple[str, str]] | Mapping[str, str] | None = (),
         subprotocols: Sequence[str] = (),
         authorization: str | None = None,
+        origin: str | None = None,
+        user_agent: str | None = "",
         extensions: Sequence[ExtensionFactory] = (),
         max_head_size: int | None = 65536,
         max_header_lines: int | None = 128,
@@ -335,6 +360,8 @@ class ClientHandshake:
             subprotocols=self._subprotocols,
             authorization=authorization,
             extensions=extensions,
+            origin=origin,
+            user_agent=user_agent,
         )
         self._offered = tuple(extensions)
         self.extensions: list[Extension] = []
@@ -342,7 +369,7 @@ class ClientHandshake:
         request = h11.Request(
             method="GET",
             target=check_pathname(pathname),
-            headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in pairs],
+            headers=header_bytes(pairs),
         )
         self._request = self._http.send(request) or b""
         self._http.send(h11.EndOfMessage())
@@ -353,11 +380,22 @@ class ClientHandshake:
         self._error: HandshakeError | None = None
         self._refusal: h11.Response | None = None
         self._body = bytearray()
+        self._body_whole = True
         self._body_room = max_body_size
 
     def request(self) -> bytes:
         """The request, whole, as it is to be sent."""
         return self._request
+
+    @property
+    def refusing(self) -> bool:
+        """Whether the server has begun to refuse: the head of its answer is here."""
+        return self._refusal is not None
+
+    @property
+    def refusal(self) -> Response | None:
+        """The head of a refusal, as soon as it is here."""
+        return None if self._refusal is None else self._response_of(self._refusal)
 
     @property
     def leftover(self) -> bytes:
@@ -367,9 +405,7 @@ class ClientHandshake:
     def receive(self, data: bytes) -> Response | None:
         """Take bytes from the server; `b""` says that no more will come.
 
-        Returns None while more is needed and the Response once the handshake is complete. A
-        caller who will not wait any longer may pass `b""` too: if the server has begun to refuse,
-        that raises the refusal with as much of its body as came.
+        Returns None while more is needed and the Response once the handshake is complete.
 
         Raises:
             HandshakeError: the answer is no handshake, or none came. If it could be parsed,
@@ -382,6 +418,17 @@ class ClientHandshake:
         except HandshakeError as error:
             self._error = error
             raise
+
+    def give_up(self) -> NoReturn:
+        """Wait for no more of a refusal: raise it, with as much of its body as came."""
+        assert self._refusal is not None
+        self._body_whole = False
+        try:
+            self._checked(self._refusal)
+        except HandshakeError as error:
+            self._error = error
+            raise
+        raise AssertionError("a refusal is a HandshakeError")
 
     def _receive(self, data: bytes) -> Response | None:
         if self._refusal is not None:
@@ -431,28 +478,38 @@ class ClientHandshake:
         if self._body_room is not None:
             data = data[: self._body_room]
             self._body_room -= len(data)
-        if self._ends_body(data) or end or self._body_room == 0:
-            return self._checked(refusal)
-        return None
-
-    def _ends_body(self, data: bytes) -> bool:
         if data:
             self._http.receive_data(data)
+        ended = self._take_body()
+        if end and not ended:
+            self._http.receive_data(b"")
+            ended = self._take_body()
+        if self._body_room == 0 and not ended:
+            ended, self._body_whole = True, False
+        return self._checked(refusal) if ended else None
+
+    def _take_body(self) -> bool:
+        """Take what is here of a refusal's body; True at its end."""
         try:
             while isinstance(event := self._http.next_event(), h11.Data):
                 self._body += event.data
-        except h11.RemoteProtocolError:  # what comes now is no body: leave it at what there is
+        except h11.RemoteProtocolError:  # it ended early, or goes on with what is no body
+            self._body_whole = False
             return True
         return event is not h11.NEED_DATA
 
-    def _checked(self, answer: h11.InformationalResponse | h11.Response) -> Response:
-        response = Response(
+    def _response_of(self, answer: h11.InformationalResponse | h11.Response) -> Response:
+        return Response(
             decode_headers(answer),
             code=answer.status_code,
             reason=answer.reason.decode("latin-1"),
             version=float(answer.http_version),
             body=bytes(self._body),
+            body_truncated=not self._body_whole,
         )
+
+    def _checked(self, answer: h11.InformationalResponse | h11.Response) -> Response:
+        response = self._response_of(answer)
         chosen = check_response(response, key=self._key, subprotocols=self._subprotocols)
         accepted = accept_extensions(response, self._offered)
         self.extensions = [extension for _, _, extension in accepted]

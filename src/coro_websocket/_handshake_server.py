@@ -20,6 +20,7 @@ from ._errors import HandshakeError, InvalidOption, InvalidOptionType
 from ._extension_header import format_extensions, parse_extensions
 from ._handshake import (
     accept_key,
+    check_extension,
     check_pathname,
     check_subprotocols,
     has_option,
@@ -29,6 +30,7 @@ from ._handshake import (
 from ._head import HeadBuffer, decode_headers, parse_head
 from ._headers import check_value, clip, is_token, normalise_headers
 from ._response import Request, Response
+from ._url import without_query
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -40,6 +42,7 @@ __all__ = [
     "ServerHandshake",
     "check_origins",
     "check_request",
+    "check_response_headers",
     "encode_response",
     "refusal",
     "response_headers",
@@ -48,6 +51,10 @@ __all__ = [
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+\-.]*://[^/?#\s]+|null")  # RFC 6454 section 6.1
 _ABSOLUTE = re.compile(r"(?:http|ws)s?://([^/?#]*)", re.IGNORECASE)  # RFC 9112 section 3.2.2
+# Its host and port, without userinfo (RFC 9110 section 4.2.4).
+_AUTHORITY = re.compile(
+    r"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+)(?::[0-9]*)?"
+)
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
@@ -88,6 +95,15 @@ def check_origins(origins: Sequence[str | None] | None) -> tuple[str | None, ...
     return tuple(origins)
 
 
+def check_response_headers(
+    headers: Iterable[tuple[str, str]] | Mapping[str, str] | None,
+) -> tuple[tuple[str, str], ...]:
+    """`headers` as pairs if a 101 may have them besides its own, else InvalidOption."""
+    given = normalise_headers(headers)
+    refuse_reserved(given, _OURS)
+    return given
+
+
 # The rules.
 
 
@@ -112,6 +128,12 @@ def check_request(
             400 if request.version == 1.0 else 505,
             f"expected HTTP/1.1, received HTTP/{request.version}: a proxy in between may have "
             "lowered it (RFC 6455 section 4.2.1)",
+        )
+    authority = request._host
+    if authority is not None and not _AUTHORITY.fullmatch(authority):
+        came = clip(authority.rpartition("@")[2])  # without userinfo
+        raise refusal(
+            400, f"expected host and port in the target, received {came} (RFC 9112 section 3.2.2)"
         )
     if request.method != "GET":
         raise refusal(
@@ -154,15 +176,16 @@ def check_request(
     except InvalidOption:
         raise refusal(
             400,
-            f"expected a path, received {clip(request.pathname)} (RFC 6455 section 4.2.1)",
+            f"expected a path, received {clip(without_query(request.pathname))} "
+            "(RFC 6455 section 4.2.1)",
         ) from None
     offered = request.subprotocols
     for name in offered:
         if not is_token(name):
             raise refusal(
                 400,
-                f"expected tokens in Sec-WebSocket-Protocol, received {clip(name)} "
-                "(RFC 6455 section 4.1)",
+                # Not the value: bearer tokens travel there.
+                "expected tokens in Sec-WebSocket-Protocol (RFC 6455 section 4.1)",
             )
     _check_origin(request, origins)
     return next((name for name in subprotocols if name in offered), None)
@@ -177,7 +200,8 @@ def agree_on_extensions(
     section 9.1). What is unknown, or cannot be done as offered, is declined.
 
     Raises:
-        HandshakeError: the header is no list of extensions.
+        HandshakeError: the header is no list of extensions; or one of ours has failed, which is
+            the error's cause.
     """
     try:
         offers = parse_extensions(request.get_all("Sec-WebSocket-Extensions"))
@@ -190,9 +214,18 @@ def agree_on_extensions(
     used = 0
     for name, offered in offers:
         factory = factories.get(name)
-        answer = factory.agree(offered) if factory is not None else None
-        if answer is not None and not answer[1].rsv & used:
+        if factory is None:
+            continue
+        try:
+            answer = factory.agree(offered)
+            if answer is None:
+                continue
             parameters, extension = answer
+            check_extension(name, extension)
+            format_extensions([(name, parameters)])
+        except Exception as error:
+            raise refusal(500, f"the extension {clip(name)} has failed") from error
+        if not extension.rsv & used:
             used |= extension.rsv
             agreed.append((name, parameters, extension))
             del factories[name]
@@ -226,8 +259,7 @@ def response_headers(
 
     RFC 6455 section 4.2.2, item 5.
     """
-    given = normalise_headers(headers)
-    refuse_reserved(given, _OURS)
+    given = check_response_headers(headers)
     chosen = request.subprotocol
     in_use = format_extensions(extensions)
     return (
@@ -320,6 +352,7 @@ class ServerHandshake:
         self._http = h11.Connection(h11.SERVER)
         self._heads = HeadBuffer("the client's request", max_head_size, max_header_lines)
         self._method = "GET"
+        self._begun = False
         self._request: Request | None = None
         self._error: HandshakeError | None = None
 
@@ -354,9 +387,18 @@ class ServerHandshake:
             raise
 
     def _receive(self, *, end: bool) -> Request | None:
+        if not self._begun:
+            # RFC 9112 section 2.2: an empty line before the request is ignored.
+            if not end and self._heads.rest == b"\r":
+                return None
+            self._begun = self._heads.skip_empty_line()
         start = self._heads.start(2)
         if start and not is_token(chr(start[0])):
-            came = "a TLS handshake" if start == b"\x16\x03" else clip(self._heads.start(200))
+            came = (
+                "a TLS handshake"
+                if start == b"\x16\x03"
+                else clip(self._heads.start(200).partition(b"?")[0])
+            )
             raise refusal(400, f"expected an HTTP request, received {came} (RFC 9112 section 3)")
         try:
             head = self._heads.next_head()

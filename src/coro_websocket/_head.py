@@ -50,6 +50,15 @@ class HeadBuffer:
         """The first bytes, at most `count`, of `rest`."""
         return bytes(self._data[:count])
 
+    def skip_empty_line(self) -> bool:
+        """Drop an empty line that comes before anything else; False if nothing has come yet."""
+        came = bool(self._data)
+        for line_end in (b"\r\n", b"\n"):
+            if self._data.startswith(line_end):
+                del self._data[: len(line_end)]
+                break
+        return came
+
     def feed(self, data: bytes) -> None:
         self._data += data
 
@@ -103,8 +112,14 @@ def _fault(error: str, head: bytes) -> str:
         name = bad[: len(bad) - len(bad.lstrip(_TCHAR)) + 1]
         return f"the line that starts {clip(name)} is no header (RFC 9112 section 5)"
     if error.startswith("illegal"):
-        return f"its first line is {clip(first)} (RFC 9112 sections 3 and 4)"
+        return f"its first line is {clip(_without_query(first))} (RFC 9112 sections 3 and 4)"
     return f"{clip(error)} (RFC 9112)"
+
+
+def _without_query(line: bytes) -> bytes:
+    """A first line whose target's query, which may be a password, is left out."""
+    path, mark, _ = line.partition(b"?")
+    return path + mark + b"..." if mark else line
 
 
 def decode_headers(

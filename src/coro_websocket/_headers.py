@@ -15,7 +15,16 @@ from typing import Any, TypeVar, overload
 
 from ._errors import InvalidOption, InvalidOptionType
 
-__all__ = ["Headers", "check_value", "clip", "is_token", "normalise_headers", "parse_token_list"]
+__all__ = [
+    "CREDENTIALS",
+    "Headers",
+    "check_value",
+    "clip",
+    "header_bytes",
+    "is_token",
+    "normalise_headers",
+    "parse_token_list",
+]
 
 _Default = TypeVar("_Default")
 
@@ -24,8 +33,24 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NOT_IN_VALUE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _OPTIONAL_WHITESPACE = " \t"
 
-# Their values are credentials: they are sent, but never printed.
-_SECRET = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
+# Their values are credentials: never printed, and sent to no origin but the one they are for.
+CREDENTIALS = frozenset(
+    {
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "set-cookie",
+        "api-key",
+        "x-api-key",
+        "x-auth-token",
+        "x-csrf-token",
+        "x-amz-security-token",
+        "x-goog-api-key",
+    }
+)
+# Their values are URLs, which may have credentials in them.
+_URLS = frozenset({"location", "content-location", "referer", "refresh", "link"})
+_QUERY = re.compile(r"[?#].*", re.DOTALL)
 
 
 def clip(value: str | bytes, limit: int = 100) -> str:
@@ -56,6 +81,11 @@ def parse_token_list(values: Iterable[str]) -> list[str]:
         for part in value.split(",")
         if (element := part.strip(_OPTIONAL_WHITESPACE))
     ]
+
+
+def header_bytes(pairs: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """Headers that were normalised, as they travel."""
+    return [(name.encode("ascii"), value.encode("latin-1")) for name, value in pairs]
 
 
 def normalise_headers(
@@ -139,7 +169,8 @@ class Headers(Sequence[Any]):
         headers.get_all("Set-Cookie") # each value, in order
         "Upgrade" in headers          # also: ("Upgrade", "websocket") in headers
 
-    `repr()` hides the values of headers that carry credentials.
+    `repr()` hides the values of headers that carry credentials, and of URLs such as that of
+    `Location` userinfo, query and fragment.
     """
 
     __slots__ = ("_pairs",)
@@ -194,6 +225,14 @@ class Headers(Sequence[Any]):
         return f"{type(self).__name__}({self._shown()!r})"
 
     def _shown(self) -> list[tuple[str, str]]:
-        return [
-            (name, "[hidden]" if name.lower() in _SECRET else value) for name, value in self._pairs
-        ]
+        return [(name, _printed(name.lower(), value)) for name, value in self._pairs]
+
+
+def _printed(name: str, value: str) -> str:
+    if name in CREDENTIALS:
+        return "[hidden]"
+    if name not in _URLS:
+        return value
+    path = _QUERY.sub(lambda match: f"{match.group()[0]}...", value)
+    _, at, rest = path.rpartition("@")
+    return f"[hidden]{at}{rest}" if at else path

@@ -8,25 +8,6 @@ Writable: TypeAlias = (
 
 @final
 class Message:
-    """A WebSocket message, or one frame of it: the specification's Message.
-
-    What `read()` gives, and one of the things that `write` takes. It never changes, and
-    can be compared and hashed.
-
-    Args:
-        payload: str, bytes, bytearray or memoryview (copied to bytes). Default: empty.
-        opcode: 0 continuation, 1 text, 2 binary, 8 close, 9 ping, 10 pong. Default: 2, as
-            in the original (a str payload is then sent as the bytes of its UTF-8).
-        fin: whether this is the last fragment of its message. Default: True.
-        rsv1, rsv2, rsv3: the reserved bits, which only an extension may set.
-        mask: whether the frame is masked. On a connection the role decides when sending;
-            `codec.encode` goes by this field.
-
-    Raises:
-        InvalidMessageType: the payload or the opcode is of a wrong type.
-        InvalidMessage: the opcode is not 0 to 15, or a str has no UTF-8.
-    """
-
     __match_args__ = ("payload", "opcode")
 
     def __init__(
@@ -41,35 +22,23 @@ class Message:
         mask: bool = False,
     ) -> None: ...
     @property
-    def fin(self) -> bool:
-        """Whether this is the last fragment of its message (RFC 6455 section 5.2)."""
+    def fin(self) -> bool: ...
     @property
-    def rsv1(self) -> bool:
-        """The first reserved bit; an extension gives it a meaning (section 5.2)."""
+    def rsv1(self) -> bool: ...
     @property
-    def rsv2(self) -> bool:
-        """The second reserved bit."""
+    def rsv2(self) -> bool: ...
     @property
-    def rsv3(self) -> bool:
-        """The third reserved bit."""
+    def rsv3(self) -> bool: ...
     @property
-    def opcode(self) -> int:
-        """What the payload is: 0, 1, 2, 8, 9 or 10 (sections 5.2 and 11.8)."""
+    def opcode(self) -> int: ...
     @property
-    def mask(self) -> bool:
-        """Whether the frame came, or is to be encoded, masked (section 5.1)."""
+    def mask(self) -> bool: ...
     @property
-    def len(self) -> int:
-        """The size of the payload in bytes, for text that of its UTF-8."""
+    def len(self) -> int: ...
     @property
-    def payload(self) -> Any:
-        """The contents: str for text, bytes for binary and for control frames."""
+    def payload(self) -> Any: ...
 
-def as_message(value: Payload | Message | Mapping[str, Any]) -> Message:
-    """The message that a value stands for: text for str, binary for bytes-like."""
-
-def as_fragment(value: Payload, opcode: int, begun: bool, fin: bool) -> Message:
-    """One item of an iterable as a fragment of a message of this opcode (0: not known yet)."""
-
-def is_fragments(value: object) -> bool:
-    """Whether what is to be written is an (async) iterable of a message's fragments."""
+def as_message(value: Payload | Message | Mapping[str, Any]) -> Message: ...
+def as_whole_message(value: Payload | Message | Mapping[str, Any]) -> Message: ...
+def as_fragment(value: Payload, opcode: int, begun: bool, fin: bool) -> Message: ...
+def is_fragments(value: object) -> bool: ...

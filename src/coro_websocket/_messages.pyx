@@ -24,10 +24,29 @@ FIELDS = ("fin", "rsv1", "rsv2", "rsv3", "opcode", "mask", "len", "payload")
 @cython.no_gc
 @cython.freelist(256)
 cdef class Message:
+    """A WebSocket message, or one frame of it: the specification's Message.
+
+    What `read()` gives, and one of the things that `write` takes. It never changes, and
+    can be compared and hashed.
+
+    Args:
+        payload: str, bytes, bytearray or memoryview (copied to bytes). Default: empty.
+        opcode: 0 continuation, 1 text, 2 binary, 8 close, 9 ping, 10 pong. Default: 2, as
+            in the original (a str payload is then sent as the bytes of its UTF-8).
+        fin: whether this is the last fragment of its message. Default: True.
+        rsv1, rsv2, rsv3: the reserved bits, which only an extension may set.
+        mask: whether the frame is masked. On a connection the role decides when sending;
+            `codec.encode` goes by this field.
+
+    Raises:
+        InvalidMessageType: the payload or the opcode is of a wrong type.
+        InvalidMessage: the opcode is not 0 to 15, or a str has no UTF-8.
+    """
+
     __match_args__ = ("payload", "opcode")
 
     def __cinit__(self):
-        self.payload = b""
+        self.contents = b""
 
     def __init__(
         self,
@@ -42,36 +61,48 @@ cdef class Message:
     ):
         self.bits = fill_bits(opcode, fin, rsv1, rsv2, rsv3)
         self.masked = bool(mask)
-        self.payload = plain_payload(payload)
-        self.length = payload_length(self.payload)
+        self.contents = plain_payload(payload)
+        self.length = payload_length(self.contents)
 
     @property
     def fin(self):
+        """Whether this is the last fragment of its message (RFC 6455 section 5.2)."""
         return self.bits & 0x80 != 0
 
     @property
     def rsv1(self):
+        """The first reserved bit; an extension gives it a meaning (section 5.2)."""
         return self.bits & 0x40 != 0
 
     @property
     def rsv2(self):
+        """The second reserved bit."""
         return self.bits & 0x20 != 0
 
     @property
     def rsv3(self):
+        """The third reserved bit."""
         return self.bits & 0x10 != 0
 
     @property
     def opcode(self):
+        """What the payload is: 0, 1, 2, 8, 9 or 10 (sections 5.2 and 11.8)."""
         return self.bits & 0x0F
 
     @property
     def mask(self):
+        """Whether the frame came, or is to be encoded, masked (section 5.1)."""
         return self.masked != 0
 
     @property
     def len(self):
+        """The size of the payload in bytes, for text that of its UTF-8."""
         return self.length
+
+    @property
+    def payload(self):
+        """The contents: str for text, bytes for binary and for control frames."""
+        return self.contents
 
     def __eq__(self, other):
         if not isinstance(other, Message):
@@ -80,18 +111,18 @@ cdef class Message:
         return (
             self.bits == that.bits
             and self.masked == that.masked
-            and self.payload == that.payload
+            and self.contents == that.contents
         )
 
     def __hash__(self):
-        return hash((self.bits, self.masked, self.payload))
+        return hash((self.bits, self.masked, self.contents))
 
     def __reduce__(self):
-        return _rebuild, (self.payload, self.bits, self.masked)
+        return _rebuild, (self.contents, self.bits, self.masked)
 
     def __repr__(self):
-        shown = repr(self.payload[:SHOWN])
-        if len(self.payload) > SHOWN:
+        shown = repr(self.contents[:SHOWN])
+        if len(self.contents) > SHOWN:
             shown += "..."
         rsv = "".join(f", rsv{i}=True" for i in (1, 2, 3) if self.bits & (0x80 >> i))
         mask = ", mask=True" if self.masked else ""
@@ -107,7 +138,7 @@ cdef Message new_message(uint8_t bits, bint masked, object payload, int64_t leng
     cdef Message message = Message.__new__(Message)
     message.bits = bits
     message.masked = masked
-    message.payload = payload
+    message.contents = payload
     message.length = length
     return message
 
@@ -135,6 +166,14 @@ cpdef Message as_message(object value):
     )
 
 
+cpdef Message as_whole_message(object value):
+    """The text or binary message that a value stands for, if it is no fragment of one."""
+    cdef Message message = as_message(value)
+    if not message.bits & 0x80 or message.bits & 15 > 2 or not message.bits & 15:
+        raise InvalidMessage("expected a whole text or binary message (RFC 6455 section 5.6)")
+    return message
+
+
 cpdef Message as_fragment(object value, int opcode, bint begun, bint fin):
     """One item of an iterable as a fragment of a message of this opcode (0: not known yet)."""
     cdef Message fragment
@@ -151,7 +190,7 @@ cpdef Message as_fragment(object value, int opcode, bint begun, bint fin):
     return new_message(
         (0 if begun else fragment.bits & 15) | (0x80 if fin else 0),
         False,
-        fragment.payload,
+        fragment.contents,
         fragment.length,
     )
 

@@ -1,8 +1,8 @@
 """Options: what a connection can be told, each value checked once and brought to one form.
 
-The rule: whatever an Options holds has been checked, so that no other file checks it again;
-whatever is wrong is refused before anything is opened. Error messages and `repr` show neither
-the values of headers nor credentials.
+The rule: whatever an Options holds has been checked, by `_option_rules`, so that no other file
+checks it again; whatever is wrong is refused before anything is opened. `repr` shows neither the
+values of headers nor credentials.
 
 The specification's Options table; DESIGN.md section 4 for the limits; the RFC sections are beside
 the fields.
@@ -10,35 +10,25 @@ the fields.
 
 from __future__ import annotations
 
-import math
-import os
-import ssl
-from collections.abc import Callable, Iterable, Mapping, Sequence
+# At run time too, for whoever asks for the types of the fields.
+import os  # noqa: TC003
+import socket  # noqa: TC003
+import ssl  # noqa: TC003
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
 
-from ._errors import InvalidOption, InvalidOptionType, InvalidURL
-from ._handshake import check_subprotocols
-from ._headers import clip, is_token, normalise_headers
-from ._tls import TLSOptions, check_names, tls_options
-from ._url import (
-    URL,
-    check_socket_path,
-    check_userinfo,
-    default_port,
-    normalise_host,
-    normalise_pathname,
-    parse_url,
-)
+from ._errors import InvalidOption, InvalidOptionType
+from ._option_rules import NAMES_ELSEWHERE, RULES
+from ._proxy import Proxy, proxy_from_environment
+from ._tls import TLSOptions, check_names
+from ._url import URL, default_port, parse_url, without_query
 from .extensions import Deflate, ExtensionFactory
 
 __all__ = ["OptionValues", "Options", "Seconds"]
 
 Seconds: TypeAlias = float | timedelta | None
-
-# The largest frame (RFC 6455 section 5.2), and what 64 bits with a sign can count.
-_LARGEST = 2**63 - 1
 
 _DEFLATE = Deflate()
 
@@ -55,16 +45,33 @@ class OptionValues(TypedDict, total=False):
     password: str | None
     subprotocol: str | Sequence[str] | None
     headers: Iterable[tuple[str, str]] | Mapping[str, str] | None
+    origin: str | None
+    user_agent: str | None
+    family: socket.AddressFamily | int | None
+    local_addr: str | tuple[str, int] | None
+    sock: socket.socket | None
+    resolver: Callable[[str], Awaitable[Iterable[str]]] | None
+    max_redirects: int | None
+    proxy: bool | str | None
+    proxy_tls: bool | ssl.SSLContext | TLSOptions | Mapping[str, Any] | None
     timeout: Seconds
+    resolve_timeout: Seconds
+    connect_timeout: Seconds
+    proxy_timeout: Seconds
+    tls_timeout: Seconds
+    handshake_timeout: Seconds
     close_timeout: Seconds
     heartbeat: Seconds
     ping_interval: Seconds
     ping_timeout: Seconds
+    ping_message: str | bytes | Callable[[], str | bytes | None] | None
     max_message_size: int | None
     max_head_size: int | None
     max_header_lines: int | None
+    max_body_size: int | None
     read_high_water: int | None
     write_high_water: int | None
+    overflow: str
     fragments: bool
     control: bool
     mask: bool | None
@@ -80,7 +87,7 @@ class Options:
     `path`. Durations are seconds, as int, float or `timedelta`; they become float. Sizes are in
     bytes. None turns a duration or a limit off. Immutable; `dataclasses.replace` makes a changed
     copy. `repr` shows what differs from the defaults, but neither the values of headers nor
-    credentials.
+    credentials, and of a query only that there is one.
 
     `path`, `host`, `port`, `tls`, `pathname`, `subprotocol`, `headers`, `timeout`, `heartbeat`
     and `mask` are the specification's, whose durations are in milliseconds; the rest is ours.
@@ -109,24 +116,64 @@ class Options:
             order and duplicates are kept. A mapping is taken too. Becomes a tuple of pairs
             (RFC 9110 section 5). Default ().
 
+        origin: str. The `Origin` to send, which servers for browsers may ask for (RFC 6455
+            section 10.2). Default None: none.
+        user_agent: str. The `User-Agent` to send; None: none. Default "", which stands for
+            "coro-websocket/" and the version.
         compression: "deflate", a `Deflate` with its settings, or None: whether to offer
             permessage-deflate, as a server to agree on it (RFC 7692). A connection on which it
-            is used takes about 48 KiB more. Default "deflate".
+            is used takes about 50 KiB more. Default "deflate".
         extensions: a sequence of `ExtensionFactory`: extensions of your own to offer, the
             preferred one first (RFC 6455 section 9). Becomes a tuple. Default ().
 
+    Attributes, how to get there; for connect only:
+        family: socket.AF_INET or AF_INET6: connect only by IPv4 or IPv6. Default None: either.
+            Where there are addresses of both, they are tried in turn, a quarter of a second
+            apart, and the first that answers is used (RFC 8305). Holds for a proxy too, and for
+            the server's addresses that we resolve for one.
+        local_addr: the IP address to connect from, or `(address, port)`. Default None.
+        sock: a connected socket to use in place of one of our own, which then belongs to the
+            connection. Host and TLS are those of the URL; TLS is set up here, so no
+            `ssl.SSLSocket`. Redirects are not followed. Default None. Not in `repr`.
+        resolver: a coroutine function that takes a host name and returns its IP addresses as
+            str, the preferred first. Whatever it raises becomes a ConnectError of phase
+            "resolve". Default None: the system's (`socket.getaddrinfo`, in a thread).
+        max_redirects: int: how many redirects (301, 302, 303, 307, 308) may be followed. None: any
+            number; 0: none. Userinfo, and headers that are known to be credentials, are not sent
+            to another origin, and nothing is followed from wss:// to ws://. Default 10.
+
+        proxy: the URL of a proxy to connect through: http:// or https:// (CONNECT, RFC 9110
+            section 9.3.6), socks4://, socks4a://, socks5:// or socks5h:// (RFC 1928), with
+            userinfo if it asks for that. True: the one that the environment names, if it names
+            one. None or False: none. Default True. Not in `repr`.
+        proxy_tls: how to use TLS with an https:// proxy, as for `tls`. Default None: its
+            certificate is verified against the system's authorities.
+
     Attributes, durations in seconds:
         timeout: how long opening may take in all: resolving, connecting, TLS and handshake.
-            Crossing it raises ConnectTimeout. Default 10.
+            Crossing it raises ConnectTimeout, with the phase. Default 10.
+        resolve_timeout: how long resolving the host's name may take, within `timeout`. Default
+            None: only `timeout` counts.
+        connect_timeout: how long connecting may take, to all addresses together. Default None.
+        proxy_timeout: how long the proxy may take to connect us, once we are connected to it;
+            socks4:// and socks5:// may need that for each address of the server. Default None.
+        tls_timeout: how long the TLS handshake may take. Default None.
+        handshake_timeout: how long the opening handshake may take. Default None.
         close_timeout: how long the peer may take to answer our Close and hang up (RFC 6455
-            section 7.1.1). Default 10.
+            section 7.1.1). Default 10. None: for ever, also where a client that has answered
+            does not hang up.
         heartbeat: how often to send a Pong unasked (RFC 6455 section 5.5.3), which keeps
             proxies from closing an idle connection, and asks for no answer. Also for wrap_io.
             Default None.
         ping_interval: how often to send a Ping (RFC 6455 section 5.5.2), which notices a peer
             that is gone. Default 20.
         ping_timeout: how long the peer may be silent after such a Ping before the connection is
-            given up (PingTimeout). Default 20.
+            given up (PingTimeout). It does not run while we ourselves do not receive, nor while
+            the peer still takes what was sent before the Ping. Default 20.
+        ping_message: str, bytes, or a function that returns one (None: nothing this time): what
+            to send in place of a Ping, for peers that want a message of their own, such as
+            '{"op": "ping"}'. Whatever comes then counts as a sign of life. Default None. Not in
+            `repr`, as it may hold a token.
 
     Attributes, limits:
         max_message_size: int, bytes: the largest message to be received, all its fragments
@@ -135,10 +182,18 @@ class Options:
         max_head_size: int, bytes: the largest head of the handshake's answer, status line and
             headers (RFC 6455 section 4.2.2). Crossing it raises HandshakeError. Default 65536.
         max_header_lines: int: the most header lines of the answer. Default 128.
+        max_body_size: int, bytes: how much of a refusal's body is waited for and kept as
+            `response.body`, as sent; `response.body_truncated` says if it was cut. 0: nothing.
+            Default 65536.
         read_high_water: int, bytes: how much may be received and not yet read before the socket
             is left alone, so that the peer has to wait. Default 262144.
         write_high_water: int, bytes: how much may be written and not yet taken by the system
             before `write` waits. Default 65536.
+        overflow: what to do once `read_high_water` is reached. "wait": leave the socket alone,
+            so that the peer waits; "drop_oldest": drop waiting messages, the oldest first, until
+            half of it is free; "keep_latest": drop all but the newest message that is whole;
+            "close": close with 1013, after which `read` raises LimitError. `read.stats.dropped`
+            counts. Default "wait".
 
     Attributes, what is shown:
         fragments: bool. True: `read` gives each frame of a message as it arrives, with its own
@@ -162,16 +217,35 @@ class Options:
     password: str | None = field(default=None, repr=False)
     subprotocol: tuple[str, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
+    origin: str | None = None
+    user_agent: str | None = ""
+    family: socket.AddressFamily | int | None = None
+    local_addr: tuple[str, int] | None = None
+    sock: socket.socket | None = field(default=None, repr=False)
+    resolver: Callable[[str], Awaitable[Iterable[str]]] | None = None
+    max_redirects: int | None = 10
+    proxy: bool | Proxy | None = field(default=True, repr=False)
+    proxy_tls: bool | ssl.SSLContext | TLSOptions | None = None
     timeout: float | None = 10.0
+    resolve_timeout: float | None = None
+    connect_timeout: float | None = None
+    proxy_timeout: float | None = None
+    tls_timeout: float | None = None
+    handshake_timeout: float | None = None
     close_timeout: float | None = 10.0
     heartbeat: float | None = None
     ping_interval: float | None = 20.0
     ping_timeout: float | None = 20.0
+    ping_message: str | bytes | Callable[[], str | bytes | None] | None = field(
+        default=None, repr=False
+    )
     max_message_size: int | None = 16 * 1024 * 1024
     max_head_size: int | None = 65536
     max_header_lines: int | None = 128
+    max_body_size: int | None = 65536
     read_high_water: int | None = 262144
     write_high_water: int | None = 65536
+    overflow: str = "wait"
     fragments: bool = False
     control: bool = False
     mask: bool | None = None
@@ -183,12 +257,20 @@ class Options:
         def __init__(self, **options: Unpack[OptionValues]) -> None: ...
 
     def __post_init__(self) -> None:
-        for name, rule in _RULES.items():
+        for name, rule in RULES.items():
             object.__setattr__(self, name, rule(name, getattr(self, name)))
         if self.path is not None and (self.host is not None or self.port is not None):
             raise InvalidOption(
                 "path is for a unix socket, host and port are for TCP: give one or the other",
                 "path",
+            )
+        if self.compression is not None and any(
+            each.name == self.compression.name for each in self.extensions
+        ):
+            raise InvalidOption(
+                f"{self.compression.name} is there twice: give it as compression, or as one of "
+                "the extensions with compression=None",
+                "extensions",
             )
         if self.port is not None and self.host is None:
             object.__setattr__(self, "host", "127.0.0.1")
@@ -244,6 +326,15 @@ class Options:
         return self.extensions + ((self.compression,) if self.compression is not None else ())
 
     @property
+    def proxy_in_use(self) -> Proxy | None:
+        """The proxy to connect through, if there is one."""
+        if self.path is not None or self.sock is not None or self.proxy is None:
+            return None
+        if isinstance(self.proxy, Proxy):
+            return self.proxy
+        return proxy_from_environment(self.url)
+
+    @property
     def url(self) -> URL:
         """Where these options connect to, the port filled in.
 
@@ -274,14 +365,14 @@ class Options:
 def _shown(name: str, value: Any) -> str:
     if name == "headers":
         return "[" + ", ".join(f"({header!r}, '[hidden]')" for header, _ in value) + "]"
-    return repr(value)
+    return repr(without_query(value)) if name == "pathname" else repr(value)
 
 
 # Putting options together.
 
 
 def _checked_names(options: Mapping[str, Any]) -> dict[str, Any]:
-    check_names(options, list(_RULES), "option", _NAMES_ELSEWHERE)
+    check_names(options, list(RULES), "option", NAMES_ELSEWHERE)
     return dict(options)
 
 
@@ -299,7 +390,7 @@ def _merged(base: object, options: Mapping[str, Any], expected: str) -> dict[str
 
 def _add_url(given: dict[str, Any], url: URL) -> None:
     """Add what `url` says to the options `given`, where these do not contradict it."""
-    host, port, path = (_RULES[name](name, given.get(name)) for name in ("host", "port", "path"))
+    host, port, path = (RULES[name](name, given.get(name)) for name in ("host", "port", "path"))
     if url.path is not None:
         _refuse_contradiction("host", host, None)
         _refuse_contradiction("port", port, None)
@@ -312,7 +403,7 @@ def _add_url(given: dict[str, Any], url: URL) -> None:
         given["host"] = url.host
         # Left to `tls` where it is the default, so that it changes with `tls`.
         given["port"] = None if url.port == default_port(url.tls) else url.port
-    tls = None if given.get("tls") is None else _tls("tls", given["tls"])
+    tls = None if given.get("tls") is None else RULES["tls"]("tls", given["tls"])
     if tls is False and url.tls:
         raise InvalidOption("the URL is wss://, which is TLS: tls cannot be False", "tls")
     if tls is not None and tls is not False and not url.tls:
@@ -330,214 +421,3 @@ def _refuse_contradiction(name: str, value: object, in_url: object) -> None:
     if value is not None and value != in_url:
         says = f"has {in_url!a}" if in_url is not None else "leads elsewhere"
         raise InvalidOption(f"{name} is {value!a}, but the URL {says}: leave one out", name)
-
-
-# What each option may be. A rule takes the name and what was given, and returns what is held.
-
-
-def _host(name: str, value: Any) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        _wrong_type(name, "str", value)
-    try:
-        return normalise_host(value)
-    except InvalidURL as error:
-        raise InvalidOption(str(error), name) from None
-
-
-def _port(name: str, value: Any) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        _wrong_type(name, "int", value)
-    if not 1 <= value <= 65535:
-        raise InvalidOption(f"{name} must be from 1 to 65535, not {_number(value)}", name)
-    return value
-
-
-def _path(name: str, value: Any) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, (str, bytes, os.PathLike)):
-        _wrong_type(name, "str, bytes or a path", value)
-    path = os.fsdecode(value)
-    try:
-        check_socket_path(path)
-    except InvalidURL as error:
-        raise InvalidOption(f"{name}: {error}", name) from None
-    return path
-
-
-def _tls(name: str, value: Any) -> bool | ssl.SSLContext | TLSOptions:
-    if value is None:
-        return False
-    if isinstance(value, (bool, ssl.SSLContext)):
-        return value
-    return tls_options(value)
-
-
-def _pathname(name: str, value: Any) -> str:
-    if value is None:
-        return "/"
-    if not isinstance(value, str):
-        _wrong_type(name, "str", value)
-    try:
-        return normalise_pathname(value)
-    except InvalidURL as error:
-        raise InvalidOption(f"{name}: {error}", name) from None
-
-
-def _username(name: str, value: Any) -> str | None:
-    return _userinfo(name, value, lambda text: check_userinfo(text, ""))
-
-
-def _password(name: str, value: Any) -> str | None:
-    return _userinfo(name, value, lambda text: check_userinfo("", text))
-
-
-def _userinfo(name: str, value: Any, check: Callable[[str], None]) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        _wrong_type(name, "str", value)
-    try:
-        check(value)
-    except InvalidURL as error:
-        raise InvalidOption(str(error), name) from None
-    return value
-
-
-def _subprotocol(name: str, value: Any) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    if isinstance(value, str):
-        return check_subprotocols((value,))
-    if not isinstance(value, Sequence) or isinstance(value, (bytes, bytearray)):
-        _wrong_type(name, "str or a sequence of str", value)
-    return check_subprotocols(value)
-
-
-def _headers(name: str, value: Any) -> tuple[tuple[str, str], ...]:
-    return normalise_headers(value, name)
-
-
-def _duration(name: str, value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, timedelta):
-        value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        _wrong_type(name, "seconds (int or float), a timedelta or None", value)
-    try:
-        seconds = float(value)
-    except OverflowError:
-        seconds = math.inf
-    if not 0 < seconds < math.inf:
-        raise InvalidOption(
-            f"{name} must be a finite number of seconds above 0, or None to turn it off, "
-            f"not {seconds:g}",
-            name,
-        )
-    return seconds
-
-
-def _limit(name: str, value: Any) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        _wrong_type(name, "int or None", value)
-    if not 1 <= value <= _LARGEST:
-        raise InvalidOption(
-            f"{name} must be from 1 to 2**63 - 1, or None for no limit, not {_number(value)}", name
-        )
-    return value
-
-
-def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        _wrong_type(name, "bool", value)
-    return value
-
-
-def _mask(name: str, value: Any) -> bool | None:
-    return None if value is None else _flag(name, value)
-
-
-def _wrong_type(name: str, expected: str, value: object) -> NoReturn:
-    raise InvalidOptionType(f"{name} must be {expected}, not {type(value).__name__}", name)
-
-
-def _number(value: int) -> str:
-    # Python refuses to write very large numbers in decimal.
-    return str(value) if value.bit_length() <= 128 else f"a number of {value.bit_length()} bits"
-
-
-def _compression(name: str, value: Any) -> Deflate | None:
-    if value is None or isinstance(value, Deflate):
-        return value
-    if not isinstance(value, str):
-        _wrong_type(name, '"deflate", a Deflate or None', value)
-    if value != "deflate":
-        raise InvalidOption(f'{name} must be "deflate", a Deflate or None, not {clip(value)}', name)
-    return Deflate()
-
-
-def _extensions(name: str, value: Any) -> tuple[ExtensionFactory, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, Sequence) or not all(
-        isinstance(each, ExtensionFactory) for each in value
-    ):
-        _wrong_type(name, "a sequence of ExtensionFactory", value)
-    names = [each.name for each in value]
-    for each in names:
-        if not is_token(each):
-            raise InvalidOption(f"{name}: {clip(each)} is no token (RFC 6455 section 9.1)", name)
-        if names.count(each) > 1:
-            raise InvalidOption(f"{name}: {clip(each)} is there twice", name)
-    return tuple(value)
-
-
-_RULES: dict[str, Callable[[str, Any], Any]] = {
-    "host": _host,
-    "port": _port,
-    "path": _path,
-    "tls": _tls,
-    "pathname": _pathname,
-    "username": _username,
-    "password": _password,
-    "subprotocol": _subprotocol,
-    "headers": _headers,
-    "timeout": _duration,
-    "close_timeout": _duration,
-    "heartbeat": _duration,
-    "ping_interval": _duration,
-    "ping_timeout": _duration,
-    "max_message_size": _limit,
-    "max_head_size": _limit,
-    "max_header_lines": _limit,
-    "read_high_water": _limit,
-    "write_high_water": _limit,
-    "fragments": _flag,
-    "control": _flag,
-    "mask": _mask,
-    "compression": _compression,
-    "extensions": _extensions,
-}
-
-# Names that people know from other libraries, and what there is here.
-_NAMES_ELSEWHERE = {
-    "url": "the URL is the first argument",
-    "uri": "the URL is the first argument",
-    "ssl": "did you mean 'tls'?",
-    "ssl_context": "did you mean 'tls'?",
-    "open_timeout": "did you mean 'timeout'?",
-    "additional_headers": "did you mean 'headers'?",
-    "extra_headers": "did you mean 'headers'?",
-    "max_size": "did you mean 'max_message_size'?",
-    "max_msg_size": "did you mean 'max_message_size'?",
-    "unix_socket": "did you mean 'path'?",
-    "compress": "did you mean 'compression'?",
-    "perMessageDeflate": "did you mean 'compression'?",
-}

@@ -6,6 +6,12 @@ from ._messages cimport Message
 from ._sending cimport Sending
 
 
+cdef enum Unit:  # what is delivered at once
+    MESSAGE
+    FRAME
+    PIECE  # of a message: what is here of a frame
+
+
 cdef class Receiving(Sending):
     cdef uint64_t max_message_size
     cdef Inbox inbox
@@ -13,6 +19,13 @@ cdef class Receiving(Sending):
     cdef int target_kind
     cdef readonly bint close_ahead  # a Close waits behind messages that nobody has read
     cdef bint over  # nothing more will be delivered
+    cdef bint parsing  # as we speak: nothing but that moves what is unread on
+
+    # Counted since the beginning
+    cdef readonly uint64_t messages_in
+    cdef readonly uint64_t frames_in
+    cdef readonly uint64_t coded_in  # bytes that extensions have made
+    cdef readonly uint64_t decoded_in  # the bytes that were made of them
 
     # The data frame that has begun but not ended
     cdef bint in_frame
@@ -21,6 +34,7 @@ cdef class Receiving(Sending):
     cdef uint8_t frame_key[4]
     cdef uint64_t frame_left
     cdef uint64_t frame_offset
+    cdef bint piecewise  # the last that asked wanted pieces
 
     # The message that has begun but not ended
     cdef uint8_t message_opcode  # 0: there is none
@@ -37,18 +51,33 @@ cdef class Receiving(Sending):
     ) except -1
     cdef int received(self, size_t n) noexcept
     cdef int release(self) except -1
+    cdef int forget(self) noexcept
+    cdef int cut_off(self) noexcept
 
     # Messages out
-    cdef Message next(self, bint fragments, bint control)
+    cdef Message next(self, Unit unit, bint control)
+    cdef Message parse(self, Unit unit, bint control)
     cdef int look_ahead(self, bint answer_close) except -1
+    cdef int parse_ahead(self, bint answer_close) except -1
     cdef bint wrong_rsv(self, const frame_header *h) noexcept
+    cdef bint data_is_next(self) noexcept
+    cdef bint larger_is_next(self) noexcept
+    cdef bint only_control_before(self, const uint8_t *at) noexcept
     cdef int skip_control(self) noexcept
     cdef int check_header(self, const frame_header *h) except -1
     cdef Message whole_frame(self, const frame_header *h)
     cdef int begin_frame(self, const frame_header *h) except -1
+    cdef int trace_data(self, const frame_header *h) except -1
     cdef int take_payload(self) except -1
     cdef int check_body(self) except -1
-    cdef Message finish_frame(self, bint fragments)
+    cdef Message finish_frame(self, Unit unit)
+    cdef Message take_piece(self)
+    cdef int check_length(self, uint64_t length, bint transformed) except -1
+    cdef uint64_t room_left(self) noexcept
+    cdef int decode_raw(self, bint ends) except -1
+    cdef size_t deliverable(self) noexcept
+    cdef Message deliver(self, bint fin)
+    cdef size_t held(self) noexcept
     cdef object text(self, const uint8_t *data, size_t n)
     cdef object decode(self, object payload, bint ends)
     cdef object too_large(self, uint64_t actual)

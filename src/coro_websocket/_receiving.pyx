@@ -37,16 +37,18 @@ from ._frames cimport (
     utf8_state,
 )
 from ._messages cimport Message, new_message
-from ._sending cimport Sending
+from ._sending cimport SHOWN, Sending
 
-from ._close import NO_STATUS, close_payload, may_be_sent
-from ._errors import LimitError, ProtocolError
+from ._close import INTERNAL_ERROR, NO_STATUS, close_payload, failure, may_be_sent
+from ._errors import ConnectionClosedError, LimitError, ProtocolError
 
 cdef extern from "Python.h":
+    const Py_ssize_t PY_SSIZE_T_MAX
     PyObject *decode_utf8 "PyUnicode_DecodeUTF8"(
         const char *s, Py_ssize_t size, const char *errors
     ) noexcept
     void PyErr_Clear() noexcept
+    int PyErr_ExceptionMatches(object kind) noexcept
 
 cdef enum:
     INTO_SCRATCH = 0
@@ -56,6 +58,7 @@ cdef enum:
     PREFIX = 256  # bytes kept free at the front of a stream's buffer, for what was left over
     HELD_ROOM = 65536  # bytes received at once behind messages that nobody has read
     DIRECT = 16384  # a frame that misses more than this is received into its message's body
+    RAW_PIECE = 16384  # bytes of a compressed message that are inflated at once for a piece
 
 
 cdef class Receiving(Sending):
@@ -82,6 +85,7 @@ cdef class Receiving(Sending):
             and self.frame_left >= DIRECT
             and inbox.cur == inbox.end
             and not self.over
+            and not (self.piecewise and self.message_rsv)
         ):
             body.make_room(DIRECT, self.frame_left)
             self.target_kind = INTO_BODY
@@ -114,32 +118,78 @@ cdef class Receiving(Sending):
 
     cdef int release(self) except -1:
         """Give the stream's buffer back."""
-        if self.over:
+        if self.over and not self.parsing:
             self.inbox.cur = self.inbox.end  # what comes after the end is nobody's
-        return self.inbox.release()
+        elif self.close_received and not self.parsing and self.inbox.ahead > self.inbox.cur:
+            self.inbox.end = self.inbox.ahead  # nor what comes behind a Close that waits
+        if not self.inbox.borrowed or self.inbox.cur == self.inbox.end:
+            return self.inbox.release()  # which moves nothing
+        try:
+            return self.inbox.release()
+        except MemoryError:
+            self.over = True
+            raise
+
+    cdef int forget(self) noexcept:
+        """Drop all that has come: nothing more will be delivered."""
+        if not self.parsing:
+            self.over = True
+            self.in_frame = False
+            self.inbox.drop()
+            self.body.drop()
+            self.raw.drop()
+        return 0
+
+    cdef int cut_off(self) noexcept:
+        """No more bytes will come: drop what can no longer become a frame.
+
+        Unless it is being read in pieces.
+        """
+        if self.in_frame and not self.piecewise and self.frame_left > self.inbox.unread():
+            self.forget()
+        return 0
 
     # Messages out
 
-    cdef Message next(self, bint fragments, bint control):
-        """The next message, or None if it is not all here or nothing more will come.
+    cdef Message next(self, Unit unit, bint control):
+        """The next message, frame or piece, or None if it is not here or nothing more will come.
 
-        fragments: give each frame by itself. control: give control frames too; they
-        have been acted on. Raises ProtocolError at a violation, after the Close
-        frame that tells the peer has been put among the bytes to send.
+        control: give control frames too; they have been acted on. Raises ProtocolError at a
+        violation (ConnectionClosedError where an extension has failed), after the Close frame
+        that tells the peer has been put among the bytes to send.
+
+        While it runs Python code may run: of an extension, of a log handler, of a finalizer.
+        Whatever that calls on the connection, nothing more is parsed before we are done.
         """
+        if self.parsing:
+            return None
+        self.parsing = True
+        try:
+            return self.parse(unit, control)
+        finally:
+            self.parsing = False
+
+    cdef Message parse(self, Unit unit, bint control):
         cdef frame_header h
         cdef int status
         cdef size_t available
         cdef uint8_t data[125]
-        cdef uint8_t *payload
         cdef Message message
         cdef uint8_t bits
+        if self.piecewise != (unit == PIECE):
+            self.piecewise = unit == PIECE
+            if self.in_frame and not self.piecewise:
+                # Of this frame only pieces were asked for, which may be of any length.
+                self.check_length(self.raw.size + self.frame_left, self.message_rsv)
         while not self.over:
             if self.in_frame:
                 self.take_payload()
                 if self.frame_left:
-                    return None
-                message = self.finish_frame(fragments)
+                    message = self.take_piece() if self.piecewise else None
+                    if message is None and self.inbox.unread():
+                        continue
+                    return message
+                message = self.finish_frame(unit)
                 if message is not None:
                     return message
                 continue
@@ -155,13 +205,15 @@ cdef class Receiving(Sending):
                 if h.length > available:
                     return None
                 bits = self.inbox.cur[0]
-                payload = self.inbox.cur + h.size
-                mask_copy(data, payload, h.length, h.key, 0)
+                mask_copy(data, self.inbox.cur + h.size, h.length, h.key, 0)
                 if self.inbox.cur >= self.inbox.ahead:
                     self.control_frame(&h, data)
-                self.inbox.cur = payload + h.length
+                self.inbox.cur += h.size + h.length
+                self.frames_in += 1
                 if h.opcode == CLOSE:
                     self.over = True
+                if self.trace is not None:
+                    self.traced(False, bits, h.length, data, <size_t>h.length)
                 if control:
                     return new_message(
                         bits,
@@ -169,7 +221,7 @@ cdef class Receiving(Sending):
                         PyBytes_FromStringAndSize(<char *>data, h.length),
                         h.length,
                     )
-            elif h.fin and h.opcode and h.length <= available:
+            elif h.fin and h.opcode and h.length <= available and not (h.rsv and unit == PIECE):
                 return self.whole_frame(&h)
             else:
                 self.begin_frame(&h)
@@ -182,19 +234,28 @@ cdef class Receiving(Sending):
         otherwise the messages before it may still be answered. Stops at the first
         violation, which is for `next` to reach.
         """
+        if self.over or self.close_received or self.parsing:
+            return 0
+        self.parsing = True
+        try:
+            return self.parse_ahead(answer_close)
+        finally:
+            self.parsing = False
+
+    cdef int parse_ahead(self, bint answer_close) except -1:
         cdef frame_header h
         cdef size_t available
         cdef uint8_t data[125]
-        cdef uint8_t *at = self.inbox.cur
-        if self.over or self.close_received:
-            return 0
+        cdef uint8_t *at
+        cdef size_t looked = 0  # bytes behind `cur`: the Python code may have these moved
         if self.in_frame:
             if self.frame_left > self.inbox.unread():
                 return 0
-            at += self.frame_left
-        if at < self.inbox.ahead:
-            at = self.inbox.ahead
-        while not self.close_received:
+            looked = <size_t>self.frame_left
+        if self.inbox.cur + looked < self.inbox.ahead:
+            looked = self.inbox.ahead - self.inbox.cur
+        while not self.close_received and not self.over:
+            at = self.inbox.cur + looked
             available = self.inbox.end - at
             if frame_header_parse(at, available, &h) <= 0:
                 break
@@ -204,14 +265,15 @@ cdef class Receiving(Sending):
             if h.opcode & 8:
                 mask_copy(data, at + h.size, h.length, h.key, 0)
                 if h.opcode == CLOSE:
-                    self.skip_control()
-                    answer_close = answer_close or (at == self.inbox.cur and not self.in_frame)
+                    answer_close = answer_close or self.only_control_before(at)
                     if not answer_close or close_violation(data, h.length) is not None:
                         self.close_ahead = True
                         break
                 self.control_frame(&h, data)
-            at += h.size + h.length
-            self.inbox.ahead = at
+            looked += h.size + <size_t>h.length
+            self.inbox.ahead = self.inbox.cur + looked
+        if self.close_received:
+            self.inbox.end = self.inbox.ahead  # what comes behind a Close is nobody's
         return 0
 
     cdef bint wrong_rsv(self, const frame_header *h) noexcept:
@@ -221,10 +283,38 @@ cdef class Receiving(Sending):
         """
         return h.rsv and (h.rsv & ~self.rsv or h.opcode == 0 or h.opcode & 8)
 
-    cdef int skip_control(self) noexcept:
-        """Drop the control frames that have been acted on and wait before all messages."""
+    cdef bint data_is_next(self) noexcept:
+        """Whether a data frame is here, or begins."""
+        return self.inbox.cur < self.inbox.end and not self.inbox.cur[0] & 8 and not self.over
+
+    cdef bint larger_is_next(self) noexcept:
+        """Whether the next frame begins a message that is too large to be read whole."""
         cdef frame_header h
-        while not self.in_frame and self.inbox.cur < self.inbox.ahead:
+        return (
+            not self.in_frame
+            and frame_header_parse(self.inbox.cur, self.inbox.unread(), &h) > 0
+            and h.opcode & 8 == 0
+            and h.length > self.max_message_size
+        )
+
+    cdef bint only_control_before(self, const uint8_t *at) noexcept:
+        """Whether the frames that wait before this one are control frames."""
+        cdef frame_header h
+        cdef const uint8_t *waiting = self.inbox.cur
+        while not self.in_frame and waiting < at:
+            frame_header_parse(waiting, at - waiting, &h)
+            if not h.opcode & 8:
+                return False
+            waiting += h.size + h.length
+        return not self.in_frame
+
+    cdef int skip_control(self) noexcept:
+        """Drop the control frames that have been acted on and wait before all messages.
+
+        For when too much waits: a reader that asks for control frames does without these.
+        """
+        cdef frame_header h
+        while not self.in_frame and not self.parsing and self.inbox.cur < self.inbox.ahead:
             frame_header_parse(self.inbox.cur, self.inbox.unread(), &h)
             if not h.opcode & 8 or h.opcode == CLOSE:
                 break
@@ -248,15 +338,35 @@ cdef class Receiving(Sending):
                 self.fail(violation("continuation frame without a message to continue", "5.4"))
         elif self.message_opcode != 0:
             self.fail(violation("new message before the last one had ended", "5.4"))
-        if h.length > self.max_message_size - self.body.size:
-            self.fail(self.too_large(self.body.size + h.length))
+        if not self.piecewise:
+            self.check_length(h.length, h.rsv or (h.opcode == 0 and self.message_rsv))
         return 0
+
+    cdef int check_length(self, uint64_t length, bint transformed) except -1:
+        """Whether there may be so much more of the message."""
+        cdef uint64_t room = self.room_left()
+        if transformed:
+            # What a message cannot be made smaller by is a little larger than it; `decode`
+            # measures what it becomes.
+            room += min(room // 4 + 64, <uint64_t>PY_SSIZE_T_MAX - self.max_message_size)
+        if length > room or self.body.size > self.max_message_size:
+            self.fail(self.too_large(self.body.size + length))
+        return 0
+
+    cdef uint64_t room_left(self) noexcept:
+        """How many bytes more the message may have (max_message_size)."""
+        if self.body.size > self.max_message_size:  # what pieces were asked of may have any length
+            return 0
+        return self.max_message_size - self.body.size
 
     cdef Message whole_frame(self, const frame_header *h):
         """A message in one frame that is all here: one copy from buffer to payload."""
-        cdef uint8_t *data = self.inbox.cur + h.size
+        cdef uint8_t *data
         cdef size_t n = <size_t>h.length
         cdef uint8_t bits = self.inbox.cur[0]
+        if self.trace is not None:
+            self.trace_data(h)
+        data = self.inbox.cur + h.size
         if h.opcode == TEXT and not h.rsv:
             if h.masked:
                 mask_copy(data, data, n, h.key, 0)
@@ -267,6 +377,8 @@ cdef class Receiving(Sending):
         else:
             payload = PyBytes_FromStringAndSize(<char *>data, n)
         self.inbox.cur = data + n
+        self.frames_in += 1
+        self.messages_in += 1
         if h.rsv:
             self.message_rsv = h.rsv
             payload = self.decode(payload, True)
@@ -278,12 +390,15 @@ cdef class Receiving(Sending):
 
     cdef int begin_frame(self, const frame_header *h) except -1:
         cdef uint8_t bits = self.inbox.cur[0]
+        if self.trace is not None:
+            self.trace_data(h)
         if h.opcode:
             self.message_opcode = h.opcode
             self.message_rsv = h.rsv
             self.message_begun = False
             self.utf8.missing = 0
             self.filling = self.raw if h.rsv else self.body
+        self.frames_in += 1
         self.frame_bits = bits
         self.frame_masked = h.masked
         memcpy(self.frame_key, h.key, 4)
@@ -293,13 +408,26 @@ cdef class Receiving(Sending):
         self.inbox.cur += h.size
         return 0
 
+    cdef int trace_data(self, const frame_header *h) except -1:
+        """Tell of the data frame that begins here."""
+        cdef uint8_t start[SHOWN]
+        cdef size_t here = self.inbox.unread() - h.size
+        here = <size_t>min(<uint64_t>min(here, <size_t>SHOWN), h.length)
+        mask_copy(start, self.inbox.cur + h.size, here, h.key, 0)
+        return self.traced(False, self.inbox.cur[0], h.length, start, here)
+
     cdef int take_payload(self) except -1:
         """Move what is here of the frame's payload to the body, and check it if it is text."""
         cdef Body filling = self.filling
         cdef size_t n = self.inbox.unread()
+        cdef uint64_t most
         cdef uint8_t *to
         if n > self.frame_left:
             n = <size_t>self.frame_left
+        if self.piecewise and self.message_rsv:
+            # deflate inflates what is here to at most 1032 times as much.
+            most = min(self.max_message_size >> 11, <uint64_t>RAW_PIECE)
+            n = min(n, <size_t>most if most else 1)
         if n:
             filling.make_room(n, self.frame_left)
             to = filling.data() + filling.size
@@ -323,41 +451,56 @@ cdef class Receiving(Sending):
             body.checked = body.size
         return 0
 
-    cdef Message finish_frame(self, bint fragments):
+    cdef Message finish_frame(self, Unit unit):
         """The frame's payload is complete: the message, its fragment, or None if more follow."""
         cdef bint fin = self.frame_bits & FIN != 0
-        cdef bint is_text = self.message_opcode == TEXT
-        cdef uint8_t bits = (self.frame_bits & FIN) | (
-            0 if self.message_begun else self.message_opcode
-        )
-        cdef size_t tail = 0
-        cdef size_t size
-        cdef uint8_t tail_bytes[4]
-        cdef uint8_t *body
         if self.message_rsv:
-            piece = self.decode(self.raw.take(), fin)
-            size = PyBytes_GET_SIZE(piece)
+            self.decode_raw(fin)
+        if fin and self.message_opcode == TEXT and self.utf8.missing:
+            self.fail(bad_utf8())
+        self.in_frame = False
+        if not fin and (unit == MESSAGE or (unit == PIECE and self.deliverable() == 0)):
+            return None
+        return self.deliver(fin)
+
+    cdef Message take_piece(self):
+        """What is here of the frame's payload, or None if there is nothing to deliver yet."""
+        if self.message_rsv and self.raw.size:
+            self.decode_raw(False)
+        return self.deliver(False) if self.deliverable() else None
+
+    cdef int decode_raw(self, bint ends) except -1:
+        """Let the extensions decode what has come of the frame, and add it to the body."""
+        cdef Py_ssize_t size
+        piece = self.decode(self.raw.take(), ends)
+        size = PyBytes_GET_SIZE(piece)
+        if size:
             self.body.make_room(size, size)
             memcpy(self.body.data() + self.body.size, PyBytes_AS_STRING(piece), size)
             self.body.size += size
-            self.check_body()
-        if fin and is_text and self.utf8.missing:
-            self.fail(bad_utf8())
-        self.in_frame = False
-        if not fin and not fragments:
-            return None
-        if is_text:
+        return self.check_body()
+
+    cdef size_t deliverable(self) noexcept:
+        """How much of the body ends with a whole character, if it is text."""
+        if self.message_opcode != TEXT:
+            return self.body.size
+        return self.body.size - utf8_open_tail(&self.utf8, self.body.data(), self.body.size)
+
+    cdef Message deliver(self, bint fin):
+        """The body as a message, or as a part of one."""
+        cdef uint8_t bits = (FIN if fin else 0) | (
+            0 if self.message_begun else self.message_opcode
+        )
+        cdef size_t size = self.deliverable()
+        cdef size_t tail = self.body.size - size
+        cdef uint8_t tail_bytes[4]
+        if self.message_opcode == TEXT:
             # A character that the next fragment ends is delivered with that fragment.
-            body = self.body.data()
-            tail = utf8_open_tail(&self.utf8, body, self.body.size)
-            size = self.body.size - tail
-            payload = self.text(body, size)
+            payload = self.text(self.body.data(), size)
             if tail:
-                memcpy(tail_bytes, body + size, tail)
-            self.body.size = 0
-            self.body.take()
+                memcpy(tail_bytes, self.body.data() + size, tail)
+            self.body.drop()
         else:
-            size = self.body.size
             payload = self.body.take()
         if tail:
             self.body.make_room(tail, tail)
@@ -366,12 +509,21 @@ cdef class Receiving(Sending):
         self.message_begun = True
         if fin:
             self.message_opcode = 0
+            self.messages_in += 1
         return new_message(bits, self.frame_masked, payload, size)
 
+    cdef size_t held(self) noexcept:
+        """How many bytes wait for a reader."""
+        return self.inbox.unread() + self.body.size + self.raw.size
+
     cdef object text(self, const uint8_t *data, size_t n):
+        cdef bint invalid
         cdef PyObject *decoded = decode_utf8(<const char *>data, n, NULL)
         if decoded == NULL:
+            invalid = PyErr_ExceptionMatches(UnicodeDecodeError)
             PyErr_Clear()
+            if not invalid:
+                raise MemoryError
             self.fail(bad_utf8())
         result = <object>decoded
         Py_DECREF(result)
@@ -379,7 +531,8 @@ cdef class Receiving(Sending):
 
     cdef object decode(self, object payload, bint ends):
         """Let the extensions that have transformed a frame's payload undo that, last first."""
-        cdef uint64_t limit = self.max_message_size - self.body.size
+        cdef uint64_t limit = self.room_left()
+        self.coded_in += PyBytes_GET_SIZE(payload)
         for extension in reversed(self.extensions):
             if self.message_rsv & <uint8_t>extension.rsv:
                 try:
@@ -388,10 +541,16 @@ cdef class Receiving(Sending):
                     self.fail(self.too_large(self.max_message_size + 1))
                 except ProtocolError as error:
                     self.fail(error)
+                except MemoryError:
+                    raise
+                except Exception as error:
+                    self.fail(extension_failed(extension, f"{error!r}", error))
                 if not PyBytes_CheckExact(payload):
-                    raise TypeError(f"{extension!r}.decode() must return bytes")
+                    what = f"it returned {type(payload).__name__}, not bytes"
+                    self.fail(extension_failed(extension, what, None))
                 if <uint64_t>PyBytes_GET_SIZE(payload) > limit:
                     self.fail(self.too_large(self.body.size + PyBytes_GET_SIZE(payload)))
+        self.decoded_in += PyBytes_GET_SIZE(payload)
         return payload
 
     cdef object too_large(self, uint64_t actual):
@@ -434,13 +593,15 @@ cdef class Receiving(Sending):
     cdef int fail(self, object error) except -1:
         """Fail the connection (section 7.1.7): tell the peer once, and read no more."""
         self.over = True
+        self.in_frame = False
+        self.body.drop()
+        self.raw.drop()
         self.error = error
-        self.close_code = error.code
-        self.close_reason = error.reason
+        self.close_code, self.close_reason = failure(error.code, error.reason)
         if not self.close_sent:
             self.late_pong_size = -1
             self.close_sent = True
-            payload = close_payload(error.code, error.reason[:123])
+            payload = close_payload(self.close_code, self.close_reason)
             self.send_frame(FIN | CLOSE, payload, len(payload))
         raise error
 
@@ -453,18 +614,26 @@ cdef class Receiving(Sending):
         cdef size_t taken = 0
         cdef size_t n
         cdef size_t size = data.shape[0]
-        while taken < size:
-            self.receive_into(NULL, 0, &to, &room)
-            n = min(room, size - taken)
-            memcpy(to, &data[taken], n)
-            self.received(n)
-            taken += n
+        try:
+            while taken < size:
+                self.receive_into(NULL, 0, &to, &room)
+                n = min(room, size - taken)
+                memcpy(to, &data[taken], n)
+                self.received(n)
+                taken += n
+        except MemoryError:
+            self.forget()
+            raise
 
-    def next_message(self, *, bint fragments=False, bint control=False):
+    def next_message(self, *, bint fragments=False, bint pieces=False, bint control=False):
         """The next message that is here, or None. Raises ProtocolError at a violation."""
-        cdef Message message = self.next(fragments, control)
-        self.release()
-        return message
+        try:
+            return self.next(PIECE if pieces else FRAME if fragments else MESSAGE, control)
+        except MemoryError:
+            self.forget()  # a part of the message is gone
+            raise
+        finally:
+            self.release()
 
     def answer_ahead(self, *, bint answer_close=False):
         """Act on control frames that wait behind messages which nobody has asked for."""
@@ -475,7 +644,7 @@ cdef class Receiving(Sending):
         if not self.over:
             try:
                 self.fail(error)
-            except ProtocolError:
+            except ConnectionClosedError:
                 pass
 
     @property
@@ -486,6 +655,16 @@ cdef class Receiving(Sending):
 
 cdef object violation(str what, str section):
     return ProtocolError(f"the peer sent a {what} (RFC 6455 section {section})", 1002, what)
+
+
+cdef object extension_failed(object extension, str what, object cause):
+    error = ConnectionClosedError(
+        f"the connection was failed: {type(extension).__name__}.decode() failed: {what}",
+        INTERNAL_ERROR,
+        "extension failed",
+    )
+    error.__cause__ = cause
+    return error
 
 
 cdef object close_violation(const uint8_t *data, size_t n):

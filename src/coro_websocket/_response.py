@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from ._headers import Headers, clip, parse_token_list
+from ._url import without_query
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,6 +35,7 @@ class Response(Headers):
 
     __slots__ = (
         "_body",
+        "_body_truncated",
         "_code",
         "_extensions",
         "_reason",
@@ -53,6 +55,7 @@ class Response(Headers):
         subprotocol: str | None = None,
         extensions: Iterable[Extension] = (),
         body: bytes = b"",
+        body_truncated: bool = False,
         url: URL | None = None,
         socket: Any = None,
     ) -> None:
@@ -63,6 +66,7 @@ class Response(Headers):
         self._subprotocol = subprotocol
         self._extensions = tuple(extensions)
         self._body = body
+        self._body_truncated = body_truncated
         self._url = url
         self._socket = socket
 
@@ -106,9 +110,10 @@ class Response(Headers):
 
     @property
     def socket(self) -> Any:
-        """The socket that the connection is bound to; None if there is none (any more).
+        """The socket that the connection is bound to; None in a refusal.
 
-        Shutting it down ends the connection: `read()` gives what had come, then None.
+        Shutting it down ends the connection: `read()` gives what had come, then None. Once the
+        connection is closed, so is the socket (`fileno()` is -1); shutting it down does nothing.
 
         Specification: Response, `socket`.
         """
@@ -137,14 +142,24 @@ class Response(Headers):
 
     @property
     def body(self) -> bytes:
-        """What a refusal says after its headers, as sent; cut at `max_body_size` bytes.
+        """What a refusal says after its headers, as far as `max_body_size` lets it.
 
         Empty for code 101: what follows its head are frames.
         """
         return self._body
 
+    @property
+    def body_truncated(self) -> bool:
+        """Whether `body` is not all: cut, lost on the way, late, or that of a redirect followed."""
+        return self._body_truncated
+
+    def __bool__(self) -> bool:
+        """True: also an answer without headers is one."""
+        return True
+
     def __repr__(self) -> str:
         body = f", {len(self._body)} bytes of body" if self._body else ""
+        body += " (truncated)" if self._body_truncated else ""
         return f"<Response {self._code} {clip(self._reason)} {self._shown()!r}{body}>"
 
     def _bind(
@@ -252,7 +267,7 @@ class Request(Headers):
 
     @property
     def socket(self) -> Any:
-        """The socket that the connection is bound to; None if there is none (any more)."""
+        """The socket that the connection is bound to, closed once that is; None if none is yet."""
         return self._socket
 
     @property
@@ -269,8 +284,13 @@ class Request(Headers):
         """Whether the connection is encrypted up to this server."""
         return self._tls
 
+    def __bool__(self) -> bool:
+        """True: also a request without headers is one."""
+        return True
+
     def __repr__(self) -> str:
-        return f"<Request {self._method} {clip(self._pathname)} {self._shown()!r}>"
+        pathname = clip(without_query(self._pathname))
+        return f"<Request {self._method} {pathname} {self._shown()!r}>"
 
     def _bind(
         self,

@@ -1,12 +1,17 @@
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 
 from ._buffers cimport Outbox
 from ._frames cimport utf8_state
 
 
+cdef enum:
+    SHOWN = 64  # bytes of a payload that the log is given
+
+
 cdef class Sending:
     cdef readonly bint client
     cdef readonly list extensions
+    cdef public object trace  # is told of each frame, or None
     cdef uint8_t rsv  # the bits that they use
 
     # Owned by the closing handshake, which both halves take part in
@@ -27,6 +32,13 @@ cdef class Sending:
     cdef uint8_t late_pong[125]
     cdef int late_pong_size  # -1: there is none
 
+    # Counted since the beginning
+    cdef readonly uint64_t messages_out
+    cdef readonly uint64_t frames_out
+    cdef readonly uint64_t bytes_encoded
+    cdef readonly uint64_t coded_out  # bytes that extensions have made
+    cdef readonly uint64_t decoded_out  # of these bytes
+
     cdef int check_data(
         self, uint8_t opcode, bint fin, const uint8_t *data, size_t n, bint checked
     ) except -1
@@ -34,6 +46,12 @@ cdef class Sending:
         self, uint8_t opcode, bint fin, uint8_t rsv, const uint8_t *data, size_t n
     ) except -1
     cdef int send_frame(self, uint8_t bits, const uint8_t *data, size_t n) except -1
+    cdef int put_frame(self, uint8_t bits, const uint8_t *data, size_t n) except -1
+    cdef int begin_message(self, uint8_t opcode, size_t n) except -1
+    cdef int traced(
+        self, bint sent, uint8_t bits, uint64_t length, const uint8_t *start, size_t here
+    ) except -1
+    cdef int count_shared(self, const uint8_t *frame, size_t n) except -1
     cdef int answer_ping(self, const uint8_t *data, size_t n) except -1
     cdef int match_pong(self, const uint8_t *data, size_t n) except -1
     cdef int sent(self, size_t n) except -1

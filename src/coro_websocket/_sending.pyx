@@ -25,6 +25,7 @@ from ._frames cimport (
     TEXT,
     fill_masking_key,
     frame_header,
+    frame_header_parse,
     frame_header_write,
     mask_copy,
     utf8_check,
@@ -56,12 +57,16 @@ cdef class Sending:
         self, uint8_t opcode, bint fin, uint8_t rsv, const uint8_t *data, size_t n
     ) except -1:
         """Queue a data frame that `check_data` has let through."""
-        self.send_frame(opcode | (rsv << 4) | (FIN if fin else 0), data, n)
+        cdef uint8_t bits = opcode | (rsv << 4) | (FIN if fin else 0)
+        self.put_frame(bits, data, n)
         if fin:
             self.sending_opcode = 0
+            self.messages_out += 1
         elif opcode:
             self.sending_opcode = opcode
             self.sending_rsv = rsv
+        if self.trace is not None:
+            self.traced(True, bits, n, data, n)
         return 0
 
     cdef int check_data(
@@ -96,6 +101,13 @@ cdef class Sending:
         return 0
 
     cdef int send_frame(self, uint8_t bits, const uint8_t *data, size_t n) except -1:
+        self.put_frame(bits, data, n)
+        if self.trace is not None:
+            self.traced(True, bits, n, data, n)
+        return 0
+
+    cdef int put_frame(self, uint8_t bits, const uint8_t *data, size_t n) except -1:
+        """Queue a frame, of which the log is to be told once all state is as it says."""
         cdef frame_header h
         cdef uint8_t *to
         cdef size_t size
@@ -116,6 +128,53 @@ cdef class Sending:
             else:
                 memcpy(to + size, data, n)
         self.outbox.end += size + n
+        self.frames_out += 1
+        self.bytes_encoded += size + n
+        return 0
+
+    cdef int begin_message(self, uint8_t opcode, size_t n) except -1:
+        """Queue the header of a message in one frame, without a mask.
+
+        `check_data` has let it through. Its payload is for the caller to send before anything
+        else is queued, and to tell the log of.
+        """
+        cdef frame_header h
+        h.fin = True
+        h.rsv = 0
+        h.opcode = opcode
+        h.masked = False
+        h.length = n
+        cdef uint8_t *to = self.outbox.make_room(FRAME_HEADER_MAX)
+        cdef size_t size = frame_header_write(to, &h)
+        self.outbox.end += size
+        self.messages_out += 1
+        self.frames_out += 1
+        self.bytes_encoded += size + n
+        return 0
+
+    cdef int traced(
+        self, bint sent, uint8_t bits, uint64_t length, const uint8_t *start, size_t here
+    ) except -1:
+        """Tell of a frame; `start` is what is here of its payload, without the mask.
+
+        What is told may call the connection: its state must be whole. What it raises is no
+        fault of the frame's.
+        """
+        try:
+            shown = b"" if here == 0 else (<const char *>start)[: min(here, <size_t>SHOWN)]
+            self.trace(sent, bits, length, shown)
+        except Exception as error:
+            show_unraisable(error)
+        return 0
+
+    cdef int count_shared(self, const uint8_t *frame, size_t n) except -1:
+        """Count, and tell the log of, a message's one frame that was encoded elsewhere."""
+        cdef frame_header h
+        self.messages_out += 1
+        self.frames_out += 1
+        self.bytes_encoded += n
+        if self.trace is not None and frame_header_parse(frame, n, &h) > 0:
+            self.traced(True, frame[0], h.length, frame + h.size, <size_t>h.length)
         return 0
 
     cdef int answer_ping(self, const uint8_t *data, size_t n) except -1:
@@ -185,17 +244,17 @@ cdef class Sending:
         cdef Py_ssize_t size
         cdef const char *data
         refuse_reserved_bits(message)
-        if isinstance(message.payload, str):
-            data = PyUnicode_AsUTF8AndSize(message.payload, &size)
+        if isinstance(message.contents, str):
+            data = PyUnicode_AsUTF8AndSize(message.contents, &size)
         else:
-            data = PyBytes_AS_STRING(message.payload)
-            size = PyBytes_GET_SIZE(message.payload)
+            data = PyBytes_AS_STRING(message.contents)
+            size = PyBytes_GET_SIZE(message.contents)
         self.check_data(
             message.bits & 15,
             message.bits & FIN != 0,
             <const uint8_t *>data,
             size,
-            isinstance(message.payload, str),
+            isinstance(message.contents, str),
         )
 
     def encode(self, Message message not None, bint transform):
@@ -206,36 +265,46 @@ cdef class Sending:
         cdef uint8_t opcode = message.bits & 15
         cdef uint8_t rsv = 0
         begins = opcode != 0
-        payload = message.payload
+        payload = message.contents
         if self.extensions and (transform if begins else self.sending_rsv):
             payload = payload.encode() if isinstance(payload, str) else payload
             for extension in self.extensions:
                 if not begins and not self.sending_rsv & <uint8_t>extension.rsv:
                     continue
-                encoded = extension.encode(
-                    payload,
-                    opcode=opcode or self.sending_opcode,
-                    begins=begins,
-                    ends=message.bits & FIN != 0,
-                )
+                try:
+                    encoded = extension.encode(
+                        payload,
+                        opcode=opcode or self.sending_opcode,
+                        begins=begins,
+                        ends=message.bits & FIN != 0,
+                    )
+                except StopIteration as error:  # no future can hold it
+                    what = f"{type(extension).__name__}.encode() raised StopIteration"
+                    raise RuntimeError(what) from error
                 if encoded is not None:
+                    if not PyBytes_CheckExact(encoded):
+                        raise TypeError(
+                            f"{type(extension).__name__}.encode() must return bytes or None, "
+                            f"not {type(encoded).__name__}"
+                        )
                     payload = encoded
                     rsv |= <uint8_t>extension.rsv
         return rsv if begins else 0, payload
 
-    def send_encoded(self, Message message not None, uint8_t rsv, payload):
+    def send_encoded(self, Message message not None, uint8_t rsv, payload not None):
         """Queue a data frame with what `encode` made of it."""
         cdef Py_ssize_t size
         cdef const char *data
         if isinstance(payload, str):
             data = PyUnicode_AsUTF8AndSize(payload, &size)
-        elif PyBytes_CheckExact(payload):
+        else:
             data = PyBytes_AS_STRING(payload)
             size = PyBytes_GET_SIZE(payload)
-        else:
-            raise TypeError("an extension's encode() must return bytes or None")
         if self.close_sent:
             raise self.refuse_to_send()
+        if rsv or (message.bits & 15 == 0 and self.sending_rsv):
+            self.coded_out += size
+            self.decoded_out += message.length
         self.send_data(
             message.bits & 15, message.bits & FIN != 0, rsv, <const uint8_t *>data, size
         )
@@ -248,7 +317,7 @@ cdef class Sending:
             raise InvalidMessage("a control frame cannot be a fragment (RFC 6455 section 5.4)")
         if opcode > PONG:
             raise InvalidMessage(f"opcode {opcode:#x} is reserved (RFC 6455 section 5.2)")
-        payload = message.payload
+        payload = message.contents
         if opcode == CLOSE:
             payload = payload.encode() if isinstance(payload, str) else payload
             code, reason = close_fields(payload)
@@ -276,6 +345,11 @@ cdef class Sending:
         self.send_frame(FIN | PING, payload, len(payload))
         if expected:
             self.pings.append(payload)
+
+    def forget_ping(self, payload):
+        """Expect no Pong for this Ping any more."""
+        if payload in self.pings:
+            self.pings.remove(payload)
 
     def send_pong(self, payload=b""):
         """Queue a Pong that no Ping asked for (section 5.5.3)."""
@@ -307,6 +381,10 @@ cdef class Sending:
         data = PyBytes_FromStringAndSize(<char *>self.outbox.data(), n)
         self.sent(n)
         return data
+
+
+cdef int show_unraisable(object error) noexcept:
+    raise error  # to sys.unraisablehook, as nobody who could catch it is to blame
 
 
 cdef int refuse_reserved_bits(Message message) except -1:

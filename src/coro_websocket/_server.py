@@ -22,11 +22,15 @@ from ._errors import (
     HandshakeError,
     InvalidOption,
     InvalidOptionType,
+    ServeError,
 )
-from ._handshake_server import ServerHandshake
+from ._handshake import check_subprotocols
+from ._handshake_server import ServerHandshake, check_origins, check_response_headers
+from ._headers import clip
+from ._option_rules import stream_socket
 from ._options import Options
 from ._tls import check_names, server_context
-from ._url import URL
+from ._url import URL, default_port, without_query
 
 if TYPE_CHECKING:
     import ssl
@@ -79,7 +83,8 @@ def serve(
             "" for every address of the machine.
         port: the port, 0 to 65535; 0, the default, takes a free one (`server.port`).
         path: the path of a unix socket to listen on, instead of host and port.
-        sock: a socket that listens already, instead of host and port.
+        sock: a stream socket that listens already, instead of host and port. It is the server's
+            then, which closes it.
         tls: an SSLContext, TLSOptions or a mapping with its names (`cert` and `key` are
             needed; with `ca`, clients must show a certificate).
         subprotocols: those that the handler speaks, favourite first (section 1.9).
@@ -87,34 +92,42 @@ def serve(
             send none; by default every origin is (section 10.2).
         headers: more headers for the answer, as (name, value) pairs or a mapping.
         **options: `timeout` (for the opening handshake, TLS included), `close_timeout`,
-            `heartbeat`, `ping_interval`, `ping_timeout`, `max_message_size`,
-            `max_head_size`, `max_header_lines`, `read_high_water`, `write_high_water`,
+            `heartbeat`, `ping_interval`, `ping_timeout`, `ping_message`, `max_message_size`,
+            `max_head_size`, `max_header_lines`, `read_high_water`, `write_high_water`, `overflow`,
             `fragments`, `control`, `compression` and `extensions`, as in Options.
 
     Raises:
         NoEventLoopError: called where no event loop runs.
         InvalidOption: an option has a value that cannot be used.
-        OSError: when awaited, if the address cannot be listened on.
+        ServeError: when awaited, if the address cannot be listened on; an OSError.
     """
     running_loop("serve()")
     check_names(options, SERVER_OPTIONS, "option of serve")
     if sum(given is not None for given in (host, path, sock)) > 1:
         raise InvalidOption("give one of host, path and sock", "host")
+    if host is not None and not isinstance(host, str):
+        raise InvalidOptionType(f"host is a str, not {type(host).__name__}", "host")
+    if host and "\0" in host:  # a resolver would take what comes before it
+        raise InvalidOption("host has a NUL inside", "host")
+    path = Options(path=path).path
+    if sock is not None:
+        _check_listening(stream_socket("sock", sock))
     if isinstance(port, bool) or not isinstance(port, int):
         raise InvalidOptionType(f"port is an int, not {type(port).__name__}", "port")
     if not 0 <= port <= 65535:
         raise InvalidOption(f"port is 0 to 65535, not {port}", "port")
+    if port and (path is not None or sock is not None):
+        raise InvalidOption("port is for TCP: leave it out with path or sock", "port")
     if not callable(handler):
         raise InvalidOptionType("handler is a coroutine function", "handler")
     server = Server(
         handler,
         Options.build(None, host="localhost", **options),
         server_context(tls) if tls is not None else None,
-        tuple(subprotocols),
-        None if origins is None else tuple(origins),
-        headers,
+        check_subprotocols(subprotocols),
+        check_origins(origins),
+        check_response_headers(headers),
     )
-    server._new_handshake()  # says now what is wrong with subprotocols or origins
     return Serving(server, "127.0.0.1" if host is None else host, port, path, sock)
 
 
@@ -124,11 +137,13 @@ SERVER_OPTIONS = (
     "heartbeat",
     "ping_interval",
     "ping_timeout",
+    "ping_message",
     "max_message_size",
     "max_head_size",
     "max_header_lines",
     "read_high_water",
     "write_high_water",
+    "overflow",
     "fragments",
     "control",
     "compression",
@@ -144,7 +159,7 @@ class Serving:
         server: Server,
         host: str,
         port: int,
-        path: str | os.PathLike[str] | None,
+        path: str | None,
         sock: socket.socket | None,
     ) -> None:
         self._server = server
@@ -186,7 +201,7 @@ class Server:
         tls: ssl.SSLContext | None,
         subprotocols: tuple[str, ...],
         origins: tuple[str | None, ...] | None,
-        headers: Iterable[tuple[str, str]] | Mapping[str, str],
+        headers: tuple[tuple[str, str], ...],
     ) -> None:
         self._handler = handler
         self._options = options
@@ -196,9 +211,10 @@ class Server:
         self._headers = headers
         self._loop = asyncio.get_running_loop()
         self._listeners: list[socket.socket] = []
-        self._path: str | os.PathLike[str] | None = None
+        self._path: str | None = None
         self._accepting: list[asyncio.Task[None]] = []
         self._connections: dict[asyncio.Task[None], Write | None] = {}
+        self._accepted: dict[asyncio.Task[None], socket.socket] = {}  # not begun yet
         self._closed = self._loop.create_future()
 
     # What the user sees
@@ -219,14 +235,14 @@ class Server:
     @property
     def url(self) -> str:
         """A URL under which a client on this machine reaches the server."""
-        scheme = "wss" if self._tls is not None else "ws"
+        tls = self._tls is not None
         if self._path is not None:
-            return f"{scheme}+unix://{os.fspath(self._path)}:/"
+            return str(URL("localhost", default_port(tls), tls, "/", path=self._path))
         for listener in self._listeners:
             if listener.family in (socket.AF_INET, socket.AF_INET6):
                 host, port = listener.getsockname()[:2]
                 host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-                return str(URL(host, port, self._tls is not None, "/"))
+                return str(URL(host, port, tls, "/"))
         return ""
 
     @property
@@ -245,8 +261,20 @@ class Server:
         """Listen no more, close every connection with `code`, and wait for the handlers.
 
         A handler that has not returned `close_timeout` seconds after its connection was
-        closed is cancelled.
+        closed is cancelled; all are, and not waited for, if this is cancelled itself.
         """
+        try:
+            await self._close(code, reason)
+        except asyncio.CancelledError:
+            for task in self._connections:
+                if task is not asyncio.current_task():
+                    task.cancel()
+            raise
+        finally:
+            if not self._closed.done():
+                self._closed.set_result(None)
+
+    async def _close(self, code: int, reason: str) -> None:
         accepting, self._accepting = self._accepting, []
         for task in accepting:
             task.cancel()
@@ -255,7 +283,7 @@ class Server:
         for listener in self._listeners:
             listener.close()
         if self._path is not None and self._listeners:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):  # an abstract name is no file
                 os.unlink(self._path)
         self._listeners.clear()
         current = asyncio.current_task()
@@ -275,8 +303,6 @@ class Server:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
-        if not self._closed.done():
-            self._closed.set_result(None)
 
     async def wait_closed(self) -> None:
         """Wait until `close` has finished."""
@@ -284,7 +310,7 @@ class Server:
 
     # Accepting
 
-    def _start(self, listeners: list[socket.socket], path: str | os.PathLike[str] | None) -> None:
+    def _start(self, listeners: list[socket.socket], path: str | None) -> None:
         self._listeners = listeners
         self._path = path
         for listener in listeners:
@@ -293,23 +319,66 @@ class Server:
         logger.info("serving on %s", self.url)
 
     async def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                accepted, _ = await self._loop.sock_accept(listener)
-            except OSError as error:
-                if error.errno not in OUT_OF_DESCRIPTORS:
-                    if listener.fileno() < 0:
-                        return
-                    continue  # the client has gone before it was accepted
+        try:
+            while True:
+                await self._accept_one(listener)
+        except OSError:
+            if listener.fileno() >= 0:
+                raise
+        finally:
+            listener.close()  # also where the loop ends and nobody has closed the server
+
+    async def _accept_one(self, listener: socket.socket) -> None:
+        try:
+            accepted = await self._next_client(listener)
+        except OSError as error:
+            if listener.fileno() < 0:
+                raise
+            if error.errno in OUT_OF_DESCRIPTORS:
                 logger.error("cannot accept a connection: %s", error.strerror)
                 await asyncio.sleep(1)
-                continue
-            task = self._loop.create_task(self._serve(accepted))
+            return  # else the client has gone before it was accepted
+        task = self._loop.create_task(self._serve(accepted))
+        if task not in self._connections:  # an eager task has begun already
             self._connections[task] = None
-            task.add_done_callback(self._connections.pop)
+            self._accepted[task] = accepted
+        task.add_done_callback(self._ended)
+
+    async def _next_client(self, listener: socket.socket) -> socket.socket:
+        """Accept; a client that has been accepted is not dropped by a cancellation."""
+        descriptor = listener.fileno()
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                return listener.accept()[0]
+            readable = self._loop.create_future()
+            try:
+                self._loop.add_reader(descriptor, _wake, readable)
+            except NotImplementedError:
+                return (await self._loop.sock_accept(listener))[0]
+            try:
+                await readable
+            finally:
+                self._loop.remove_reader(descriptor)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        del self._connections[task]
+        if task in self._accepted:  # cancelled before it began
+            self._accepted.pop(task).close()
 
     async def _serve(self, accepted: socket.socket) -> None:
         """One connection, from its first byte to its last."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections[task] = None
+        self._accepted.pop(task, None)
+        opened = await self._open(accepted)
+        if opened is None:
+            return
+        self._connections[task] = opened[2]
+        await self._handle(*opened)
+
+    async def _open(self, accepted: socket.socket) -> tuple[Request, Read, Write] | None:
+        """The opening handshake; nothing that only it has needed is kept."""
         options = self._options
         sock = ConnectionSocket(accepted.family, accepted.type, accepted.proto, accepted.detach())
         try:
@@ -317,23 +386,19 @@ class Server:
                 opened = await self._shake_hands(sock)
         except TimeoutError:
             logger.info("an opening handshake took longer than %s s (timeout)", options.timeout)
-            return
+            return None
         except OSError as error:  # lost, or no TLS
             logger.info("opening handshake failed: %s", error)
-            return
+            return None
         if opened is None:
-            return
+            return None
         request, pipe, handshake = opened
         engine = Engine(
             False, max_message_size=options.max_message_size, extensions=handshake.extensions
         )
         connection = pipe.become_stream(engine, options, handshake.leftover)
-        write = Write(connection)
         read = Read(connection, fragments=options.fragments, control=options.control)
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections[task] = write
-        await self._handle(request, read, write)
+        return request, read, Write(connection)
 
     def _new_handshake(self) -> ServerHandshake:
         return ServerHandshake(
@@ -361,7 +426,10 @@ class Server:
                 request = handshake.receive(await pipe.receive())
             await pipe.send(handshake.accept(self._headers))
         except HandshakeError as error:
-            logger.info("refused an opening handshake: %s", error)
+            if error.__cause__ is None:
+                logger.info("refused an opening handshake: %s", error)
+            else:
+                logger.error("refused an opening handshake: %s", error, exc_info=error)
             await self._refuse(pipe, handshake.refusal())
             return None
         except BaseException:
@@ -390,10 +458,15 @@ class Server:
             logger.info("connection of %s ended: %s", request.peer, error)
             await write.close(1011, "internal error")
         except Exception:
-            logger.exception("the handler failed for %s", request.pathname)
+            logger.exception("the handler failed for %s", without_query(request.pathname))
             await write.close(1011, "internal error")
         else:
             await write.close()
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _peer(sock: socket.socket) -> Any:
@@ -403,14 +476,21 @@ def _peer(sock: socket.socket) -> Any:
         return None
 
 
+def _check_listening(sock: socket.socket) -> None:
+    option = getattr(socket, "SO_ACCEPTCONN", None)
+    if option is None or sock.getsockopt(socket.SOL_SOCKET, option):
+        return
+    raise InvalidOption("sock must listen already: bind it, and call its listen()", "sock")
+
+
 async def _listen_tcp(host: str, port: int) -> list[socket.socket]:
     """Listen on every address of `host`, on the same port."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
     listeners: list[socket.socket] = []
     try:
+        found = await loop.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
         for family, kind, proto, _, address in dict.fromkeys(found):
             listener = socket.socket(family, kind, proto)
             listeners.append(listener)
@@ -421,25 +501,37 @@ async def _listen_tcp(host: str, port: int) -> list[socket.socket]:
             listener.bind((address[0], port, *address[2:]))
             listener.listen(BACKLOG)
             port = listener.getsockname()[1]
-    except BaseException:
+    except BaseException as error:
         for listener in listeners:
             listener.close()
+        if isinstance(error, ValueError):  # UnicodeError too: no name, and not for any resolver
+            raise InvalidOption(f"host: {clip(host)} is no host name: {error}", "host") from None
+        if isinstance(error, OSError):
+            where = clip(host) if host else "every address"
+            where += f", port {port}" if port else ""
+            raise _cannot_listen(where, error) from error
         raise
     return listeners
 
 
-def _listen_unix(path: str | os.PathLike[str]) -> socket.socket:
+def _listen_unix(path: str) -> socket.socket:
     """Listen on a unix socket; one that a server has left behind is replaced."""
     if not hasattr(socket, "AF_UNIX"):
         raise InvalidOption("this platform has no unix sockets", "path")
-    with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(os.stat(path).st_mode):
-            os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        listener.bind(os.fspath(path))
+        with contextlib.suppress(FileNotFoundError, ValueError):  # an abstract name is no file
+            if stat.S_ISSOCK(os.stat(path).st_mode):
+                os.unlink(path)
+        listener.bind(path)
         listener.listen(BACKLOG)
-    except BaseException:
+    except BaseException as error:
         listener.close()
+        if isinstance(error, OSError):
+            raise _cannot_listen(f"the unix socket {clip(path)}", error) from error
         raise
     return listener
+
+
+def _cannot_listen(where: str, error: OSError) -> ServeError:
+    return ServeError(f"cannot listen on {where}: {error.strerror or error}", error.errno)

@@ -44,6 +44,11 @@ _CERTIFICATE_REASONS = frozenset({"EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD
 # A key that was meant to be PEM may come as bare base64, and would be taken for a path.
 _MAY_BE_A_KEY = re.compile(r"[A-Za-z0-9+/=_-]{48,}")
 
+# An option's name in our messages, which is no part of a path.
+_OWN_NAME = re.compile(
+    r"(?<![\w./\\'-])tls(\.(?:cert|key|ca|insecure|ciphers|protocol)\b|(?= must be | is ))"
+)
+
 # How OpenSSL's trust in the system's roots, and the log of secrets, can be turned elsewhere.
 _ENVIRONMENT = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 
@@ -132,6 +137,19 @@ def client_context(
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+@contextlib.contextmanager
+def called(option: str) -> Iterator[None]:
+    """Call the options in errors by the name that they were given under, such as "proxy_tls"."""
+    try:
+        yield
+    except InvalidOption as error:
+        first, dot, name = error.option.partition(".")
+        raise type(error)(
+            _OWN_NAME.sub(rf"{option}\1", str(error)),
+            f"{option}{dot}{name}" if first == "tls" else error.option,
+        ) from None
 
 
 def server_context(tls: ssl.SSLContext | TLSOptions | Mapping[str, Any]) -> ssl.SSLContext:

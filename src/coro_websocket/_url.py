@@ -71,7 +71,8 @@ class URL:
     """Where a WebSocket is: what `parse_url` finds in a URL. Immutable and hashable.
 
     `str(url)` is an equivalent URL: `parse_url(str(url)) == url`, but for the userinfo, which it
-    leaves out because `str` is what logs use; `with_userinfo()` has it.
+    leaves out; `with_userinfo()` has it. Its query may be a secret too: `repr` shows only that
+    there is one.
 
     A URL that you make yourself is not checked here, but where it is used.
 
@@ -130,6 +131,17 @@ class URL:
     def __str__(self) -> str:
         return self._written("")
 
+    def __repr__(self) -> str:
+        return (
+            f"URL(host={self.host!r}, port={self.port!r}, tls={self.tls!r}, "
+            f"pathname={without_query(self.pathname)!r}, path={self.path!r})"
+        )
+
+    @property
+    def shown(self) -> str:
+        """The URL as logs and error messages show it: its query may hold a token."""
+        return without_query(str(self))
+
     def _written(self, userinfo: str) -> str:
         scheme = "wss" if self.tls else "ws"
         if self.path is None:
@@ -137,6 +149,12 @@ class URL:
         path = quote(self.path.encode("utf-8", "surrogateescape"), safe=_KEPT_IN_SOCKET_PATH)
         slashes = f"//{userinfo}" if path.startswith("/") else ""
         return f"{scheme}+unix:{slashes}{path}:{self.pathname}"
+
+
+def without_query(url: str) -> str:
+    """A URL or the path of one, with `?...` where it has a query."""
+    path, mark, _ = url.partition("?")
+    return f"{path}{mark}..." if mark else url
 
 
 def parse_url(url: str) -> URL:

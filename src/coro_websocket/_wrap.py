@@ -7,28 +7,22 @@ frame that breaks the protocol is refused, and the connection failed.
 
 from __future__ import annotations
 
-import asyncio
-import collections
-import contextlib
-import os
-import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
-from typing import Any
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
 
-from ._asyncio._waiting import running_loop
+from ._channel import Channel
 from ._close import ABNORMAL, NORMAL
-from ._engine import Engine
-from ._errors import ConcurrencyError, ConnectionClosedError, ProtocolError
-from ._frames import decode_frame, encode_frame
-from ._messages import Message, as_fragment, as_message, is_fragments
+from ._errors import InvalidOption, InvalidOptionType
+from ._messages import Message, as_message, is_fragments
 from ._options import Options
-from ._sending import control_payload
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Mapping
+
+    from ._channel import FrameStream, RawRead, RawWrite
+    from ._stats import Stats
 
 __all__ = ["FrameRead", "FrameWrite", "wrap_io"]
-
-Frame = Message | Mapping[str, Any]
-RawRead = Callable[[], Awaitable[Frame | None]]
-RawWrite = Callable[[Message | None], Awaitable[object]]
 
 
 def wrap_io(
@@ -42,254 +36,87 @@ def wrap_io(
     The closing handshake, Pongs, fragments, UTF-8 and limits are seen to, as on a
     connection of `connect`. Not only for sockets: a test, a pipe, a relay.
 
+    Whatever error the pair raises ends the connection: what has come is still read, and then
+    ConnectionClosedError is raised from it. The raw writer is called by a task of ours, one
+    call at a time, so that cancelling a `read()` or a `write()` interrupts no frame.
+
+    It works on asyncio and on trio. On another event loop there is no task of ours: one task
+    at a time may use the connection (whatever would have to wait for another raises
+    NoEventLoopError, before anything is sent), `close_timeout` does not count, and there are
+    neither `heartbeat` nor `write.ping()`.
+
     Args:
         raw_read: gives the next frame (a Message, or a mapping with its fields), or None
-            at the end. `codec.decoder` makes one from a function that reads bytes.
+            at the end; EOFError or StopAsyncIteration is the end too. `codec.decoder` makes
+            one from a function that reads bytes.
         raw_write: takes the next frame; None says that no more will come.
             `codec.encoder` makes one from a function that writes bytes.
         options: an Options or a mapping, of which these count, also as keywords:
             `mask` (True for the client's side, False, the default, for the server's:
             RFC 6455 section 5.1), `heartbeat` (seconds between unsolicited Pongs; needs
-            a running asyncio loop), `max_message_size` (bytes), `close_timeout`
-            (seconds), `fragments` and `control`.
+            a running event loop), `max_message_size` (bytes), `close_timeout`
+            (seconds), `fragments` and `control`. What is about getting connected is left
+            alone in an Options or a mapping, as it is in the original; what `wrap_io` does
+            not do (`ping_interval`, `compression`, `overflow` and the like) is refused.
 
     Returns:
-        `read` and `write`, to be used as those of `connect`.
+        `read` and `write`, to be used as those of `connect`, but for two things: `broadcast`
+        does not take this `write`, and `write(..., compress=...)` makes no difference, as
+        nothing is compressed.
 
     Raises:
-        InvalidOption: an option has a value that cannot be used.
-        NoEventLoopError: with `heartbeat`, called where no event loop runs.
+        InvalidOption: an option has a value that cannot be used, or counts for nothing here.
+        InvalidOptionType: raw_read or raw_write cannot be called; there is no such option.
+        NoEventLoopError: with `heartbeat`, called where neither asyncio nor trio runs.
     """
-    channel = Channel(raw_read, raw_write, Options.for_wrap_io(options, **more))
-    return FrameRead(channel, channel.options.fragments, channel.options.control), FrameWrite(
-        channel
-    )
-
-
-class Channel:
-    """The engine between the raw pair and `read` and `write`."""
-
-    def __init__(self, raw_read: RawRead, raw_write: RawWrite, options: Options) -> None:
-        self.raw_read = raw_read
-        self.raw_write = raw_write
-        self.options = options
-        self.client = bool(options.mask)
-        self.engine = Engine(self.client, max_message_size=options.max_message_size)
-        # What reading owns
-        self.reading = False
-        self.pumping = asyncio.Lock()  # one raw read at a time, whether to read or to close
-        self.ready: collections.deque[Message] = collections.deque()
-        self.ended = False
-        self.cause: OSError | None = None
-        # What writing owns
-        self.frames: collections.deque[Message] = collections.deque()
-        self.flushing = asyncio.Lock()
-        self.turn = asyncio.Lock()  # held for as long as a message takes
-        self.turn_owner: asyncio.Task[Any] | None = None  # who sends it frame by frame
-        self.pings: dict[bytes, tuple[asyncio.Future[float], float]] = {}
-        # What closing owns
-        self.closed = False
-        self.heartbeat: asyncio.Task[None] | None = None
-        if options.heartbeat is not None:
-            loop = running_loop("wrap_io() with heartbeat")
-            self.heartbeat = loop.create_task(self.beat(options.heartbeat))
-
-    # Reading
-
-    async def read(self, fragments: bool, control: bool) -> Message | None:
-        if self.reading:
-            raise ConcurrencyError(
-                "another task is reading from this connection: one task reads at a time"
+    for name, function in (("raw_read", raw_read), ("raw_write", raw_write)):
+        if not callable(function):
+            raise InvalidOptionType(
+                f"{name} must be a coroutine function, not {type(function).__name__}", name
             )
-        self.reading = True
-        try:
-            while not self.ready and not self.closed:
-                async with self.pumping:
-                    if not self.ready:
-                        await self.advance(fragments, control)
-            if self.ready:
-                return self.ready.popleft()
-        finally:
-            self.reading = False
-        error = self.engine.end_error(self.cause)
-        if error is not None:
-            raise error.with_traceback(None)
-        return None
+    built = Options.for_wrap_io(options, **more)
+    _refuse_unused(options, more)
+    channel = Channel(raw_read, raw_write, built)
+    return FrameRead(channel, built.fragments, built.control), FrameWrite(channel)
 
-    async def advance(self, fragments: bool, control: bool) -> None:
-        """Parse a message that is here, else read a frame; finish once nothing more will come."""
-        engine = self.engine
-        message = None
-        with contextlib.suppress(ProtocolError):  # the engine keeps it for `end_error`
-            message = engine.next_message(fragments=fragments, control=control)
-            if message is not None:
-                self.ready.append(message)  # before any await: cancelling loses nothing
-        self.settle_pings()
-        await self.flush()
-        if message is not None:
-            return
-        if engine.finished or self.ended:
-            await self.finish()
-            return
-        try:
-            frame = await self.raw_read()
-        except ProtocolError as error:  # the decoder's
-            engine.fail_connection(error)
-        except OSError as error:
-            self.ended = True
-            self.cause = error
-        else:
-            if frame is None:
-                self.ended = True
-            else:
-                engine.receive(encode_frame(self.as_received(frame), check=False))
 
-    def as_received(self, frame: Frame) -> Message:
-        """The frame as a Message; a mapping that does not say is masked as it should be."""
-        if isinstance(frame, Mapping) and "mask" not in frame:
-            frame = {**frame, "mask": not self.client}
-        return as_message(frame)
+# What counts here, and what would change how a connection behaves but is not done here.
+_COUNT = frozenset(
+    {"mask", "heartbeat", "max_message_size", "close_timeout", "fragments", "control"}
+)
+_NOT_DONE = frozenset(
+    {
+        "ping_interval",
+        "ping_timeout",
+        "ping_message",
+        "read_high_water",
+        "write_high_water",
+        "overflow",
+        "compression",
+        "extensions",
+    }
+)
 
-    # Writing
 
-    async def write(self, message: Message) -> None:
-        """A whole message, a fragment or a control frame."""
-        if message.opcode >= 8:
-            await self.send(message)
-            return
-        task = _current_task()
-        if self.turn_owner is None or self.turn_owner is not task:
-            await self.turn.acquire()
-        in_turn = False
-        try:
-            await self.send(message)
-            in_turn = not message.fin
-        finally:
-            if in_turn:
-                self.turn_owner = task
-            elif self.turn_owner is None or not self.engine.sending_fragments:
-                self.turn_owner = None
-                self.turn.release()
-
-    async def write_fragments(self, fragments: Any) -> None:
-        if self.turn_owner is not None and self.turn_owner is _current_task():
-            raise ConcurrencyError(
-                "this task is sending a fragmented message: its last fragment (fin=True) must "
-                "come before a new message (RFC 6455 section 5.4)"
+def _refuse_unused(options: Options | Mapping[str, Any] | None, more: Mapping[str, Any]) -> None:
+    """Refuse what the caller expects to work and does not; None and () ask for nothing."""
+    given = {name: value for name, value in more.items() if name not in _COUNT}
+    if isinstance(options, Options):
+        for each in fields(options):
+            value = getattr(options, each.name)
+            if each.name in _NOT_DONE and value != each.default:
+                given.setdefault(each.name, value)
+    elif options is not None:
+        for name, value in options.items():
+            if name in _NOT_DONE:
+                given.setdefault(name, value)
+    for name, value in given.items():
+        if value is not None and value != ():
+            raise InvalidOption(
+                f"{name} makes no difference to wrap_io(): what counts is "
+                + ", ".join(sorted(_COUNT)),
+                name,
             )
-        begun = False
-        opcode = 0
-        async with self.turn:
-            try:
-                previous = None
-                async for item in _async_items(fragments):
-                    message = as_fragment(item, opcode, begun, False)
-                    opcode = opcode or message.opcode
-                    if not isinstance(fragments, AsyncIterable):
-                        # The last one is known only when no other follows.
-                        item, previous = previous, item
-                        if item is None:
-                            continue
-                        message = as_fragment(item, opcode, begun, False)
-                    begun = True
-                    await self.send(message)
-                if previous is None:
-                    previous = "" if opcode == 1 else b""
-                await self.send(as_fragment(previous, opcode, begun, True))
-            except BaseException:
-                if begun and not self.closed:
-                    # Half a message has been sent and cannot be taken back.
-                    await self.close(1011, "a fragmented message was broken off")
-                raise
-
-    async def send(self, message: Message) -> None:
-        if self.closed:
-            raise self.closed_error()
-        self.engine.send_message(message)
-        await self.flush()
-
-    async def flush(self) -> None:
-        """Hand the raw writer every frame that the engine has made."""
-        async with self.flushing:
-            data = self.engine.data_to_send()
-            index = 0
-            while (found := decode_frame(data, index, None)) is not None:
-                frame, index = found
-                self.frames.append(frame)
-            while self.frames and not self.closed:
-                # Taken before it is written: a frame is never written twice.
-                await self.raw_write(self.frames.popleft())
-
-    def ping(self, payload: str | bytes | None) -> Awaitable[float]:
-        loop = running_loop("write.ping()")
-        if self.closed:
-            raise self.closed_error()
-        payload = os.urandom(8) if payload is None else control_payload(payload)
-        if payload in self.pings:
-            raise ConcurrencyError(
-                "a Ping with this payload still waits for its Pong: "
-                "give it another payload, or none"
-            )
-        self.engine.send_ping(payload)
-        answered: asyncio.Future[float] = loop.create_future()
-        self.pings[payload] = (answered, time.perf_counter())
-
-        async def round_trip() -> float:
-            await self.flush()
-            return await answered
-
-        return round_trip()
-
-    def settle_pings(self) -> None:
-        for payload in self.engine.pop_answered():
-            answered, sent_at = self.pings.pop(payload, (None, 0.0))
-            if answered is not None and not answered.done():
-                answered.set_result(time.perf_counter() - sent_at)
-
-    def closed_error(self) -> ConnectionClosedError:
-        if self.engine.close_sent:
-            return self.engine.refuse()
-        return ConnectionClosedError("cannot send: the connection is lost", ABNORMAL)
-
-    # Closing
-
-    async def close(self, code: int | None, reason: str) -> None:
-        self.engine.send_close(code, reason)
-        if self.closed:
-            return
-        with contextlib.suppress(TimeoutError):
-            async with _deadline(self.options.close_timeout):
-                await self.flush()
-                while not self.closed:
-                    async with self.pumping:
-                        await self.advance(False, False)
-        await self.finish()
-
-    async def finish(self) -> None:
-        """The closing handshake is over, or will never be: end the raw side, once."""
-        if self.closed:
-            return
-        self.closed = True
-        if self.heartbeat is not None:
-            self.heartbeat.cancel()
-        for answered, _ in self.pings.values():
-            if not answered.done():
-                answered.set_exception(self.closed_error())
-                answered.exception()  # it is no fault not to await a ping
-        self.pings.clear()
-        with contextlib.suppress(OSError):
-            async with _deadline(self.options.close_timeout):
-                await self.raw_write(None)
-
-    async def beat(self, heartbeat: float) -> None:
-        """An unsolicited Pong every so often (RFC 6455 section 5.5.3)."""
-        while not self.engine.close_sent:
-            await asyncio.sleep(heartbeat)
-            try:
-                self.engine.send_pong()
-                await self.flush()
-            except (OSError, ConnectionClosedError):
-                return  # whoever reads or writes meets the same end
 
 
 class FrameRead:
@@ -318,6 +145,17 @@ class FrameRead:
             raise StopAsyncIteration
         return message
 
+    async def batch(self) -> list[Message]:
+        """The next message and those that have come with it, [] once closed; see Read.batch."""
+        message = await self()
+        if message is None:
+            return []
+        return [message, *self._channel.take_ready()]
+
+    async def stream(self) -> FrameStream | None:
+        """The next message, as its frames come, or None once closed; see Read.stream."""
+        return await self._channel.stream()
+
     def fragments(self, *, control: bool | None = None) -> FrameRead:
         """A reader that gives each frame by itself; see Read.fragments."""
         return FrameRead(self._channel, True, self._control if control is None else control)
@@ -334,6 +172,14 @@ class FrameRead:
         """The reason in the Close frame, "" if there is none."""
         return self._channel.engine.close_reason
 
+    @property
+    def stats(self) -> Stats:
+        """What the connection has counted up to now. A frame counts for its encoded size."""
+        return self._channel.stats
+
+    def __repr__(self) -> str:
+        return f"<read {self._channel!r}>"
+
 
 class FrameWrite:
     """`write` of a pair from `wrap_io`: used as `Write` is."""
@@ -341,8 +187,12 @@ class FrameWrite:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
-    async def __call__(self, message: Any = None) -> None:
-        """Send a message, its fragments, or None to close; see Write."""
+    async def __call__(self, message: Any = None, *, compress: bool = True) -> None:
+        """Send a message, its fragments, or None to close; see Write.
+
+        A write that is cancelled once the message is encoded does not take it back. compress
+        makes no difference here.
+        """
         if message is None:
             await self._channel.close(NORMAL, "")
         elif is_fragments(message):
@@ -351,7 +201,7 @@ class FrameWrite:
             await self._channel.write(as_message(message))
 
     def ping(self, payload: str | bytes | None = None) -> Awaitable[float]:
-        """Send a Ping when awaited; the seconds until its Pong, for which a task must read."""
+        """Send a Ping; an awaitable of the seconds until its Pong, for which a task must read."""
         return self._channel.ping(payload)
 
     async def pong(self, payload: str | bytes = b"") -> None:
@@ -362,27 +212,14 @@ class FrameWrite:
         """Close with this code and reason, and wait for the closing handshake; see Write.close."""
         await self._channel.close(code, reason)
 
+    async def wait_closed(self) -> None:
+        """Wait until the connection is closed, for which a task must read or close."""
+        await self._channel.over.wait()
 
-async def _async_items(items: Any) -> Any:
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
-    else:
-        for item in items:
-            yield item
+    @property
+    def stats(self) -> Stats:
+        """What the connection has counted up to now. A frame counts for its encoded size."""
+        return self._channel.stats
 
-
-def _current_task() -> asyncio.Task[Any] | None:
-    try:
-        return asyncio.current_task()
-    except RuntimeError:  # another kind of loop
-        return None
-
-
-def _deadline(seconds: float | None) -> contextlib.AbstractAsyncContextManager[object]:
-    """asyncio's timeout; without asyncio running there is none."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return contextlib.nullcontext()
-    return asyncio.timeout(seconds)
+    def __repr__(self) -> str:
+        return f"<write {self._channel!r}>"

@@ -11,24 +11,27 @@ turn a byte-level pair of coroutine functions into the frame-level pair that
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ._errors import HandshakeError
+from ._errors import HandshakeError, InvalidOption, InvalidOptionType
 from ._frames import decode_frame, encode_frame
 from ._handshake import (
     accept_extensions,
-    accept_key,
     check_pathname,
     check_response,
     check_subprotocols,
     new_key,
     request_headers,
 )
+from ._handshake import accept_key as _accept_key
 from ._handshake_server import check_request, response_headers
-from ._headers import Headers
+from ._headers import Headers, normalise_headers
 from ._messages import Message, as_message
+from ._options import Options
 from ._response import Request, Response
+from ._tls import check_names
+from ._url import default_port
 
 __all__ = [
     "accept_key",
@@ -61,10 +64,41 @@ def decode(
         ProtocolError: the header breaks the protocol: a reserved opcode, a length that is
             not in its shortest encoding, a fragmented or too long control frame.
         LimitError: the payload is larger than `max_size`.
+        InvalidOption: an argument is of a type or has a value that cannot be used.
+        IndexError: `index` is negative.
     """
+    if not isinstance(data, bytes):
+        try:
+            view = memoryview(data)
+        except TypeError:
+            raise _wrong_type("data", "bytes-like", data) from None
+        if not view.c_contiguous or view.itemsize != 1:
+            raise InvalidOption("data must be bytes without gaps", "data")
+        data = view.cast("B")
+    if isinstance(index, bool) or not isinstance(index, int):
+        raise _wrong_type("index", "int", index)
     if index < 0:
         raise IndexError("index is 0 or more")
+    _check_max_size(max_size)
     return decode_frame(data, index, max_size)
+
+
+def _check_max_size(max_size: object) -> None:
+    if max_size is None:
+        return
+    if isinstance(max_size, bool) or not isinstance(max_size, int):
+        raise _wrong_type("max_size", "int or None", max_size)
+    if max_size < 0:
+        raise InvalidOption("max_size must be 0 or more, or None for any size", "max_size")
+
+
+def _check_callable(name: str, value: object) -> None:
+    if not callable(value):
+        raise _wrong_type(name, "a function", value)
+
+
+def _wrong_type(name: str, expected: str, value: object) -> InvalidOptionType:
+    return InvalidOptionType(f"{name} must be {expected}, not {type(value).__name__}", name)
 
 
 def encode(message: str | bytes | bytearray | memoryview | Message | Mapping[str, Any]) -> bytes:
@@ -100,6 +134,8 @@ def decoder(
         (also in the middle of a frame: what is missing will never come). It raises as
         `decode` does.
     """
+    _check_callable("read", read)
+    _check_max_size(max_size)
     buffer = bytearray()
     parsed = 0  # the frame that is wanted begins here
 
@@ -131,6 +167,7 @@ def encoder(
     Returns:
         A coroutine function that takes a frame as `encode` does, or None.
     """
+    _check_callable("write", write)
 
     async def write_frame(message: Message | Mapping[str, Any] | None) -> None:
         await write(None if message is None else encode(message))
@@ -138,16 +175,34 @@ def encoder(
     return write_frame
 
 
+def accept_key(key: str) -> str:
+    """The `Sec-WebSocket-Accept` that answers a key (RFC 6455 section 4.2.2, item 5.4).
+
+    Args:
+        key: the value of `Sec-WebSocket-Key`.
+
+    Raises:
+        InvalidOption: `key` is no str of ASCII.
+    """
+    if not isinstance(key, str):
+        raise _wrong_type("key", "str", key)
+    if not key.isascii():
+        raise InvalidOption("key must be ASCII (RFC 6455 section 4.1)", "key")
+    return _accept_key(key)
+
+
 async def handshake(
-    options: Mapping[str, Any],
+    options: Options | Mapping[str, Any],
     request: Callable[[Request], Response | Awaitable[Response]],
 ) -> Response:
     """Make a client's opening handshake over any way to send a request (section 4.1).
 
     Args:
-        options: `host` (the value of the Host header), `pathname` (or `path`; "/" by
-            default), `subprotocol` (or `protocol`: a name or several, optional) and
-            `headers` (more (name, value) pairs, optional).
+        options: an Options, as for `connect`, or a mapping of `host` (a host, or the value of
+            the Host header; needed), `port` and `tls` (for the Host header too: no port where
+            it is the default), `pathname` (or `path`; "/" by default), `subprotocol` (or
+            `protocol`: a name or several, optional) and `headers` (more (name, value) pairs,
+            optional). No extension is offered.
         request: takes the Request, sends it, and returns the Response; a function or a
             coroutine function.
 
@@ -155,30 +210,102 @@ async def handshake(
         The Response, checked, with the `subprotocol` that the server chose.
 
     Raises:
-        InvalidOption: the options make up no request.
+        InvalidOption: the options make up no request, or `request` cannot be called or returns
+            something else.
         HandshakeError: the response does not complete the handshake.
     """
-    offered = options.get("subprotocol", options.get("protocol")) or ()
-    subprotocols = check_subprotocols((offered,) if isinstance(offered, str) else tuple(offered))
+    _check_callable("request", request)
+    more: dict[str, Any]
+    if isinstance(options, Options):
+        url = options.url
+        pathname, subprotocols = url.pathname, options.subprotocol
+        more = {
+            "host_header": url.authority,
+            "headers": options.headers,
+            "authorization": url.authorization,
+            "origin": options.origin,
+            "user_agent": options.user_agent,
+        }
+    elif isinstance(options, Mapping):
+        check_names(options, _HANDSHAKE_OPTIONS, "option of handshake")
+        subprotocols = _subprotocols(_either(options, "subprotocol", "protocol"))
+        given = _either(options, "pathname", "path")
+        if given is not None and not isinstance(given, str):
+            raise _wrong_type("pathname", "str", given)
+        pathname = "/" if given is None else given
+        more = {"host_header": _host_header(options), "headers": options.get("headers")}
+    else:
+        raise _wrong_type("options", "Options or a mapping of options", options)
     key = new_key()
-    pairs = request_headers(
-        host_header=options.get("host", ""),
-        key=key,
-        headers=options.get("headers", ()),
-        subprotocols=subprotocols,
-    )
-    pathname = check_pathname(options.get("pathname", options.get("path", "/")))
-    result = request(Request(pairs, pathname=pathname))
+    pairs = request_headers(key=key, subprotocols=subprotocols, **more)
+    result = request(Request(pairs, pathname=check_pathname(pathname)))
     response = await result if inspect.isawaitable(result) else result
     if response is None:
         raise HandshakeError("there was no response to the opening handshake")
+    if not isinstance(response, Response):
+        raise InvalidOptionType(
+            f"request must return a Response, not {type(response).__name__}", "request"
+        )
     chosen = check_response(response, key=key, subprotocols=subprotocols)
     accept_extensions(response)  # none was offered
     return response._bind(subprotocol=chosen)
 
 
+_HANDSHAKE_OPTIONS = (
+    "host",
+    "port",
+    "tls",
+    "pathname",
+    "path",
+    "subprotocol",
+    "protocol",
+    "headers",
+)
+
+
+def _either(options: Mapping[str, Any], name: str, original: str) -> Any:
+    """An option that the original has under another name."""
+    ours, theirs = options.get(name), options.get(original)
+    if ours is not None and theirs is not None:
+        raise InvalidOption(f"give one of {name} and {original}, which mean the same", original)
+    return theirs if ours is None else ours
+
+
+def _subprotocols(given: object) -> tuple[str, ...]:
+    if given is None:
+        return ()
+    if isinstance(given, str):
+        return check_subprotocols((given,))
+    if not isinstance(given, Iterable) or isinstance(given, (bytes, bytearray)):
+        raise _wrong_type("subprotocol", "str or several of them", given)
+    return check_subprotocols(tuple(given))
+
+
+def _host_header(options: Mapping[str, Any]) -> str:
+    """The value of the Host header (RFC 9110 section 7.2): the port unless it is the default."""
+    host, port = options.get("host"), options.get("port")
+    if host is None or host == "":
+        headers = options.get("headers") or ()
+        if any(name.lower() == "host" for name, _ in normalise_headers(headers)):
+            return ""  # that one is used
+        raise InvalidOption("host is missing: what is the Host header to be?", "host")
+    if not isinstance(host, str):
+        raise _wrong_type("host", "str", host)
+    if host.count(":") > 1 and not host.startswith("["):
+        host = f"[{host}]"
+    if port is None:
+        return host
+    if isinstance(port, bool) or not isinstance(port, int):
+        raise _wrong_type("port", "int", port)
+    if not 1 <= port <= 65535:
+        raise InvalidOption(f"port must be from 1 to 65535, not {port}", "port")
+    if ":" in host.rpartition("]")[2]:
+        raise InvalidOption("port is given, but host has a port already", "port")
+    return host if port == default_port(bool(options.get("tls"))) else f"{host}:{port}"
+
+
 def handle_handshake(
-    head: Request | Iterable[tuple[str, str]],
+    head: Request | Iterable[tuple[str, str]] | Mapping[str, str],
     subprotocol: str | Iterable[str] | None = None,
     *,
     headers: Iterable[tuple[str, str]] | Mapping[str, str] = (),
@@ -186,7 +313,8 @@ def handle_handshake(
     """The response that completes a client's opening handshake (RFC 6455 section 4.2).
 
     Args:
-        head: the request: a Request, or its header pairs (of a GET under HTTP/1.1).
+        head: the request: a Request, or its header pairs or a mapping of them (of a GET under
+            HTTP/1.1).
         subprotocol: those that the server speaks, favourite first; a name or several.
         headers: more headers for the response.
 
@@ -195,10 +323,10 @@ def handle_handshake(
 
     Raises:
         HandshakeError: the request is none to accept; `response` is what to answer.
+        InvalidOption: an argument is of a type or has a value that cannot be used.
     """
-    request = head if isinstance(head, Request) else Request(Headers(head))
-    names = (subprotocol,) if isinstance(subprotocol, str) else tuple(subprotocol or ())
-    chosen = check_request(request, subprotocols=check_subprotocols(names))
+    request = head if isinstance(head, Request) else Request(Headers(_pairs(head)))
+    chosen = check_request(request, subprotocols=_subprotocols(subprotocol))
     request._bind(subprotocol=chosen)
     return Response(
         response_headers(request, headers),
@@ -206,3 +334,21 @@ def handle_handshake(
         reason="Switching Protocols",
         subprotocol=chosen,
     )
+
+
+def _pairs(head: object) -> tuple[tuple[str, str], ...]:
+    """Header pairs as they were received: any value, but of the right types."""
+    if isinstance(head, Mapping):
+        head = head.items()
+    if isinstance(head, (str, bytes, bytearray)) or not isinstance(head, Iterable):
+        raise _wrong_type("head", "a Request or its (name, value) header pairs", head)
+    pairs = tuple(head)
+    for pair in pairs:
+        if (
+            not isinstance(pair, Sequence)
+            or len(pair) != 2
+            or not all(isinstance(each, str) for each in pair)
+            or isinstance(pair, str)
+        ):
+            raise InvalidOptionType("head must hold (name, value) pairs of str", "head")
+    return pairs

@@ -10,9 +10,9 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
-import raw_peer  # noqa: F401 (it completes the loop that has transports only)
 from conftest import Certificates
 
 from .peer_aiohttp import Aiohttp
@@ -67,11 +67,11 @@ def node_modules() -> Path:
     wanted = json.loads((NODE / "package.json").read_text())["dependencies"]["ws"]
     installed = folder / "ws" / "package.json"
     if shutil.which("node") is None:
-        without_node("Node.js is not installed")
+        missing("Node.js is not installed")
     if not installed.exists() or json.loads(installed.read_text())["version"] != wanted:
         npm = shutil.which("npm")
         if npm is None:
-            without_node("npm is not installed")
+            missing("npm is not installed")
         done = subprocess.run(
             [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
             cwd=NODE,
@@ -80,12 +80,12 @@ def node_modules() -> Path:
             timeout=120,
         )
         if done.returncode != 0:
-            without_node(f"npm could not install the package ws: {done.stderr.strip()}")
+            missing(f"npm could not install the package ws: {done.stderr.strip()}")
     return folder
 
 
-def without_node(reason: str) -> None:
-    """Skip what needs Node.js, but not where nobody would notice."""
+def missing(reason: str) -> NoReturn:
+    """Skip what needs a program that is not here, but not where nobody would notice."""
     if os.environ.get("CI"):
         pytest.fail(f"{reason}, and CI is set")
     pytest.skip(reason)

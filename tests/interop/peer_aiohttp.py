@@ -46,6 +46,7 @@ class AiohttpConnection(Theirs):
         self.messages: asyncio.Queue[str | bytes] = asyncio.Queue()
         self.pongs: asyncio.Queue[bytes] = asyncio.Queue()
         self.reason = ""
+        self.closing: asyncio.Task[bool] | None = None
         self.receiving = asyncio.create_task(self.receive_all())
 
     async def receive_all(self) -> None:
@@ -76,7 +77,8 @@ class AiohttpConnection(Theirs):
         assert await self.pongs.get() == payload
 
     async def close(self, code: int, reason: str) -> None:
-        await self.ws.close(code=code, message=reason.encode())
+        self.closing = asyncio.create_task(self.ws.close(code=code, message=reason.encode()))
+        await self.closing
 
     async def vanish(self) -> None:
         self.transport.abort()
@@ -85,6 +87,12 @@ class AiohttpConnection(Theirs):
     async def ended(self) -> tuple[int | None, str]:
         await self.receiving
         return self.ws.close_code, self.reason
+
+    async def done(self) -> None:
+        """Wait for the end, also of a `close` of ours: what leaves earlier closes with 1000."""
+        await self.receiving
+        if self.closing is not None:
+            await asyncio.wait([self.closing])
 
 
 def common(terms: Terms) -> dict[str, Any]:
@@ -99,7 +107,8 @@ class Aiohttp(Peer):
     name = "aiohttp"
     fragments = False
     answers_with = 1000
-    no_code = 0
+    no_code = None
+    tls_over_unix = False
     client_compresses = False
 
     @asynccontextmanager
@@ -129,7 +138,7 @@ class Aiohttp(Peer):
                 target=request.raw_path,
             )
             server.accepted.put_nowait(connection)
-            await connection.receiving
+            await connection.done()
             return ws
 
         app = web.Application()

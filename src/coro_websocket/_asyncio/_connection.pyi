@@ -1,9 +1,5 @@
-import asyncio
+from ._writing import Writing
 
-from .._engine import Engine
-
-class Connection:
-    loop: asyncio.AbstractEventLoop
-    engine: Engine
+class Connection(Writing):
     socket: object
     lost: bool

@@ -1,122 +1,61 @@
-"""A connection on asyncio: the engine, the task that reads, the tasks that write.
+"""A connection on asyncio: the engine, the task that reads, the closing handshake, keepalive.
 
 The hot path, from top to bottom: a stream's readable callback asks `receive_into`
 where to put the bytes and tells `received` how many there are; that parses what the
 waiting `read()` asked for and resumes its task then and there. What the task writes
 meanwhile is encoded into one buffer and sent when the task suspends.
 
-The rules: one task reads at a time; frames of different messages never interleave;
-a read that is cancelled takes nothing; a write is in the buffer whole or not at all.
+The rules: one task reads at a time; a read that is cancelled takes nothing.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
-from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
-from cpython.unicode cimport PyUnicode_CheckExact
-from libc.stdint cimport SIZE_MAX, uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 
-from .._frames cimport BINARY, CLOSE, FIN, TEXT
-from .._messages cimport Message, as_fragment, as_message, new_message
-from ._waiting cimport DONE, WAITING, new_checkpoint
+from .._engine cimport Engine
+from .._frames cimport FIN
+from .._messages cimport Message, as_whole_message, new_message
+from .._receiving cimport MESSAGE, PIECE, Unit
+from ._loop_state cimport SCRATCH, LoopState
+from ._waiting cimport WAITING
+from ._writing cimport high_water, wake_all
 
 import asyncio
-import collections
-import functools
 import os
 import time
-import weakref
-from collections.abc import AsyncIterable
 
-from .._close import ABNORMAL, NORMAL
-from .._sending import control_payload
-from .._errors import ConcurrencyError, ConnectionClosedError, PingTimeout, ProtocolError
-from .._messages import is_fragments
+from .._close import ABNORMAL, INTERNAL_ERROR, TRY_AGAIN_LATER
+from .._errors import ConnectionClosedError, LimitError, PingTimeout
+from .._frame_log import frame_tracer
+from .._stats import Stats
 
-cdef extern from "Python.h":
-    const char *utf8_of "PyUnicode_AsUTF8AndSize"(object text, Py_ssize_t *size) noexcept
-    void PyErr_Clear() noexcept
+cdef enum Overflow:  # what becomes of messages when too much waits for a reader
+    WAIT
+    DROP_OLDEST
+    KEEP_LATEST
+    CLOSE_CONNECTION
 
-cdef enum:
-    SCRATCH = 262144 + 256  # one receive buffer a loop, shared by all its connections
-    FLUSH_AT = 65536  # bytes that are sent without waiting for the task to suspend
-    OFFLOAD = 1048576  # bytes of a message that extensions transform in another thread
-    BURST = 1048576  # bytes a task may write before the other tasks get their turn
-    WRITE = 256  # bytes that each write counts for besides its payload
+cdef dict OVERFLOW = {
+    "wait": WAIT,
+    "drop_oldest": DROP_OLDEST,
+    "keep_latest": KEEP_LATEST,
+    "close": CLOSE_CONNECTION,
+}
 
-
-# One per event loop
-
-cdef class LoopState:
-    """What the connections of one event loop share: a receive buffer and a flush."""
-
-    def __cinit__(self):
-        self.scratch = <uint8_t *>PyMem_RawMalloc(SCRATCH)
-        if self.scratch == NULL:
-            raise MemoryError
-        self.unsent = []
-        self.flush_callback = self.flush_in_turn
-
-    def __dealloc__(self):
-        PyMem_RawFree(self.scratch)
-
-    cdef int enter(self) noexcept:
-        self.depth += 1
-        return 0
-
-    cdef int leave(self) except -1:
-        self.depth -= 1
-        if self.depth == 0:
-            self.burst = 0
-            if self.unsent:
-                self.flush()
-        return 0
-
-    cdef int flush(self) except -1:
-        cdef Connection connection
-        unsent = self.unsent
-        self.unsent = []
-        for connection in unsent:
-            connection.queued = False
-            if not connection.blocked:
-                connection.transmit()
-        return 0
-
-    def flush_in_turn(self):
-        self.flush_scheduled = False
-        self.burst = 0
-        self.flush()
+cdef double NEVER = -1
+cdef double TIMER_SLACK = 0.001  # seconds by which a loop may call too early
 
 
-_loop_states = weakref.WeakKeyDictionary()
-
-
-cdef LoopState loop_state(loop):
-    state = _loop_states.get(loop)
-    if state is None:
-        state = _loop_states[loop] = LoopState()
-    return state
-
-
-# One per connection
-
-cdef class Connection:
+cdef class Connection(Writing):
     """Reading, writing, closing and keeping alive over a stream that a subclass provides."""
 
     def __cinit__(self, loop, Engine engine not None, options, *args):
-        self.loop = loop
-        self.engine = engine
-        self.options = options
-        self.state = loop_state(loop)
         self.read_high_water = high_water(options.read_high_water)
-        self.write_high_water = high_water(options.write_high_water)
-        self.write_low_water = self.write_high_water // 4
-        self.drain_waiters = []
-        self.turn_waiters = collections.deque()
+        self.overflow = OVERFLOW[options.overflow]
         self.close_waiters = []
-        self.pings = {}
 
     def start(self, leftover):
         """Begin: with the bytes that came in the same segment as the handshake."""
         options = self.options
+        self.engine.trace = frame_tracer(self.engine.client)
         if leftover:
             self.engine.receive(leftover)
             self.bytes_in += len(leftover)
@@ -124,13 +63,11 @@ cdef class Connection:
         if options.heartbeat is not None:
             self.heartbeat_timer = self.loop.call_later(options.heartbeat, self.beat)
         if options.ping_interval is not None:
-            self.ping_timer = self.loop.call_later(options.ping_interval, self.keep_alive)
+            self.ask_at = self.loop.time() + options.ping_interval
+            self.asked_at = NEVER
+            self.ping_timer = self.loop.call_at(self.ask_at, self.keep_alive)
 
     # What a stream provides
-
-    cdef int transmit(self) except -1:
-        """Send what the engine has to send, as far as the stream takes it."""
-        raise NotImplementedError
 
     cdef int pause_reading(self) except -1:
         raise NotImplementedError
@@ -142,16 +79,12 @@ cdef class Connection:
         """Tell the peer that nothing more will be sent."""
         raise NotImplementedError
 
-    cdef int disconnect(self) except -1:
-        """Close the stream, everything having been handed to it; ends in `lose`."""
-        raise NotImplementedError
-
     cdef int abort(self) except -1:
         """Close the stream at once; ends in `lose`."""
         raise NotImplementedError
 
-    cdef size_t backlog(self) except? 1:
-        """How many bytes wait for the peer to take them."""
+    cdef uint64_t taken(self) except? 1:
+        """How many of the bytes sent have come to the peer's side, as far as can be known."""
         raise NotImplementedError
 
     # What a stream tells
@@ -174,7 +107,7 @@ cdef class Connection:
         state.enter()
         try:
             if self.reader is not None and self.waiter.state == WAITING:
-                message = self.take(self.reader_fragments, self.reader_control)
+                message = self.take(self.reader_unit, self.reader_control)
                 if message is not None:
                     self.ready = message
                     self.waiter.wake_now()
@@ -191,7 +124,7 @@ cdef class Connection:
 
     cdef int transmitted(self) except -1:
         """The stream has taken bytes: wake the writers that waited for that."""
-        if self.drain_waiters and (self.broken or self.backlog() <= self.write_low_water):
+        if self.drain_waiters and not self.must_wait(self.write_low_water):
             wake_all(self.drain_waiters)
         if self.engine.close_sent and not self.engine.outbox.unsent():
             self.advance_closing()
@@ -206,6 +139,7 @@ cdef class Connection:
         if self.cause is None:
             self.cause = cause
         self.engine.outbox.drop()
+        self.engine.cut_off()
         for timer in (self.close_timer, self.heartbeat_timer, self.ping_timer):
             if timer is not None:
                 timer.cancel()
@@ -215,45 +149,96 @@ cdef class Connection:
         wake_all(self.drain_waiters)
         wake_all(self.close_waiters)
         self.turn_taken = False
+        if isinstance(self.turn_owner, asyncio.Task):
+            self.turn_owner.remove_done_callback(self.owner_ended)
+        self.turn_owner = None
         wake_all(self.turn_waiters)
         self.fail_pings()
         return 0
 
+    cdef int fail_sending(self, object error) except -1:
+        """The stream has failed where no writer could be told: the connection is lost."""
+        self.loop.call_exception_handler(
+            {"message": "a WebSocket connection was lost: sending failed", "exception": error}
+        )
+        if self.cause is None:
+            self.cause = error
+        self.broken = True
+        self.engine.outbox.drop()
+        return self.abort()
+
+    cdef int fail_memory(self) except -1:
+        """There was no memory for what has come: a part of it is gone, so all ends here."""
+        self.engine.over = True
+        self.engine.forget()
+        self.broken = True
+        self.engine.outbox.drop()
+        try:
+            if self.cause is None:
+                self.cause = out_of_memory()
+            self.abort()
+        finally:
+            self.lose(None)
+        return 0
+
     # Reading
 
-    cdef Message take(self, bint fragments, bint control):
+    cdef Message take(self, Unit unit, bint control):
         """The next message for a reader, or None if there is none yet, or none any more."""
-        cdef Message message = self.ready
+        cdef Message message
         cdef Message rest
-        if message is None:
-            return self.parse(fragments, control)
-        self.ready = None
-        if message.bits & 8 and not control:
-            return self.parse(fragments, control)
-        if message.bits & FIN or fragments:
+        if self.deaf and self.ready is None:
+            return self.drop_data(control)
+        while self.skipping:
+            message = self.take_ready()
+            if message is None or (message.bits & 8 and not control):
+                message = self.parse(PIECE, control)
+            if message is None or message.bits & 8:
+                return message
+            self.skipping = not message.bits & FIN
+        message = self.take_ready()
+        if message is None or (message.bits & 8 and not control):
+            return self.parse(unit, control)
+        if message.bits & FIN or unit != MESSAGE:
             return message
+        if self.deaf:
+            return self.drop_data(control)
         # A fragment that was parsed for a reader who then gave up.
-        rest = self.parse(False, False)
+        rest = self.parse(MESSAGE, False)
         if rest is None:
             self.ready = message
             return None
         return new_message(
             (message.bits & 15) | (rest.bits & FIN),
             rest.masked,
-            message.payload + rest.payload,
+            message.contents + rest.contents,
             message.length + rest.length,
         )
 
-    cdef Message parse(self, bint fragments, bint control):
+    cdef Message drop_data(self, bint control):
+        """Drop what is here, up to a control frame if these are wanted."""
+        cdef Message message = self.parse(PIECE, control)
+        while message is not None and not message.bits & 8:
+            self.dropped += message.bits & FIN != 0
+            message = self.parse(PIECE, control)
+        return message
+
+    cdef Message take_ready(self):
+        cdef Message message = self.ready
+        self.ready = None
+        return message
+
+    cdef Message parse(self, Unit unit, bint control):
         cdef Engine engine = self.engine
         cdef Message message = None
         try:
-            message = engine.next(fragments, control)
-        except ProtocolError:
+            message = engine.next(unit, control)
+        except ConnectionClosedError:
             pass  # engine.error has it: raised to the reader once the peer has been told
         except MemoryError:
-            engine.over = True  # a part of the message is gone
-            self.lose(out_of_memory())
+            self.fail_memory()
+        if engine.inbox.cur == engine.inbox.end and not engine.inbox.borrowed:
+            engine.inbox.drop()
         if engine.close_sent or engine.outbox.end or self.paused or engine.answered:
             self.after_parsing()
         return message
@@ -267,7 +252,7 @@ cdef class Connection:
             return 0
         if engine.outbox.unsent() and not self.queued and not self.blocked:
             self.flush_soon()
-        if self.paused and engine.inbox.unread() <= self.read_high_water // 4:
+        if self.paused and engine.held() <= self.read_high_water // 4:
             self.paused = False
             self.resume_reading()
         if engine.close_sent:
@@ -280,13 +265,15 @@ cdef class Connection:
         if self.lost:
             return 0
         engine.look_ahead(engine.close_sent)
-        if engine.inbox.unread() + engine.body.size >= self.read_high_water:
+        if engine.held() >= self.read_high_water:
             engine.skip_control()
-        if engine.inbox.unread() + engine.body.size >= self.read_high_water and not self.paused:
+            if self.overflow != WAIT and engine.held() >= self.read_high_water:
+                self.shed()
+        if engine.held() >= self.read_high_water and not self.paused and not self.lost:
             if engine.initiated_close:
                 # We are closing: what nobody reads must not keep the peer's Close from us.
-                while self.parse(True, False) is not None:
-                    pass
+                self.deaf = True
+                self.drop_data(False)
             else:
                 self.paused = True
                 self.held_back = True
@@ -294,6 +281,27 @@ cdef class Connection:
         self.after_parsing()
         if engine.close_ahead and not engine.close_sent:
             self.start_close_timer()
+        return 0
+
+    cdef int shed(self) except -1:
+        """More waits for a reader than may: do what the option `overflow` says."""
+        cdef Engine engine = self.engine
+        cdef Message message
+        if self.overflow == CLOSE_CONNECTION:
+            if not engine.close_sent:
+                self.cause = too_slow(self.read_high_water, engine.held())
+                self.begin_close(self.cause.code, self.cause.reason)
+            return 0
+        if engine.close_sent or (engine.message_opcode and engine.message_begun):
+            return 0  # the message that is being read in parts has to go on
+        while self.overflow == KEEP_LATEST or engine.held() > self.read_high_water // 2:
+            if engine.larger_is_next():
+                break  # only `read.stream()` can take it: it waits for that
+            message = self.parse(MESSAGE, False)
+            if message is None:
+                break
+            self.dropped += self.ready is not None
+            self.ready = message
         return 0
 
     cdef object end_error(self):
@@ -305,274 +313,22 @@ cdef class Connection:
                 return None
         return self.engine.end_error(self.cause)
 
-    # Writing
-
-    cdef object write(self, object message, bint transform):
-        """Encode a message and hand it to the stream; an awaitable of there being room again."""
-        cdef Py_ssize_t size
-        cdef const char *data
-        if self.turn_taken or self.broken or self.engine.rsv:
-            return self.write_other(message, transform)
-        if PyUnicode_CheckExact(message):
-            data = utf8_of(message, &size)
-            if data == NULL:
-                PyErr_Clear()
-                return self.write_other(message, transform)
-            self.engine.check_data(TEXT, True, <const uint8_t *>data, size, True)
-            self.engine.send_data(TEXT, True, 0, <const uint8_t *>data, size)
-        elif PyBytes_CheckExact(message):
-            data = PyBytes_AS_STRING(message)
-            size = PyBytes_GET_SIZE(message)
-            self.engine.check_data(BINARY, True, <const uint8_t *>data, size, True)
-            self.engine.send_data(BINARY, True, 0, <const uint8_t *>data, size)
-        else:
-            return self.write_other(message, transform)
-        return self.after_write(size)
-
-    cdef object write_other(self, object message, bint transform):
-        """What is not simply a str or bytes on a connection that is simply open."""
-        if message is None:
-            return self.close(NORMAL, "")
-        if is_fragments(message):
-            return self.write_fragments(message, transform)
-        return self.write_message(as_message(message), transform)
-
-    cdef object write_message(self, Message message, bint transform):
-        cdef uint8_t opcode = message.bits & 15
-        cdef bint fin = message.bits & FIN != 0
-        if self.broken:
-            raise self.closed_error()
-        if opcode == CLOSE:
-            self.engine.send_message(message)
-            return self.close(NORMAL, "")
-        if opcode < CLOSE and self.turn_taken and self.turn_owner is not current_task(self.loop):
-            return self.write_in_turn(message, transform)
-        if opcode < CLOSE and transform and self.engine.rsv and message.length >= OFFLOAD:
-            return self.write_large(message)
-        self.engine.send_message(message, transform=transform)
-        if opcode < CLOSE:
-            if not fin:
-                self.turn_taken = True
-                self.turn_owner = current_task(self.loop)
-            elif self.turn_taken:
-                self.pass_turn()
-        return self.after_write(message.length)
-
-    cdef object write_large(self, Message message):
-        """Let a thread transform a message that would keep the event loop waiting.
-
-        The message has its turn until that is done, also if its writer is cancelled: what
-        the extensions have seen must be sent.
-        """
-        self.engine.check_message(message)
-        future = self.loop.run_in_executor(None, self.engine.encode, message, True)
-        owner = current_task(self.loop) if not message.bits & FIN else None
-        self.turn_taken = True
-        self.turn_owner = future
-        future.add_done_callback(functools.partial(self.large_encoded, message, owner))
-        return self.large_written(message, future)
-
-    def large_encoded(self, Message message not None, owner, future):
-        self.turn_owner = owner
-        try:
-            if not self.broken and not self.engine.close_sent:
-                self.engine.send_encoded(message, *future.result())
-                self.queue()
-        finally:
-            if owner is None:
-                self.pass_turn()
-
-    async def large_written(self, Message message not None, future):
-        await asyncio.shield(future)
-        if self.broken:
-            raise self.closed_error()
-        await self.after_write(message.length)
-
-    cdef object after_write(self, size_t size):
-        cdef LoopState state = self.state
-        self.queue()
-        if not self.blocked and self.engine.outbox.unsent() >= FLUSH_AT:
-            self.transmit()
-        if self.blocked and self.backlog() > self.write_high_water:
-            return self.drained()
-        state.burst += size + WRITE
-        if state.burst >= BURST:
-            state.burst = 0
-            return new_checkpoint()
-        return DONE
-
-    cdef int queue(self) except -1:
-        """See to it that what was encoded is sent.
-
-        While a callback of ours resumes a task: when that task suspends. Otherwise
-        at once, if it is the first write of this iteration of the loop; what follows
-        in the same iteration is sent together at its end.
-        """
-        cdef LoopState state = self.state
-        if self.queued or self.blocked:
-            return 0
-        if state.depth == 0 and not state.flush_scheduled:
-            self.loop.call_soon(state.flush_callback)
-            state.flush_scheduled = True
-            self.transmit()
-            return 0
-        return self.flush_soon()
-
-    cdef int flush_soon(self) except -1:
-        cdef LoopState state = self.state
-        self.queued = True
-        state.unsent.append(self)
-        if state.depth == 0 and not state.flush_scheduled:
-            self.loop.call_soon(state.flush_callback)
-            state.flush_scheduled = True
-        return 0
-
-    async def drained(self):
-        """Wait until the peer has taken enough of what was written."""
-        while self.backlog() > self.write_low_water and not self.broken:
-            await self.wait_in(self.drain_waiters)
-        if self.broken:
-            raise self.closed_error()
-
-    async def write_in_turn(self, Message message not None, bint transform):
-        """Wait for the fragmented message of another task to end, then write."""
-        await self.take_turn()
-        try:
-            written = self.write_message(message, transform)
-        except BaseException:
-            if self.turn_owner is current_task(self.loop):
-                self.pass_turn()
-            raise
-        await written
-
-    async def take_turn(self):
-        if self.turn_taken:
-            if self.turn_owner is current_task(self.loop):
-                raise ConcurrencyError(
-                    "this task is sending a fragmented message: its last fragment (fin=True) must "
-                    "come before a new message (RFC 6455 section 5.4)"
-                )
-            try:
-                await self.wait_in(self.turn_waiters)
-            except asyncio.CancelledError:
-                # The turn may have been passed to us in the same moment.
-                if self.turn_taken and self.turn_owner is current_task(self.loop):
-                    self.pass_turn()
-                raise
-        self.turn_taken = True
-        self.turn_owner = current_task(self.loop)
-
-    cdef int pass_turn(self) except -1:
-        """The fragmented message has ended: whoever has waited longest comes next."""
-        self.turn_owner = None
-        self.turn_taken = False
-        while self.turn_waiters:
-            waiter, task = self.turn_waiters.popleft()
-            if not waiter.done():
-                self.turn_taken = True
-                self.turn_owner = task
-                waiter.set_result(None)
-                break
-        return 0
-
-    async def write_fragments(self, fragments, bint transform):
-        """Send the items of an (async) iterable as the fragments of one message."""
-        cdef bint begun = False
-        cdef int opcode = 0
-        cdef Message message
-        await self.take_turn()
-        try:
-            if isinstance(fragments, AsyncIterable):
-                # Each as it comes; an empty last frame says that there are no more.
-                async for fragment in fragments:
-                    message = as_fragment(fragment, opcode, begun, False)
-                    opcode = opcode or message.bits & 15
-                    written = self.write_message(message, transform)
-                    begun = True
-                    await written
-                last = "" if opcode == TEXT else b""
-            else:
-                last = None
-                for fragment in fragments:
-                    message = as_fragment(fragment, opcode, begun, False)
-                    opcode = opcode or message.bits & 15
-                    if last is not None:
-                        written = self.write_message(
-                            as_fragment(last, opcode, begun, False), transform
-                        )
-                        begun = True
-                        await written
-                    last = fragment
-                last = b"" if last is None else last
-            # The final fragment passes the turn on, like any other.
-            await self.write_message(as_fragment(last, opcode, begun, True), transform)
-        except BaseException:
-            if self.turn_owner is current_task(self.loop) and self.turn_taken:
-                if begun and not self.broken:
-                    # Half a message has been sent and cannot be taken back.
-                    self.engine.send_close(1011, "a fragmented message was broken off")
-                    self.queue()
-                    self.advance_closing()
-                self.pass_turn()
-            raise
-
-    cdef object closed_error(self):
-        if self.engine.close_sent:
-            return self.engine.refuse_to_send()
-        how = "the connection is lost" + (f" ({self.cause})" if self.cause else "")
-        return ConnectionClosedError(f"cannot send: {how}", ABNORMAL)
-
-    def ping(self, payload=None):
-        """Send a Ping: a future of the seconds until its Pong."""
-        if self.broken:
-            raise self.closed_error()
-        payload = os.urandom(8) if payload is None else control_payload(payload)
-        if payload in self.pings:
-            raise ConcurrencyError(
-                "a Ping with this payload still waits for its Pong: "
-                "give it another payload, or none"
-            )
-        self.engine.send_ping(payload)
-        future = self.loop.create_future()
-        self.pings[payload] = (future, time.perf_counter())
-        self.queue()
-        return future
-
-    def pong(self, payload=b""):
-        if self.broken:
-            raise self.closed_error()
-        self.engine.send_pong(payload)
-        return self.after_write(len(payload))
-
-    cdef int settle_pings(self) except -1:
-        """Give the Pings that have been answered their round-trip times."""
-        now = time.perf_counter()
-        for payload in self.engine.pop_answered():
-            future, sent_at = self.pings.pop(payload, (None, 0))
-            if future is not None and not future.done():
-                future.set_result(now - sent_at)
-        return 0
-
-    cdef int fail_pings(self) except -1:
-        pings, self.pings = self.pings, {}
-        for future, _ in pings.values():
-            if not future.done():
-                future.set_exception(self.closed_error())
-                future.exception()  # it is no fault not to await a ping
-        return 0
-
     # Closing
 
     def close(self, code, reason):
         """Send a Close frame unless one was sent; an awaitable of the connection's end."""
         if not self.lost:
-            self.engine.send_close(code, reason)
-            self.advance_closing()
-            if self.engine.outbox.unsent():
-                self.queue()
+            self.begin_close(code, reason)
             if self.reader is None:
                 self.unattended()
         return self.wait_closed()
+
+    cdef int begin_close(self, object code, object reason) except -1:
+        self.engine.send_close(code, reason)
+        self.advance_closing()
+        if self.engine.outbox.unsent():
+            self.queue()
+        return 0
 
     async def wait_closed(self):
         while not self.lost:
@@ -591,12 +347,15 @@ cdef class Connection:
             self.resume_reading()
         if engine.outbox.unsent():
             return 0
-        if engine.error is not None:
+        # The server ends the connection. It closes the socket once the peer has done so too:
+        # a peer that sent anything meanwhile would lose what it has not received yet.
+        if engine.error is not None or (engine.close_received and not engine.client):
             if not self.half_closed:
                 self.half_closed = True
                 self.half_close()
-        elif engine.close_received and not engine.client:
-            self.disconnect()
+                if self.reader is not None and not self.lost:
+                    self.waiter.wake_soon()
+                self.fail_pings()
         return 0
 
     cdef int start_close_timer(self) except -1:
@@ -629,68 +388,113 @@ cdef class Connection:
             self.heartbeat_timer = self.loop.call_later(self.options.heartbeat, self.beat)
 
     def keep_alive(self):
-        """A Ping every `ping_interval`; with nothing from the peer in `ping_timeout`, it is gone.
+        """A Ping every `ping_interval`; with no sign of life in `ping_timeout`, the peer is gone.
 
-        The deadline does not run while we ourselves hold the socket back.
+        The deadline runs from the first Ping that nothing followed, and not while we ourselves
+        hold the socket back. While what was sent before that Ping is still being taken, the
+        peer cannot have seen it: it has the whole of `ping_timeout` from then on.
         """
+        cdef uint64_t taken
+        cdef double now
+        cdef double due
         options = self.options
-        if self.broken or self.engine.close_sent:
+        if self.lost or self.engine.close_sent:
             return
-        alive = self.bytes_in != self.seen_in or self.bytes_out != self.seen_out
-        held_back = self.held_back
+        now = self.loop.time()
+        taken = self.taken()
+        if self.bytes_in != self.seen_in or self.held_back:
+            self.asked_at = NEVER
+        elif self.asked_at != NEVER and self.seen_taken < min(taken, self.asked_behind):
+            self.asked_at = now
         self.held_back = self.paused
-        if self.ping_sent and not alive and not held_back:
-            self.cause = PingTimeout(
-                f"nothing came from the peer for {options.ping_timeout:g} s after a Ping "
-                "(ping_timeout)",
-                ABNORMAL,
-            )
-            self.abort()
-            return
-        if self.ping_sent and alive:
-            self.ping_sent = False
-            pause = options.ping_interval
-        else:
-            if not self.ping_sent:
-                self.engine.send_ping(os.urandom(4), expected=False)
-                self.queue()
-                if self.broken:
-                    return
-            self.ping_sent = options.ping_timeout is not None
-            pause = options.ping_timeout if self.ping_sent else options.ping_interval
         self.seen_in = self.bytes_in
-        self.seen_out = self.bytes_out
-        self.ping_timer = self.loop.call_later(pause, self.keep_alive)
+        self.seen_taken = taken
+        if options.ping_timeout is not None and self.asked_at != NEVER:
+            if now + TIMER_SLACK >= self.asked_at + options.ping_timeout:
+                if self.cause is None:
+                    self.cause = PingTimeout(
+                        f"nothing came from the peer for {options.ping_timeout:g} s after a Ping "
+                        "(ping_timeout)",
+                        ABNORMAL,
+                    )
+                self.abort()
+                return
+        if now + TIMER_SLACK >= self.ask_at:
+            self.ask_at = now + options.ping_interval
+            if self.asked_at == NEVER:
+                self.asked_at = now
+                self.asked_behind = self.bytes_out + self.backlog()
+            if not self.broken:
+                self.ask()
+            if self.lost or self.engine.close_sent:
+                return
+        due = self.ask_at
+        if options.ping_timeout is not None and self.asked_at != NEVER:
+            due = min(due, self.asked_at + options.ping_timeout)
+        self.ping_timer = self.loop.call_at(due, self.keep_alive)
 
-    # Waiting
-
-    async def wait_in(self, waiters):
-        """Wait to be woken from a list of waiters."""
-        waiter = self.loop.create_future()
-        entry = (waiter, current_task(self.loop))
-        waiters.append(entry)
+    def ask(self):
+        """Send a Ping, or the message that this peer wants instead."""
+        message = self.options.ping_message
+        if message is None:
+            # One at a time: a peer that never answers costs nothing.
+            if self.keepalive_ping is not None and self.pings.pop(self.keepalive_ping, None):
+                self.engine.forget_ping(self.keepalive_ping)
+            self.keepalive_ping = os.urandom(4)
+            self.pings[self.keepalive_ping] = (None, time.perf_counter())
+            self.engine.send_ping(self.keepalive_ping)
+            self.queue()
+            return
         try:
-            await waiter
-        finally:
-            if entry in waiters:
-                waiters.remove(entry)
+            if callable(message):
+                message = message()
+            if message is not None:
+                self.write_aside(as_whole_message(message))
+        except Exception as error:
+            failed = ConnectionClosedError(
+                f"the connection was failed: ping_message failed: {error!r}",
+                INTERNAL_ERROR,
+                "keepalive failed",
+            )
+            failed.__cause__ = error
+            self.engine.fail_connection(failed)
+            self.queue()
+            self.advance_closing()
+
+    # Counting
+
+    @property
+    def stats(self):
+        engine = self.engine
+        return Stats(
+            messages_in=engine.messages_in,
+            messages_out=engine.messages_out,
+            frames_in=engine.frames_in,
+            frames_out=engine.frames_out,
+            bytes_in=self.bytes_in,
+            bytes_out=engine.bytes_encoded - min(engine.bytes_encoded, <uint64_t>self.backlog()),
+            dropped=self.dropped,
+            latency=self.latency,
+            compression_in=ratio(engine.coded_in, engine.decoded_in),
+            compression_out=ratio(engine.coded_out, engine.decoded_out),
+        )
 
 
-cdef size_t high_water(value):
-    return SIZE_MAX if value is None else value
+cdef object ratio(uint64_t coded, uint64_t decoded):
+    return coded / decoded if decoded else None
+
+
+cdef object too_slow(size_t limit, size_t held):
+    return LimitError(
+        f"{held} bytes wait to be read; read_high_water is {limit}, and overflow says to close "
+        f"(close code {TRY_AGAIN_LATER})",
+        TRY_AGAIN_LATER,
+        "the receiver cannot keep up",
+        limit="read_high_water",
+        value=limit,
+        actual=held,
+    )
 
 
 cdef object out_of_memory():
     return ConnectionClosedError("out of memory while receiving a message", ABNORMAL)
-
-
-cdef int wake_all(waiters) except -1:
-    for waiter, _ in list(waiters):
-        if not waiter.done():
-            waiter.set_result(None)
-    waiters.clear()
-    return 0
-
-
-cdef object current_task(loop):
-    return asyncio.current_task(loop)

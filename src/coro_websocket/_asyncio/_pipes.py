@@ -7,18 +7,20 @@ to the native connection. Which pipe it is decides which stream it becomes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ssl
 from typing import TYPE_CHECKING, Any
 
 from ._transport_stream import TransportStream
 
 try:
     from ._socket_stream import SocketStream
+    from ._tls_stream import TLSStream
 except ImportError:  # Windows: transports serve every connection
-    SocketStream = None  # type: ignore[assignment, misc]
+    SocketStream = TLSStream = None  # type: ignore[assignment, misc]
 
 if TYPE_CHECKING:
     import socket
-    import ssl
 
     from .._engine import Engine
     from .._options import Options
@@ -55,8 +57,99 @@ class SocketPipe:
         self.socket.release()
 
 
+class TLSPipe(SocketPipe):
+    """A socket under TLS, on a loop that has `add_reader`."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: ConnectionSocket,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        server_hostname: str | None,
+    ) -> None:
+        super().__init__(loop, sock)
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(
+            self._incoming,
+            self._outgoing,
+            server_side=server_side,
+            server_hostname=server_hostname,
+        )
+
+    async def shake_hands(self) -> None:
+        """Set TLS up (RFC 8446 section 4)."""
+        while True:
+            try:
+                self._tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                await self._flush()
+                if not await self._fill():
+                    raise ConnectionResetError(
+                        "the stream ended during the TLS handshake"
+                    ) from None
+            except ssl.SSLError:
+                with contextlib.suppress(OSError):
+                    await self._flush()  # the alert that says why
+                raise
+        await self._flush()
+
+    async def receive(self) -> bytes:
+        while True:
+            try:
+                return self._tls.read(RECEIVE_SIZE)
+            except ssl.SSLWantReadError:
+                await self._flush()
+                if not await self._fill():
+                    return b""
+
+    async def send(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self._tls.write(view) :]
+            except ssl.SSLWantReadError:  # a renegotiation
+                await self._flush()
+                if not await self._fill():
+                    raise ConnectionResetError("the stream ended") from None
+        await self._flush()
+
+    def become_stream(self, engine: Engine, options: Options, leftover: bytes) -> Connection:
+        return TLSStream(
+            self.loop,
+            engine,
+            options,
+            self.socket,
+            self._tls,
+            self._incoming,
+            self._outgoing,
+            leftover,
+        )
+
+    async def finish(self) -> None:
+        with contextlib.suppress(ssl.SSLError):  # the peer's close_notify is still to come
+            self._tls.unwrap()
+        await self._flush()
+        self.socket.half_close()
+        while await self._fill():
+            self._incoming.read()
+
+    async def _flush(self) -> None:
+        if self._outgoing.pending:
+            await self.loop.sock_sendall(self.socket, self._outgoing.read())
+
+    async def _fill(self) -> bool:
+        """Receive more of what TLS reads; False at the end of the stream."""
+        data = await self.loop.sock_recv(self.socket, RECEIVE_SIZE)
+        self._incoming.write(data)
+        return bool(data)
+
+
 class TransportPipe(asyncio.Protocol):
-    """A socket under an asyncio transport: TLS, or a loop without `add_reader`."""
+    """A socket under an asyncio transport, on a loop without `add_reader`; TLS is asyncio's."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: ConnectionSocket) -> None:
         self.loop = loop
@@ -68,7 +161,7 @@ class TransportPipe(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
+        self.transport = self.socket.transport = transport
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -128,7 +221,37 @@ class TransportPipe(asyncio.Protocol):
         self.socket.release()
 
 
-Pipe = SocketPipe | TransportPipe
+Pipe = SocketPipe | TLSPipe | TransportPipe
+
+
+async def open_tls_pipe_to_proxy(
+    loop: asyncio.AbstractEventLoop,
+    sock: ConnectionSocket,
+    tls: ssl.SSLContext,
+    server_hostname: str,
+) -> TransportPipe:
+    """A pipe to a proxy under TLS, through which TLS to a server can run: asyncio's do that.
+
+    Raises OSError (ssl.SSLError among them); the socket is then closed.
+    """
+    return await _open_transport(loop, sock, tls, server_hostname, None)
+
+
+async def secure_tunnel(
+    pipe: TransportPipe, tls: ssl.SSLContext, server_hostname: str, close_timeout: float | None
+) -> None:
+    """Set TLS up inside the tunnel. Raises OSError; the pipe is then closed."""
+    try:
+        pipe.transport = pipe.socket.transport = await pipe.loop.start_tls(
+            pipe.transport,
+            pipe,
+            tls,
+            server_hostname=server_hostname,
+            **_tls_timeouts(close_timeout),
+        )
+    except BaseException:
+        pipe.close()
+        raise
 
 
 async def open_pipe(
@@ -144,26 +267,59 @@ async def open_pipe(
 
     Raises OSError (ssl.SSLError among them); the socket is then closed.
     """
-    if tls is None and _has_add_reader(loop, sock):
-        return SocketPipe(loop, sock)
-    settings: dict[str, Any] = {}
-    if tls is not None:
-        # The deadline for opening is the caller's; asyncio has no way to say "none".
-        settings = {"ssl": tls, "ssl_handshake_timeout": 86400.0}
-        if close_timeout is not None:
-            settings["ssl_shutdown_timeout"] = close_timeout
+    if _has_add_reader(loop, sock):
+        if tls is None:
+            return SocketPipe(loop, sock)
+        try:
+            tls_pipe = TLSPipe(
+                loop, sock, tls, server_side=server_side, server_hostname=server_hostname
+            )
+            await tls_pipe.shake_hands()
+        except BaseException:
+            sock.release()
+            raise
+        return tls_pipe
+    if not server_side:
+        return await _open_transport(loop, sock, tls, server_hostname, close_timeout)
     pipe = TransportPipe(loop, sock)
+    settings = {} if tls is None else {"ssl": tls, **_tls_timeouts(close_timeout)}
     try:
-        if server_side:
-            await loop.connect_accepted_socket(lambda: pipe, sock, **settings)
-        else:
-            if tls is not None:
-                settings["server_hostname"] = server_hostname or ""
-            await loop.create_connection(lambda: pipe, sock=sock, **settings)
+        await loop.connect_accepted_socket(lambda: pipe, sock, **settings)
     except BaseException:
         pipe.close()
         raise
     return pipe
+
+
+async def _open_transport(
+    loop: asyncio.AbstractEventLoop,
+    sock: ConnectionSocket,
+    tls: ssl.SSLContext | None,
+    server_hostname: str | None,
+    close_timeout: float | None,
+) -> TransportPipe:
+    pipe = TransportPipe(loop, sock)
+    settings: dict[str, Any] = {}
+    if tls is not None:
+        settings = {
+            "ssl": tls,
+            "server_hostname": server_hostname or "",
+            **_tls_timeouts(close_timeout),
+        }
+    try:
+        await loop.create_connection(lambda: pipe, sock=sock, **settings)
+    except BaseException:
+        pipe.close()
+        raise
+    return pipe
+
+
+def _tls_timeouts(close_timeout: float | None) -> dict[str, Any]:
+    # The deadline for opening is the caller's; asyncio has no way to say "none".
+    timeouts = {"ssl_handshake_timeout": 86400.0}
+    if close_timeout is not None:
+        timeouts["ssl_shutdown_timeout"] = close_timeout
+    return timeouts
 
 
 def _has_add_reader(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> bool:

@@ -1,12 +1,11 @@
+from .._receiving cimport Unit
 from ._connection cimport Connection
 
 
 cdef class Read:
     cdef Connection connection
-    cdef bint _fragments
+    cdef Unit _unit
     cdef bint _control
-
-    cdef object next(self, bint fragments, bint control, bint iterating)
 
 
 cdef class Write:

@@ -7,8 +7,12 @@ read that is cancelled has taken nothing. A write is encoded when it is called.
 cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport uint64_t
 
-from .._messages cimport Message
+from .._engine cimport Engine
+from .._frames cimport BINARY, FIN, TEXT
+from .._receiving cimport FRAME, MESSAGE, PIECE, Unit
+from .._messages cimport Message, as_whole_message
 from ._connection cimport Connection
 from ._waiting cimport (
     IDLE,
@@ -18,34 +22,52 @@ from ._waiting cimport (
     awaitable_install,
     awaitable_next,
     awaitable_send,
+    forbid_construction,
     raise_thrown,
 )
 
 from .._close import ABNORMAL, NORMAL
-from .._errors import ConcurrencyError
+from .._errors import ConcurrencyError, ConnectionClosedError
+
+cdef extern from "Python.h":
+    PyObject *Py_None
+
+cdef enum:
+    SMALL = 4096  # bytes of a message that may be kept a moment longer than it is wanted
 
 cdef enum ReadState:
     NEW
     SUSPENDED
     FINISHED
 
+cdef enum Wanted:  # besides a message: what there is once the connection has closed cleanly
+    ONE  # None
+    ITEM  # StopAsyncIteration
+    BATCH  # an empty list
+    STREAM  # None
+    CHUNK  # an error, as the message has not ended
+
 
 @cython.final
+@cython.auto_pickle(False)
 @cython.freelist(64)
 cdef class NextMessage:
-    """The awaitable of one message. It is a coroutine to asyncio, as create_task wants it."""
+    """The awaitable of one message, or of a batch. It is a coroutine to asyncio, as create_task
+    wants it."""
 
     cdef Connection connection
     cdef ReadState state
-    cdef bint fragments
+    cdef Unit unit
     cdef bint control
-    cdef bint iterating
+    cdef Wanted wanted
+    cdef MessageStream stream  # that wants a chunk
 
     cdef int step(self, PyObject **result) except -1:
         """As awaitable.h has it: 0 returns the message, 1 yields a waiter."""
         cdef Connection connection = self.connection
         cdef Message message
         cdef Waiter waiter
+        result[0] = NULL
         if self.state == FINISHED:
             raise RuntimeError("cannot reuse already awaited read()")
         if self.state == SUSPENDED and connection.waiter.state == WAITING:
@@ -54,21 +76,32 @@ cdef class NextMessage:
             raise ConcurrencyError(
                 "another task is reading from this connection: one task reads at a time"
             )
-        message = connection.take(self.fragments, self.control)
+        if connection.streaming and (
+            self.stream is None or self.stream.number != connection.streaming
+        ):
+            # Whoever reads on has given up the message that was streamed.
+            connection.streaming = 0
+            connection.skipping = True
+        message = connection.take(self.unit, self.control)
         if message is not None:
             self.leave()
-            Py_INCREF(message)
-            result[0] = <PyObject *>message
+            outcome = message if self.wanted <= ITEM else self.made_of(message)
+            Py_INCREF(outcome)
+            result[0] = <PyObject *>outcome
             return 0
-        if connection.lost:
+        if connection.lost or connection.half_closed:
             self.leave()
+            connection.engine.forget()  # nothing that is here can become a message
             error = connection.end_error()
             if error is not None:
                 raise error.with_traceback(None)
-            if self.iterating:
+            if self.wanted == ITEM:
                 raise StopAsyncIteration
-            Py_INCREF(None)
-            result[0] = <PyObject *>None
+            if self.wanted == CHUNK:
+                raise cut_off(connection)
+            outcome = [] if self.wanted == BATCH else None
+            Py_INCREF(outcome)
+            result[0] = <PyObject *>outcome
             return 0
         waiter = connection.waiter
         if waiter is None or (waiter.state != IDLE and waiter.state != WOKEN):
@@ -76,7 +109,7 @@ cdef class NextMessage:
         waiter.arm()
         self.state = SUSPENDED
         connection.reader = self
-        connection.reader_fragments = self.fragments
+        connection.reader_unit = self.unit
         connection.reader_control = self.control
         if connection.paused:
             connection.paused = False
@@ -84,6 +117,31 @@ cdef class NextMessage:
         Py_INCREF(waiter)
         result[0] = <PyObject *>waiter
         return 1
+
+    cdef object made_of(self, Message message):
+        """What is given in place of the message."""
+        if self.wanted == BATCH:
+            return self.gather(message)
+        if self.wanted == STREAM:
+            return new_stream(self.connection, message)
+        if message.bits & FIN:
+            self.stream.end()
+            if not message.length:
+                raise StopAsyncIteration
+        return message.contents
+
+    cdef list gather(self, Message message):
+        """The message and those that are here behind it, up to the next control frame.
+
+        A Close is answered, and nothing can be sent any more, once it is parsed.
+        """
+        cdef list messages = [message]
+        while self.connection.engine.data_is_next():
+            message = self.connection.take(self.unit, self.control)
+            if message is None:
+                break
+            messages.append(message)
+        return messages
 
     cdef int leave(self) except -1:
         """No task waits in this read any more."""
@@ -130,9 +188,16 @@ cdef class NextMessage:
 
 
 cdef PyObject *next_message_next(PyObject *self) except NULL:
+    cdef NextMessage awaitable = <NextMessage>self
     cdef PyObject *result = NULL
-    cdef int status = (<NextMessage>self).step(&result)
-    return awaitable_next(status, result)
+    cdef int status = awaitable.step(&result)
+    cdef bint small = (
+        status == 0
+        and awaitable.wanted <= ITEM
+        and result != Py_None
+        and (<Message>result).length <= SMALL
+    )
+    return awaitable_next(status, result, small)
 
 
 cdef int next_message_send(PyObject *self, PyObject *value, PyObject **result) except -1:
@@ -142,35 +207,216 @@ cdef int next_message_send(PyObject *self, PyObject *value, PyObject **result) e
 awaitable_install(NextMessage, <void *>next_message_next, <void *>next_message_send)
 
 
-cdef class Read:
-    def __cinit__(self, Connection connection not None, *, bint fragments, bint control):
-        self.connection = connection
-        self._fragments = fragments
-        self._control = control
+cdef NextMessage next_message(Connection connection, Unit unit, bint control, Wanted wanted):
+    cdef NextMessage awaitable = NextMessage.__new__(NextMessage)
+    awaitable.connection = connection
+    awaitable.state = NEW
+    awaitable.unit = unit
+    awaitable.control = control
+    awaitable.wanted = wanted
+    return awaitable
 
-    cdef object next(self, bint fragments, bint control, bint iterating):
-        cdef NextMessage awaitable = NextMessage.__new__(NextMessage)
-        awaitable.connection = self.connection
-        awaitable.state = NEW
-        awaitable.fragments = fragments
-        awaitable.control = control
-        awaitable.iterating = iterating
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class Chunk:
+    """The awaitable of a chunk that is here already, or of the end; it takes it when it runs."""
+
+    cdef MessageStream stream
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        stream = self.stream
+        if stream is None:
+            raise RuntimeError("this chunk has been awaited already")
+        self.stream = None
+        payload = stream.first
+        stream.first = None
+        if payload is not None:
+            raise StopIteration(payload)
+        if stream.ended:
+            raise StopAsyncIteration
+        raise ConcurrencyError("another task has read this chunk: one task reads at a time")
+
+
+@cython.auto_pickle(False)
+cdef class MessageStream:
+    """A message that is being read piece by piece: iterate over it with `async for`.
+
+    The chunks are str for text, split between characters, and bytes for binary; none is empty.
+    A chunk is whatever has come. A cancelled `anext()` loses nothing: go on iterating. If the
+    connection ends before the message, iterating raises ConnectionClosedError (or the other
+    errors of `read()`), so that a message that was cut off is never taken for a whole one.
+    """
+
+    cdef Connection connection
+    cdef int kind
+    cdef uint64_t number
+    cdef object first  # the chunk that has shown that there is a message, or None
+    cdef bint ended
+
+    @property
+    def opcode(self):
+        """1 for text, 2 for binary (RFC 6455 section 5.6)."""
+        return self.kind
+
+    def __aiter__(self):
+        return self
+
+    def __anext__(self):
+        cdef Chunk chunk
+        cdef NextMessage awaitable
+        if self.first is not None or self.ended:
+            chunk = Chunk.__new__(Chunk)
+            chunk.stream = self
+            return chunk
+        if self.connection.streaming != self.number:
+            raise ConcurrencyError(
+                "this message was given up when the next one was asked for: what was left of it "
+                "is dropped"
+            )
+        awaitable = next_message(self.connection, PIECE, False, CHUNK)
+        awaitable.stream = self
         return awaitable
 
+    cdef int end(self) except -1:
+        self.ended = True
+        self.connection.streaming = 0
+        return 0
+
+    def __repr__(self):
+        kind = "text" if self.kind == TEXT else "binary"
+        return f"<{kind} message{', ended' if self.ended else ''}>"
+
+
+cdef MessageStream new_stream(Connection connection, Message message):
+    cdef MessageStream stream = MessageStream.__new__(MessageStream)
+    stream.connection = connection
+    stream.kind = TEXT if isinstance(message.contents, str) else BINARY
+    stream.first = message.contents or None
+    connection.streams += 1
+    stream.number = connection.streams
+    connection.streaming = stream.number
+    if message.bits & FIN:
+        stream.end()
+    return stream
+
+
+for made_here in (NextMessage, Chunk, MessageStream):
+    forbid_construction(made_here)
+
+
+cdef object cut_off(Connection connection):
+    code = connection.engine.close_code
+    return ConnectionClosedError(
+        "the connection was closed before the message had ended",
+        ABNORMAL if code is None else code,
+        connection.engine.close_reason,
+    )
+
+
+cdef class Read:
+    """`read`: gives the messages of a connection, to one task at a time.
+
+        msg = await read()        # a Message, or None once closed cleanly
+        async for msg in read:    # until closed cleanly
+            print(msg.payload)
+
+    A cancelled read loses no message. The connection ends cleanly when we close it, or
+    when the peer closes it with 1000, 1001 or no code; however else it ends, every read
+    from then on raises. What came before the end is given first.
+    """
+
+    def __cinit__(self, Connection connection not None, *, bint fragments, bint control):
+        self.connection = connection
+        self._unit = FRAME if fragments else MESSAGE
+        self._control = control
+
     def __call__(self, *, fragments=None, control=None):
-        return self.next(
-            self._fragments if fragments is None else fragments,
-            self._control if control is None else control,
-            False,
+        """Wait for the next message (the specification's `read`).
+
+        Args:
+            fragments: give the next frame by itself, with its own `fin` and opcode, rather
+                than whole messages. Default: the option `fragments`.
+            control: give Ping, Pong and Close frames too, as the original does; they have
+                been answered already. Default: the option `control`.
+
+        Returns:
+            The Message, or None once the connection has closed cleanly. `payload` is str
+            for text, bytes for all else. A character that a text fragment ends in the
+            middle of is given with the next fragment.
+
+        Raises:
+            ConnectionClosedError: the connection ended, with `code` and `reason`: the peer
+                closed it with an error code, or it was lost (1006, RFC 6455 section 7.1.5).
+            ProtocolError: the peer broke the protocol; it has been told (section 7.1.7).
+            LimitError: a message was larger than `max_message_size` (1009).
+            PingTimeout: the peer has gone silent (`ping_interval`, `ping_timeout`).
+            ConcurrencyError: another task is reading.
+        """
+        cdef Unit unit = self._unit
+        if fragments is not None:
+            unit = FRAME if fragments else MESSAGE
+        return next_message(
+            self.connection, unit, self._control if control is None else control, ONE
         )
 
     def __aiter__(self):
         return self
 
     def __anext__(self):
-        return self.next(self._fragments, self._control, True)
+        return next_message(self.connection, self._unit, self._control, ITEM)
+
+    def batch(self):
+        """Wait for the next message, and take those that have come with it in one go.
+
+            while messages := await read.batch():
+                for msg in messages: ...
+
+        Cheaper than reading them one by one where very many small messages come. A batch
+        ends before a control frame, and holds at most what `read_high_water` lets through.
+
+        Returns:
+            The messages that `read()` would have given, one at least; [] once the connection
+            has closed cleanly.
+
+        Raises:
+            As `read()` does, once every message before the end has been given.
+        """
+        return next_message(self.connection, self._unit, self._control, BATCH)
+
+    def stream(self):
+        """Wait for the next message to begin, and take it piece by piece as its bytes arrive.
+
+            while (message := await read.stream()) is not None:
+                async for chunk in message:
+                    file.write(chunk)
+
+        For messages that are larger than memory, in one frame or in many, compressed or not:
+        `max_message_size` bounds only what one chunk becomes once decompressed. While chunks are
+        not taken, the peer waits (`read_high_water`). Reading anything else gives the message up:
+        what is left of it is dropped as it comes, and the next message follows.
+
+        Returns:
+            A MessageStream, or None once the connection has closed cleanly.
+
+        Raises:
+            As `read()` does.
+        """
+        return next_message(self.connection, PIECE, False, STREAM)
 
     def fragments(self, *, control=None):
+        """A reader of the same connection that gives each frame as it arrives.
+
+        Use it as `read` itself: `async for frame in read.fragments()`. The first frame of
+        a message has its opcode, the others 0; the last has `fin` (RFC 6455 section 5.4).
+        `max_message_size` then bounds each frame.
+        """
         return Read(
             self.connection,
             fragments=True,
@@ -179,6 +425,11 @@ cdef class Read:
 
     @property
     def close_code(self):
+        """The close code (RFC 6455 section 7.1.5); None while the connection is open.
+
+        The code of the peer's Close frame, 1005 if it had none; 1006 if there was no
+        Close frame; the code we failed the connection with if the peer broke the protocol.
+        """
         cdef Connection connection = self.connection
         if connection.engine.close_code is not None:
             return connection.engine.close_code
@@ -186,33 +437,142 @@ cdef class Read:
 
     @property
     def close_reason(self):
+        """The reason in the Close frame (RFC 6455 section 7.1.6), "" if there is none."""
         return self.connection.engine.close_reason
+
+    @property
+    def stats(self):
+        """What the connection has counted up to now."""
+        return self.connection.stats
 
     def __repr__(self):
         return f"<read {describe(self.connection)}>"
 
 
 cdef class Write:
+    """`write`: sends messages; any number of tasks may write at once.
+
+        await write("text")                 # a text message
+        await write(b"bytes")               # a binary message
+        await write({"payload": "data"})    # opcode 2 unless it says another
+        await write(["a ", "message"])      # one message in two fragments
+        await write(None)                   # closes
+
+    A message is encoded when `write` is called, whole or not at all; awaiting it waits
+    until there is room for more. Frames of different messages never interleave: a message
+    that comes behind the fragments of another task, or behind one that a thread compresses,
+    is encoded when its turn comes, and never if it is cancelled before.
+    """
+
     def __cinit__(self, Connection connection not None):
         self.connection = connection
 
     def __call__(self, message=None, *, bint compress=True):
+        """Send a message (the specification's `write`).
+
+        Args:
+            message: str (sent as text), bytes, bytearray or memoryview (as binary), a
+                Message or a mapping with its fields (a frame as the fields say; opcode 2
+                by default), an iterable or async iterable of str or of bytes-like
+                fragments (one fragmented message), or None (closes, as `close()` does).
+            compress: False sends this message as it is, without compressing it or letting
+                another extension transform it. What is 64 KiB or more is compressed in
+                another thread, so that the event loop goes on.
+
+        Returns:
+            An awaitable. It is done at once while less than `write_high_water` bytes wait
+            for the peer to take them, and otherwise when that has sunk to a quarter.
+
+        Raises:
+            ConnectionClosedError: the connection is closed or closing; nothing was sent.
+            InvalidMessageType, InvalidMessage: what was given is no message that may be
+                sent (RFC 6455 sections 5.2 to 5.6); nothing was sent.
+            ConcurrencyError: this task began a fragmented message (`fin=False`) and starts
+                another before its last fragment. Other tasks wait for their turn.
+        """
         return self.connection.write(message, compress)
 
     def ping(self, payload=None):
+        """Send a Ping (RFC 6455 section 5.5.2).
+
+        Args:
+            payload: at most 125 bytes; by default 8 random ones.
+
+        Returns:
+            A future of the round-trip time in seconds. It need not be awaited. It raises
+            ConnectionClosedError if the connection ends before the Pong comes.
+        """
         return self.connection.ping(payload)
 
     def pong(self, payload=b""):
+        """Send a Pong that no Ping asked for (RFC 6455 section 5.5.3): a heartbeat.
+
+        payload: at most 125 bytes. Pings are answered without this.
+        """
         return self.connection.pong(payload)
 
     def close(self, code=NORMAL, reason=""):
+        """Close the connection with a closing handshake (RFC 6455 section 7.1.2).
+
+        The Close frame is sent at once; awaiting waits until the connection is closed, at
+        most about `close_timeout` seconds. Messages that are still on their way can be
+        read. Closing a closed connection does nothing.
+
+        Args:
+            code: 1000 to 1003, 1007 to 1014 or 3000 to 4999; None for a Close without a
+                code (section 7.4).
+            reason: at most 123 bytes of UTF-8.
+
+        Raises:
+            InvalidMessage: the code or the reason may not be sent.
+        """
         return self.connection.close(code, reason)
 
     async def wait_closed(self):
+        """Wait until the connection is closed, whoever closes it."""
         await self.connection.wait_closed()
+
+    @property
+    def stats(self):
+        """What the connection has counted up to now."""
+        return self.connection.stats
 
     def __repr__(self):
         return f"<write {describe(self.connection)}>"
+
+
+def broadcast(writes, message):
+    """Send one message to many connections: it is encoded once.
+
+        missed = broadcast(room, "Hello, all!")
+        for write in missed:
+            room.discard(write)
+
+    Waits for nobody, and is sent uncompressed. A connection is left out if it is closed, or
+    if more than its `write_high_water` bytes wait for its peer to take them, so that a peer
+    that does not read costs no more memory than that.
+
+    Args:
+        writes: the `write` of each connection, of any servers or clients of this event loop.
+        message: a whole message: str, bytes-like, a Message or a mapping with its fields.
+
+    Returns:
+        The `write`s of the connections that were left out.
+
+    Raises:
+        InvalidMessageType, InvalidMessage: it is no whole text or binary message; nothing
+            was sent.
+    """
+    cdef Message whole = as_whole_message(message)
+    cdef Engine encoder = Engine(False)
+    cdef bytes frame
+    missed = []
+    encoder.send_message(whole)
+    frame = encoder.data_to_send()
+    for write in list(writes):
+        if not (<Write?>write).connection.write_shared(whole, frame):
+            missed.append(write)
+    return missed
 
 
 cdef str describe(Connection connection):

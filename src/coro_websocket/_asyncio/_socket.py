@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import socket
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["ConnectionSocket"]
 
@@ -15,12 +20,17 @@ class ConnectionSocket(socket.socket):
     `shutdown()` ends the connection from our side: the read loop ends without an
     error, as in the original's example. `close()` does the same, so that the file
     descriptor stays with the connection, which closes it.
+
+    `in_use` says that a connection reads and writes the descriptor itself.
+    `transport` is asyncio's, where there is one: it closes the socket before it says so.
     """
 
-    __slots__ = ("bound", "shut_down")
+    __slots__ = ("bound", "in_use", "shut_down", "transport")
 
     bound: bool
+    in_use: bool
     shut_down: bool
+    transport: asyncio.BaseTransport | None
 
     def __init__(
         self,
@@ -30,7 +40,9 @@ class ConnectionSocket(socket.socket):
         fileno: int | None = None,
     ) -> None:
         self.bound = True
+        self.in_use = False
         self.shut_down = False
+        self.transport = None
         super().__init__(family, type, proto, fileno)
         self.setblocking(False)
         if self.family in (socket.AF_INET, socket.AF_INET6):
@@ -53,12 +65,24 @@ class ConnectionSocket(socket.socket):
     def close(self) -> None:
         """End the connection; the descriptor is closed by its owner."""
         if self.bound:
+            ours = self.transport is None or not self.transport.is_closing()
+            self.shut_down = self.shut_down or ours
             with contextlib.suppress(OSError):
-                self.shutdown()
+                super().shutdown(socket.SHUT_RDWR)
         else:
             super().close()
 
+    def detach(self) -> int:
+        """Raise `io.UnsupportedOperation` while a connection uses the descriptor."""
+        if self.in_use:
+            raise io.UnsupportedOperation(
+                "a WebSocket connection's socket cannot be detached: the connection reads from "
+                "it, writes to it and closes it"
+            )
+        return super().detach()
+
     def release(self) -> None:
         """Close the descriptor: the owner's close."""
-        self.bound = False
+        self.bound = self.in_use = False
+        self.transport = None
         self.close()

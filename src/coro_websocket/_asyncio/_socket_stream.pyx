@@ -1,102 +1,263 @@
 """The stream that owns its socket: recv and send from the loop's readable callback.
 
 For plain TCP and unix sockets on loops that have `add_reader`; no asyncio transport
-is involved.
+is involved. Where there are many connections the loop watches one epoll descriptor for
+all of them, so that its own Python code runs once for all that are ready.
 """
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 
 from .._engine cimport Engine
-from ._connection cimport Connection, out_of_memory
+from ._connection cimport Connection
+from ._loop_state cimport LoopState
 
 import os
+import weakref
 
 cdef extern from "socket_io.h" nogil:
     ssize_t socket_receive(int fd, void *to, size_t n)
     ssize_t socket_send(int fd, const void *source, size_t n)
+    ssize_t socket_send_both(int fd, const void *first, size_t n, const void *second, size_t m)
+    size_t socket_unacknowledged(int fd)
+
+cdef extern from "poll.h" nogil:
+    int POLL_AVAILABLE
+    ctypedef struct poll_event:
+        pass
+    void *poll_owner(const poll_event *event)
+    int poll_open()
+    void poll_close(int fd)
+    int poll_add(int poll, int fd, void *owner)
+    void poll_remove(int poll, int fd)
+    int poll_events(int poll, poll_event *events, int most)
+
+cdef enum:
+    POLLER_FROM = 4  # connections of a loop; with fewer one more system call does not pay
+    EVENTS = 64  # handled in one iteration of the loop
+
+
+cdef class Poller:
+    """The epoll descriptor of a loop's connections. Only the loop, which watches it, keeps it."""
+
+    cdef int fd
+    cdef set streams
+    cdef list retired  # kept until the events that may name them have been gone through
+    cdef bint handling
+    cdef object __weakref__
+
+    def __cinit__(self):
+        self.fd = poll_open()
+        self.streams = set()
+        self.retired = []
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            poll_close(self.fd)
+
+    cdef bint watch(self, SocketStream stream) except -1:
+        """Watch the stream; False if that is not possible here."""
+        if self.fd < 0:
+            return False
+        if not self.streams:
+            stream.loop.add_reader(self.fd, self.ready)
+        self.streams.add(stream)  # what epoll names must be kept
+        if poll_add(self.fd, stream.fd, <void *>stream) < 0:
+            self.forget(stream)
+            return False
+        return True
+
+    cdef int unwatch(self, SocketStream stream) except -1:
+        poll_remove(self.fd, stream.fd)
+        if self.handling:
+            self.retired.append(stream)
+        return self.forget(stream)
+
+    cdef int forget(self, SocketStream stream) except -1:
+        self.streams.discard(stream)
+        if not self.streams:
+            stream.loop.remove_reader(self.fd)
+        return 0
+
+    def ready(self):
+        cdef poll_event events[EVENTS]
+        cdef SocketStream stream
+        cdef int i
+        cdef int n = poll_events(self.fd, events, EVENTS)
+        self.handling = True
+        try:
+            for i in range(n):
+                stream = <SocketStream>poll_owner(&events[i])
+                if stream.poller is self:
+                    stream.receive()
+        finally:
+            self.handling = False
+            self.retired.clear()
 
 
 cdef class SocketStream(Connection):
-    cdef int fd
-    cdef object on_readable
-    cdef object on_writable
-    cdef bint told_once  # the loop may not tell again that there is something to receive
-
     def __init__(self, loop, engine, options, socket, leftover=b""):
         self.socket = socket
+        socket.in_use = True
         self.fd = socket.fileno()
-        # uvloop tells of a reset once, even where messages wait before it.
-        self.told_once = type(loop).__module__.partition(".")[0] == "uvloop"
+        self.told_once = self.state.tells_once
         self.on_readable = self.readable
         self.on_writable = self.writable
-        loop.add_reader(self.fd, self.on_readable)
+        self.uncopied = not engine.client
+        self.watch()
         self.start(leftover)
 
     def readable(self):
-        cdef uint8_t *to
+        self.receive()
+
+    cdef int receive(self) except -1:
+        """Take what has come, as far as it is this connection's turn."""
         cdef size_t room
         cdef ssize_t n
+        cdef uint64_t sent = self.bytes_out
+        cdef bint again = False
         try:
             while not self.lost and not self.paused:
-                self.receive_into(&to, &room)
-                n = socket_receive(self.fd, to, room)
-                if n > 0:
-                    self.received(n)
-                elif n == 0:
+                n = self.receive_some(&room)
+                if n == 0:
                     self.lose(None)
                 elif n < -1:
                     self.lose(os_error(n))
-                if n <= 0 or not self.told_once:
+                if n <= 0 or self.poller is not None or not self.told_once:
                     break
-                if <size_t>n == room:  # there may be much more: the other tasks come first
-                    self.loop.call_soon(self.on_readable)
+                if self.bytes_out != sent:  # the socket was well: the loop will tell again
                     break
+                if again or <size_t>n == room:  # there may be much more: others come first
+                    if not self.lost:
+                        self.loop.call_soon(self.on_readable)
+                    break
+                again = True
         except MemoryError:
-            self.lose(out_of_memory())
+            self.fail_memory()
+        return 0
+
+    cdef ssize_t receive_some(self, size_t *room) except? -2:
+        """Receive once and tell what came: what `socket_receive` returned, for how much room."""
+        cdef uint8_t *to
+        cdef ssize_t n
+        self.receive_into(&to, room)
+        n = socket_receive(self.fd, to, room[0])
+        if n > 0:
+            self.received(n)
+        return n
 
     def writable(self):
         self.transmit()
 
     cdef int transmit(self) except -1:
+        if self.lost:
+            return 0
+        if not self.broken:
+            self.send_all()
+        return self.transmitted()
+
+    cdef int send_all(self) except -1:
+        """Send until everything is sent or the socket takes no more."""
         cdef Engine engine = self.engine
         cdef size_t unsent
         cdef ssize_t n
-        if self.lost:
-            return 0
         while True:
             unsent = engine.outbox.unsent()
             if unsent == 0:
-                if self.blocked:
-                    self.blocked = False
-                    self.loop.remove_writer(self.fd)
+                self.unblock()
                 break
             n = socket_send(self.fd, engine.outbox.data(), unsent)
             if n >= 0:
-                if self.blocked:
-                    self.bytes_out += n
+                self.bytes_out += n
                 engine.sent(n)
             elif n == -1:
-                if not self.blocked:
-                    self.blocked = True
-                    self.loop.add_writer(self.fd, self.on_writable)
+                self.block()
                 break
             else:
-                # What has come already is still delivered: the end shows when reading.
-                self.broken = True
-                self.cause = os_error(n)
-                engine.outbox.drop()
-                self.told_once = True
-                self.loop.call_soon(self.on_readable)
+                self.break_down(os_error(n))
+                break
+        return 0
+
+    cdef int send_beside(self, const uint8_t *data, size_t size) except -1:
+        cdef Engine engine = self.engine
+        cdef size_t queued = engine.outbox.unsent()
+        cdef size_t taken = 0
+        cdef ssize_t n = socket_send_both(self.fd, engine.outbox.data(), queued, data, size)
+        if n < -1:
+            return self.break_down(os_error(n))
+        if n > 0:
+            taken = <size_t>n
+            self.bytes_out += taken
+        # The rest of the payload first: the engine may add to what it has to send.
+        try:
+            if taken < queued:
+                engine.outbox.append(data, size)
+            else:
+                engine.outbox.append(data + (taken - queued), size - (taken - queued))
+        except MemoryError as error:  # a part of the frame is sent
+            self.break_down(error)
+            raise
+        engine.sent(min(taken, queued))
+        if engine.outbox.unsent():
+            return self.block()
         return self.transmitted()
 
-    cdef int pause_reading(self) except -1:
-        self.loop.remove_reader(self.fd)
+    cdef int block(self) except -1:
+        if not self.blocked:
+            self.blocked = True
+            self.loop.add_writer(self.fd, self.on_writable)
         return 0
 
-    cdef int resume_reading(self) except -1:
-        if not self.lost:
-            self.loop.add_reader(self.fd, self.on_readable)
+    cdef int unblock(self) except -1:
+        if self.blocked:
+            self.blocked = False
+            self.loop.remove_writer(self.fd)
         return 0
+
+    cdef int break_down(self, object cause) except -1:
+        """The socket takes no more. What has come already is still delivered."""
+        self.broken = True
+        self.cause = cause
+        self.engine.outbox.drop()
+        self.unblock()
+        self.told_once = True
+        if not self.lost:
+            self.loop.call_soon(self.on_readable)  # the end shows when reading
+        return 0
+
+    cdef int watch(self) except -1:
+        cdef Poller poller
+        cdef LoopState state = self.state
+        if self.poller is not None or self in state.watching:
+            return 0
+        poller = state.poller() if state.poller is not None else None
+        if poller is None and POLL_AVAILABLE and len(state.watching) >= POLLER_FROM:
+            poller = Poller.__new__(Poller)
+            state.poller = weakref.ref(poller)
+            for stream in list(state.watching):
+                (<SocketStream>stream).unwatch()
+                (<SocketStream>stream).watch()
+        if poller is not None and poller.watch(self):
+            self.poller = poller
+        else:
+            self.loop.add_reader(self.fd, self.on_readable)
+            state.watching.add(self)
+        return 0
+
+    cdef int unwatch(self) except -1:
+        cdef Poller poller = self.poller
+        if poller is not None:
+            self.poller = None
+            poller.unwatch(self)
+        elif self in self.state.watching:
+            self.state.watching.discard(self)
+            self.loop.remove_reader(self.fd)
+        return 0
+
+    cdef int pause_reading(self) except -1:
+        return self.unwatch()
+
+    cdef int resume_reading(self) except -1:
+        return 0 if self.lost else self.watch()
 
     cdef int half_close(self) except -1:
         try:
@@ -105,22 +266,24 @@ cdef class SocketStream(Connection):
             self.lose(error)
         return 0
 
-    cdef int disconnect(self) except -1:
-        return self.lose(None)
-
     cdef int abort(self) except -1:
         return self.lose(None)
 
     cdef int lose(self, object cause) except -1:
         if not self.lost:
-            self.loop.remove_reader(self.fd)
+            self.unwatch()
             self.loop.remove_writer(self.fd)
             Connection.lose(self, cause)
             self.socket.release()
+            self.on_readable = self.on_writable = None  # they hold the connection itself
         return 0
 
     cdef size_t backlog(self) except? 1:
         return self.engine.outbox.unsent()
+
+    cdef uint64_t taken(self) except? 1:
+        cdef size_t waiting = socket_unacknowledged(self.fd)
+        return self.bytes_out - waiting if waiting < self.bytes_out else 0
 
 
 cdef object os_error(ssize_t status):

@@ -1,14 +1,14 @@
-"""The stream over an asyncio transport: for TLS, and for loops without `add_reader`.
+"""The stream over an asyncio transport, for loops without `add_reader`; TLS is then asyncio's.
 
 It is the transport's `asyncio.BufferedProtocol`: bytes are received into the same
 buffers as on a socket, and sent through the transport's own.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 
 from .._engine cimport Engine
-from ._connection cimport Connection, out_of_memory
+from ._connection cimport Connection
 
 import asyncio
 
@@ -19,7 +19,7 @@ cdef extern from "Python.h":
 
 cdef class BareTransportStream(Connection):
     cdef readonly object transport
-    cdef bint writing_paused
+    cdef bint resuming
 
     def __init__(self, loop, engine, options, socket, transport, leftover=b""):
         self.socket = socket
@@ -44,8 +44,7 @@ cdef class BareTransportStream(Connection):
             try:
                 self.received(n)
             except MemoryError:
-                self.abort()
-                self.lose(out_of_memory())
+                self.fail_memory()
 
     def eof_received(self):
         return False
@@ -55,11 +54,14 @@ cdef class BareTransportStream(Connection):
 
     def resume_writing(self):
         self.blocked = False
-        self.bytes_out += 1
-        if self.engine.outbox.unsent():
-            self.transmit()
-        else:
-            self.transmitted()
+        self.resuming = True
+        try:
+            if self.engine.outbox.unsent():
+                self.transmit()
+            else:
+                self.transmitted()
+        finally:
+            self.resuming = False
 
     def connection_made(self, transport):
         """The transport was connected before it was ours."""
@@ -80,7 +82,14 @@ cdef class BareTransportStream(Connection):
                 break
             data = PyBytes_FromStringAndSize(<char *>engine.outbox.data(), unsent)
             engine.sent(unsent)
-            self.transport.write(data)
+            self.bytes_out += unsent
+            try:
+                self.transport.write(data)
+            except BaseException:  # whatever follows would leave a gap
+                self.broken = True
+                engine.outbox.drop()
+                self.abort()
+                raise
             unsent = engine.outbox.unsent()
         return self.transmitted()
 
@@ -94,22 +103,31 @@ cdef class BareTransportStream(Connection):
         return 0
 
     cdef int half_close(self) except -1:
+        if self.lost:
+            return 0
         if self.transport.can_write_eof():
-            self.transport.write_eof()
+            try:
+                self.transport.write_eof()
+            except OSError:  # the peer has gone already
+                self.abort()
+        elif self.resuming:  # asyncio's would tell of the end twice if it were closed in this call
+            self.loop.call_soon(self.transport.close)
         else:
             self.transport.close()
         return 0
 
-    cdef int disconnect(self) except -1:
-        self.transport.close()
-        return 0
-
     cdef int abort(self) except -1:
-        self.transport.abort()
+        if not self.lost:  # asyncio's would tell of the end a second time
+            self.transport.abort()
         return 0
 
     cdef size_t backlog(self) except? 1:
         return self.engine.outbox.unsent() + <size_t>self.transport.get_write_buffer_size()
+
+    cdef uint64_t taken(self) except? 1:
+        # The transport's own bytes are counted too, as those of a handshake may be.
+        cdef uint64_t waiting = self.transport.get_write_buffer_size()
+        return self.bytes_out - waiting if waiting < self.bytes_out else 0
 
 
 class TransportStream(BareTransportStream, asyncio.BufferedProtocol):

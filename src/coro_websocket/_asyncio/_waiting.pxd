@@ -2,9 +2,10 @@ from cpython.object cimport PyObject
 
 
 cdef extern from "awaitable.h":
-    PyObject *awaitable_next(int status, PyObject *result) noexcept
+    PyObject *awaitable_next(int status, PyObject *result, bint small) noexcept
     int awaitable_send(int status) noexcept
     void awaitable_install(object type, void *next, void *send) noexcept
+    void forbid_construction(object type) noexcept
 
 
 cdef enum WaiterState:

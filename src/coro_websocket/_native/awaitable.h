@@ -3,7 +3,7 @@
  * CPython asks an awaitable's tp_iternext (from 3.12 on) or am_send (3.11, and
  * asyncio's tasks in every version) for its next step. A value returned by am_send
  * costs no exception at all, one set here as StopIteration costs a fraction of one
- * that is raised by compiled Python code.
+ * that is raised by compiled Python code, and least if it need not be made.
  */
 #ifndef CORO_WEBSOCKET_AWAITABLE_H
 #define CORO_WEBSOCKET_AWAITABLE_H
@@ -14,12 +14,37 @@
  * yielded to the event loop, -1 with an exception set. *result is a new reference. */
 typedef int (*awaitable_step)(PyObject *self, PyObject **result);
 
-static inline PyObject *awaitable_next(int status, PyObject *result)
+/* A StopIteration that is raised again and again: to make one costs more than all the rest of
+ * returning a small message. It keeps its value until the next one, so it is for small ones; who
+ * gets hold of it, calling next() by hand, keeps it, and another one is made. */
+static inline void stop_iteration_again(PyObject *value)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    static PyObject *spare = NULL;
+    PyStopIterationObject *stop = (PyStopIterationObject *)spare;
+    if (stop == NULL || Py_REFCNT(spare) != 1 || stop->traceback || stop->context) {
+        stop = (PyStopIterationObject *)PyObject_CallNoArgs(PyExc_StopIteration);
+        if (stop == NULL)
+            return;
+        Py_XSETREF(spare, (PyObject *)stop);
+    }
+    PyObject *last = stop->value;
+    stop->value = Py_NewRef(value);
+    PyErr_SetRaisedException(Py_NewRef(spare)); /* first: what `last` runs may come here again */
+    Py_XDECREF(last);
+#else
+    PyErr_SetObject(PyExc_StopIteration, value);
+#endif
+}
+
+static inline PyObject *awaitable_next(int status, PyObject *result, int small)
 {
     if (status == 1)
         return result;
     if (status == 0) {
-        if (result != Py_None)
+        if (small)
+            stop_iteration_again(result);
+        else if (result != Py_None)
             PyErr_SetObject(PyExc_StopIteration, result);
         Py_DECREF(result);
     }
@@ -38,6 +63,17 @@ static inline void awaitable_install(PyObject *type, iternextfunc next, sendfunc
     PyTypeObject *t = (PyTypeObject *)type;
     t->tp_iternext = next;
     t->tp_as_async->am_send = send;
+    PyType_Modified(t);
+}
+
+/* Have instances made by our own native code only, which fills them in. */
+static inline void forbid_construction(PyObject *type)
+{
+    PyTypeObject *t = (PyTypeObject *)type;
+    t->tp_new = NULL;
+    t->tp_vectorcall = NULL;
+    if (PyDict_DelItemString(t->tp_dict, "__new__") < 0)
+        PyErr_Clear();
     PyType_Modified(t);
 }
 

@@ -54,6 +54,7 @@ static inline int frame_header_parse(const uint8_t *p, size_t n, frame_header *h
     h->masked = p[1] >> 7;
     uint8_t length7 = p[1] & 127;
     uint32_t size = 2;
+    h->length = length7;
 
     if ((h->opcode & 7) > 2)
         return FRAME_RESERVED_OPCODE;
@@ -63,16 +64,14 @@ static inline int frame_header_parse(const uint8_t *p, size_t n, frame_header *h
         if (length7 > 125)
             return FRAME_CONTROL_TOO_LONG;
     }
-    if (length7 < 126) {
-        h->length = length7;
-    } else if (length7 == 126) {
+    if (length7 == 126) {
         if (n < 4)
             return FRAME_HEADER_PARTIAL;
         h->length = load_big_endian(p + 2, 2);
         size = 4;
         if (h->length < 126)
             return FRAME_LENGTH_NOT_MINIMAL;
-    } else {
+    } else if (length7 == 127) {
         if (n < 10)
             return FRAME_HEADER_PARTIAL;
         h->length = load_big_endian(p + 2, 8);

@@ -4,8 +4,13 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/types.h>
+#include <sys/uio.h>
+#ifdef __linux__
+#include <linux/sockios.h>
+#endif
 
 #ifdef MSG_NOSIGNAL
 #define SOCKET_SEND_FLAGS MSG_NOSIGNAL
@@ -35,6 +40,38 @@ static inline ssize_t socket_send(int fd, const void *from, size_t n)
     if (taken >= 0)
         return taken;
     return errno == EAGAIN || errno == EWOULDBLOCK ? -1 : -1 - (ssize_t)errno;
+}
+
+/* socket_send for two pieces of memory, one behind the other. */
+static inline ssize_t socket_send_both(int fd, const void *first, size_t n, const void *second,
+                                       size_t m)
+{
+    struct iovec pieces[2] = {{(void *)first, n}, {(void *)second, m}};
+    struct msghdr message = {.msg_iov = pieces, .msg_iovlen = 2};
+    ssize_t taken;
+    do
+        taken = sendmsg(fd, &message, SOCKET_SEND_FLAGS);
+    while (taken < 0 && errno == EINTR);
+    if (taken >= 0)
+        return taken;
+    return errno == EAGAIN || errno == EWOULDBLOCK ? -1 : -1 - (ssize_t)errno;
+}
+
+/* Bytes sent that the peer's side has not taken yet; 0 where the system does not tell. */
+static inline size_t socket_unacknowledged(int fd)
+{
+    int waiting = 0;
+#if defined(SIOCOUTQ)
+    if (ioctl(fd, SIOCOUTQ, &waiting) < 0)
+        return 0;
+#elif defined(SO_NWRITE)
+    socklen_t size = sizeof waiting;
+    if (getsockopt(fd, SOL_SOCKET, SO_NWRITE, &waiting, &size) < 0)
+        return 0;
+#else
+    (void)fd;
+#endif
+    return waiting > 0 ? (size_t)waiting : 0;
 }
 
 #endif

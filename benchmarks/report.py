@@ -1,0 +1,221 @@
+"""From results.json to tables in Markdown and to plots.
+
+python benchmarks/report.py RESULTS.json [FOLDER]
+
+table.md has every figure; summary.md and overview.svg, a line for each of the README's rows,
+have what each library costs for each of ours.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+OURS = "coro-websocket"
+README = Path(__file__).resolve().parent.parent / "README.md"
+DOCS = README.parent / "docs" / "benchmarks"
+COLOURS = {
+    "C": "#888888",
+    "coro-websocket": "#d62728",
+    "coro-websocket batch": "#ff9896",
+    "coro-websocket (zlib-ng)": "#ff9896",
+    "coro-websocket (level 1)": "#e7969c",
+    "picows": "#1f77b4",
+    "picows (awaited)": "#aec7e8",
+    "websockets": "#2ca02c",
+    "aiohttp": "#9467bd",
+    "websocket-rs": "#17becf",
+    "websocket-client": "#8c564b",
+}
+
+
+def cost(row: dict[str, Any], figure: dict[str, float]) -> float:
+    """What is compared, less is better: bytes of memory, or CPU us per message."""
+    if "bytes" in figure:
+        return figure["bytes"]
+    return figure["cpu"] / figure["messages"] * 1e6
+
+
+def digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def medians(row: dict[str, Any]) -> dict[str, float]:
+    """The median cost of each library on each loop, in a row."""
+    return {
+        who: statistics.median(cost(row, figure) for figure in figures)
+        for who, figures in row["figures"].items()
+    }
+
+
+def best(row: dict[str, Any]) -> dict[str, float]:
+    """The cost of each library on the loop that it is faster on."""
+    found: dict[str, float] = {}
+    for who, value in medians(row).items():
+        library = who.rpartition(" / ")[0]
+        found[library] = min(value, found.get(library, value))
+    return found
+
+
+def summary(results: dict[str, Any]) -> str:
+    """What the others cost for each microsecond, or byte, of ours."""
+    batch = f"{OURS} batch"
+    shown = [batch, *(library for library in COLOURS if not library.startswith(OURS))]
+    names = [OURS, *("`read.batch()`" if each == batch else each for each in shown)]
+    lines = ["| | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
+    for row in results["rows"]:
+        costs = best(row)
+        if row["quick"] and OURS in costs:
+            unit = " B" if row["role"] == "memory" else " us"
+            cells = [f"{costs[each] / costs[OURS]:.2f}" if each in costs else "" for each in shown]
+            lines.append(
+                f"| {row['name']} | {digits(costs[OURS])}{unit} | " + " | ".join(cells) + " |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def described(results: dict[str, Any]) -> str:
+    """When, where and with which versions."""
+    machine = results["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    return (
+        f"Measured on {machine['date']}: {machine['processor']}, {machine['cores']} cores, "
+        f"{machine['platform']}, Python {machine['python']}; {versions}. "
+        f"{results['rounds'] * 3} rounds of {results['seconds']:g} s for the rows of the README, "
+        f"{results['rounds']} for the others."
+    )
+
+
+def table(results: dict[str, Any]) -> str:
+    """Every row: median cost, its spread, the rate, and how it compares with ours."""
+    lines = [described(results)]
+    if results["machine"]["missing"]:
+        missing = ", ".join(results["machine"]["missing"])
+        lines.append(f"Not measured, as not installed: {missing}.")
+    for row in results["rows"]:
+        lines += ["", f"### {row['name']}", ""]
+        if row["measured"] != results["machine"]["date"]:
+            lines += [f"Measured on {row['measured']}.", ""]
+        what = "memory per connection" if row["role"] == "memory" else "CPU us per message"
+        lines += [f"| | {what} | least to most | per second | ours / theirs |"]
+        lines += ["| --- | ---: | ---: | ---: | ---: |"]
+        middle = medians(row)
+        for who, figures in sorted(row["figures"].items(), key=lambda item: middle[item[0]]):
+            costs = [cost(row, figure) for figure in figures]
+            loop = who.rpartition(" / ")[2]
+            own = f"{OURS} / {loop if loop != 'none' else 'asyncio'}"
+            ratio = f"{middle[own] / middle[who]:.2f}" if own in middle else ""
+            rate = ""
+            if row["role"] != "memory":
+                per_second = statistics.median(f["messages"] / f["wall"] for f in figures)
+                rate = digits(per_second)
+            lines.append(
+                f"| {who.removesuffix(' / none')} | {digits(middle[who])} | "
+                f"{digits(min(costs))} to {digits(max(costs))} | {rate} | {ratio} |"
+            )
+        failed = [f"{who} ({why})" for who, why in row["failed"].items()]
+        if failed:
+            lines += ["", f"Failed: {'; '.join(failed)}."]
+    return "\n".join(lines) + "\n"
+
+
+def plots(results: dict[str, Any], folder: Path) -> list[Path]:
+    """A bar chart for each row, and one of all that are in the README, as SVG and PNG."""
+    try:
+        import matplotlib
+    except ImportError:
+        print("no plots: matplotlib is not installed", file=sys.stderr)
+        return []
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    made = overview(results, folder, pyplot)
+    for row in results["rows"]:
+        bars = sorted((value, who) for who, value in medians(row).items())[::-1]
+        if not bars:
+            continue
+        figure, axes = pyplot.subplots(figsize=(7, 0.34 * len(bars) + 1.1))
+        names = [who.removesuffix(" / none") for _, who in bars]
+        values = [value for value, _ in bars]
+        colours = [COLOURS.get(who.rpartition(" / ")[0], "#888888") for _, who in bars]
+        drawn = axes.barh(names, values, color=colours)
+        axes.bar_label(drawn, [digits(value) for value in values], padding=3, fontsize=8)
+        what = "bytes per idle connection" if row["role"] == "memory" else "CPU us per message"
+        axes.set_title(f"{row['name']}: {what} (less is better)", fontsize=10)
+        axes.margins(x=0.12)
+        axes.tick_params(labelsize=8)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        figure.tight_layout()
+        made += saved(figure, folder, row["name"].replace(", ", "-").replace(" ", "-"))
+        pyplot.close(figure)
+    return made
+
+
+def overview(results: dict[str, Any], folder: Path, pyplot: Any) -> list[Path]:
+    """What each library costs for each of ours, a group of bars for each row of the README."""
+    rows = [row for row in results["rows"] if row["quick"] and OURS in best(row)][::-1]
+    if not rows:
+        return []
+    shown = [library for library in COLOURS if library != "C" and not library.startswith(OURS)]
+    height = 0.8 / len(shown)
+    figure, axes = pyplot.subplots(figsize=(8, 0.75 * len(rows) + 1))
+    for i, library in enumerate(shown):
+        places, values = [], []
+        for at, row in enumerate(rows):
+            costs = best(row)
+            if library in costs:
+                places.append(at + 0.4 - height * (i + 0.5))
+                values.append(costs[library] / costs[OURS])
+        axes.barh(places, values, height, label=library, color=COLOURS[library])
+    axes.axvline(1, color=COLOURS[OURS], linewidth=1.5, label=OURS)
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(rows)), [row["name"] for row in rows], fontsize=8)
+    axes.set_xlabel(f"cost, {OURS} = 1 (CPU per message, or memory; less is better)", fontsize=8)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.legend(fontsize=7, loc="lower right")
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    figure.tight_layout()
+    made = saved(figure, folder, "overview")
+    pyplot.close(figure)
+    return made
+
+
+def saved(figure: Any, folder: Path, name: str) -> list[Path]:
+    """The figure's files."""
+    paths = [folder / f"{name}.{suffix}" for suffix in ("svg", "png")]
+    for path in paths:
+        metadata = {"Date": None} if path.suffix == ".svg" else None
+        figure.savefig(path, dpi=120, metadata=metadata)
+    return paths
+
+
+def write(results: dict[str, Any], folder: Path) -> None:
+    """The table, the summary and the plots."""
+    (folder / "table.md").write_text("# Every figure\n\n" + table(results))
+    (folder / "summary.md").write_text(summary(results))
+    plots(results, folder)
+
+
+def publish(results: dict[str, Any]) -> None:
+    """Put them into the README and the docs: of the plots, those of the README's rows."""
+    shown = {**results, "rows": [row for row in results["rows"] if row["quick"]]}
+    DOCS.mkdir(exist_ok=True)
+    plots(shown, DOCS)
+    (DOCS / "table.md").write_text("# Every figure\n\n" + table(results))
+    (DOCS / "results.json").write_text(json.dumps(results, separators=(",", ":")) + "\n")
+    text = README.read_text()
+    before, start, rest = text.partition("<!-- benchmarks -->\n")
+    _, end, after = rest.partition("<!-- end of benchmarks -->\n")
+    README.write_text(f"{before}{start}{described(results)}\n\n{summary(results)}{end}{after}")
+
+
+if __name__ == "__main__":
+    source = Path(sys.argv[1])
+    loaded = json.loads(source.read_text())
+    target = Path(sys.argv[2]) if len(sys.argv) > 2 else source.parent
+    write(loaded, target)

@@ -1,0 +1,90 @@
+"""Micro-benchmarks of what every message passes through, for pytest-benchmark or CodSpeed.
+
+pip install '.[test,bench]'
+python -m pytest benchmarks/test_micro.py --benchmark-compare
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from coro_websocket import Message, codec
+from coro_websocket._engine import Engine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Benchmark = Any
+
+SIZES = pytest.mark.parametrize("size", [32, 256, 8192, 102_400])
+ENGLISH = "The quick brown fox jumps over the lazy dog. " * 200
+MIXED = "Grüße, 世界 🌍! Съешь ещё этих мягких булок. " * 200
+
+
+def frames(payload: str | bytes, count: int, *, mask: bool) -> bytes:
+    """The bytes of so many messages."""
+    opcode = 1 if isinstance(payload, str) else 2
+    return codec.encode(Message(payload, opcode, mask=mask)) * count
+
+
+def receiver(stream: bytes, *, client: bool) -> Callable[[], int]:
+    """What receives the stream and counts its messages."""
+    engine = Engine(client, max_message_size=None)
+
+    def receive() -> int:
+        engine.receive(stream)
+        count = 0
+        while engine.next_message() is not None:
+            count += 1
+        return count
+
+    return receive
+
+
+@SIZES
+def test_mask(benchmark: Benchmark, size: int) -> None:
+    benchmark(codec.encode, Message(os.urandom(size), 2, mask=True))
+
+
+@SIZES
+def test_decode(benchmark: Benchmark, size: int) -> None:
+    benchmark(codec.decode, frames(os.urandom(size), 1, mask=False))
+
+
+@SIZES
+@pytest.mark.parametrize("client", [True, False], ids=["client", "server"])
+def test_receive_a_thousand(benchmark: Benchmark, size: int, client: bool) -> None:
+    stream = frames(os.urandom(size), 1000, mask=not client)
+    assert benchmark(receiver(stream, client=client)) == 1000
+
+
+@pytest.mark.parametrize("text", [ENGLISH, MIXED], ids=["ASCII", "mixed"])
+def test_receive_text(benchmark: Benchmark, text: str) -> None:
+    assert benchmark(receiver(frames(text, 100, mask=False), client=True)) == 100
+
+
+@pytest.mark.parametrize("text", [ENGLISH, MIXED], ids=["ASCII", "mixed"])
+def test_receive_fragmented_text(benchmark: Benchmark, text: str) -> None:
+    data = text.encode()
+    pieces = [data[i : i + 1000] for i in range(0, len(data), 1000)]
+    stream = b"".join(
+        codec.encode(Message(piece, 0 if i else 1, fin=i == len(pieces) - 1))
+        for i, piece in enumerate(pieces)
+    )
+    assert benchmark(receiver(stream, client=True)) == 1
+
+
+@SIZES
+@pytest.mark.parametrize("client", [True, False], ids=["client", "server"])
+def test_send(benchmark: Benchmark, size: int, client: bool) -> None:
+    engine = Engine(client)
+    message = Message(os.urandom(size), 2)
+
+    def send() -> bytes:
+        engine.send_message(message)
+        return engine.data_to_send()
+
+    benchmark(send)

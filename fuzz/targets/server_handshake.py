@@ -1,0 +1,212 @@
+"""The server's half of the opening handshake, against whatever a client may ask.
+
+A Request only if, read in the plainest way, RFC 6455 section 4.2.1 allows it; else HandshakeError
+with one whole answer. The pieces change nothing, and no byte of frames is lost. What the server
+accepts, our own client finds to complete the handshake.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+
+import h11
+
+from coro_websocket._errors import HandshakeError, InvalidOption
+from coro_websocket._handshake import ClientHandshake
+from coro_websocket._handshake_server import ServerHandshake
+from coro_websocket.extensions import Deflate
+
+from ..source import Source
+
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+LINES = ("GET / HTTP/1.1",) * 6 + ("GET /a?b=c HTTP/1.1", "GET ws://h/x HTTP/1.1", "GET * HTTP/1.1")
+LINES += (
+    "POST / HTTP/1.1",
+    "HEAD / HTTP/1.1",
+    "GET / HTTP/1.0",
+    "GET / HTTP/2.0",
+    "get / HTTP/1.1",
+)
+LINES += ("GET /\u00e9 HTTP/1.1", "GET /a#b HTTP/1.1", "GET  / HTTP/1.1", "OPTIONS * HTTP/1.1", "")
+LINES += ("PRI * HTTP/2.0", "GET http://h HTTP/1.1", "CONNECT h:1 HTTP/1.1", "\x16\x03\x01")
+GOOD = ("Host: h", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13")
+GOOD += (f"Sec-WebSocket-Key: {KEY}",)
+HEADERS = ("host:h:80", "Upgrade: h2c, WebSocket", "Connection: keep-alive, upgrade", "Host: a b")
+HEADERS += (
+    "Sec-WebSocket-Version: 8",
+    "Sec-WebSocket-Version: x",
+    "Sec-WebSocket-Key: AAAA",
+    "A: b",
+)
+HEADERS += ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZR==", "Content-Length: 5", "Content-Length: 0")
+HEADERS += (
+    "Transfer-Encoding: chunked",
+    "Origin: http://good",
+    "Origin: http://evil",
+    "Origin: null",
+)
+HEADERS += ("Sec-WebSocket-Protocol: chat, superchat", "Sec-WebSocket-Protocol: ,,x", "Expect: 100")
+HEADERS += (
+    "Sec-WebSocket-Protocol: a b",
+    "Sec-WebSocket-Extensions: permessage-deflate",
+    "No colon",
+)
+HEADERS += ("Sec-WebSocket-Extensions: x-a, permessage-deflate; client_max_window_bits", " folded")
+HEADERS += ("Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=8", "Cookie: a=b")
+HEADERS += (
+    "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=9;",
+    "B\x00: c",
+    ": d",
+)
+FRAMES = b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"
+
+
+def run(data: bytes) -> None:
+    source = Source(data)
+    flags = source.byte()
+    options = {
+        "subprotocols": ("superchat", "chat") if flags & 1 else (),
+        "extensions": [Deflate()] if flags & 2 else [],
+        "max_head_size": (65536, None, 200, 400)[flags >> 2 & 3],
+        "max_header_lines": (128, None, 5, 7)[flags >> 4 & 3],
+        "origins": (None, ["http://good"], ["http://good", None], [])[flags >> 6],
+    }
+    cuts = Source(bytes([source.byte(), source.byte()]))
+    if source.byte() > 240:
+        ask_ourselves(source, options)
+        return
+    handshake, whole = ServerHandshake(**options), ServerHandshake(**options)
+    added = (source.text(12), source.text(12))
+    request = request_of(source)
+    outcome = receive(handshake, list(cuts.pieces(request)))
+    assert outcome == receive(whole, [request]), request
+    if outcome[0] == "accepted":
+        check(request, handshake)
+        check_answer(handshake, added)
+
+
+def request_of(source: Source) -> bytes:
+    lines = [source.pick(LINES)]
+    without = source.byte()
+    lines += [header for i, header in enumerate(GOOD) if without < 160 or without >> i & 1]
+    for _ in range(source.byte() % 8):
+        header = source.pick(HEADERS) if source.byte() < 230 else source.text(30)
+        lines.insert(1 + source.byte() % len(lines), header)
+    end = "\n" if source.byte() > 240 else "\r\n"
+    head = end.join([*lines, "", ""]).encode("utf-8", "replace")
+    if source.byte() > 250:
+        head = head[: source.number(2) % (len(head) + 1)]
+    return head + (FRAMES if source.flag() else b"") + source.rest()
+
+
+def receive(handshake: ServerHandshake, pieces: list[bytes]) -> tuple[object, ...]:
+    request = None
+    try:
+        for piece in pieces:
+            if piece:
+                request = handshake.receive(piece)
+        if request is None:
+            handshake.receive(b"")
+            raise AssertionError("the end of the stream must end the handshake")
+    except HandshakeError as error:
+        assert str(error).isascii()
+        assert str(error).isprintable(), str(error)
+        assert len(str(error)) < 1000
+        answer = handshake.refusal()
+        if error.response is None:
+            assert answer == b""
+            return ("gone",)
+        check_refusal(answer, handshake._method)
+        return ("refused", error.response.code)
+    contents = (request.method, request.pathname, list(request), request.subprotocol)
+    return ("accepted", contents, handshake.leftover, handshake.accept())
+
+
+def check_refusal(answer: bytes, method: str) -> None:
+    """One whole HTTP/1.1 answer, after which the connection is to be closed."""
+    client = h11.Connection(h11.CLIENT)
+    with contextlib.suppress(h11.LocalProtocolError):  # no method that h11 would send
+        client.send(h11.Request(method=method, target="/", headers=[("Host", "h")]))
+        client.send(h11.EndOfMessage())
+        client.receive_data(answer)
+        event = client.next_event()
+        assert isinstance(event, h11.Response)
+        assert 400 <= event.status_code < 600
+        while not isinstance(event, h11.EndOfMessage):
+            event = client.next_event()
+            assert isinstance(event, (h11.Data, h11.EndOfMessage)), answer
+        assert client.trailing_data == (b"", False), answer
+        assert client.their_state is h11.MUST_CLOSE, answer
+
+
+def check(data: bytes, handshake: ServerHandshake) -> None:
+    head, _, rest = data.replace(b"\r\n", b"\n").partition(b"\n\n")
+    lines = head.decode("latin-1").split("\n")
+    method, target, version = lines[0].split(" ")
+    assert (method, version) == ("GET", "HTTP/1.1")
+    assert target.startswith(("/", "ws:", "wss:", "http:", "https:"))
+    values: dict[str, list[str]] = {}
+    name = ""
+    for line in lines[1:]:
+        if line[0] in " \t":  # a folded line belongs to the one before it
+            values[name][-1] += " " + line.strip(" \t")
+            continue
+        name, _, value = line.partition(":")
+        name = name.lower()
+        values.setdefault(name, []).append(value.strip(" \t"))
+    words = {
+        name: [word.strip(" \t").lower() for value in found for word in value.split(",")]
+        for name, found in values.items()
+    }
+    assert len(values["host"]) == 1
+    assert "websocket" in words["upgrade"]
+    assert "upgrade" in words["connection"]
+    assert values["sec-websocket-version"] == ["13"]
+    (key,) = values["sec-websocket-key"]
+    assert len(base64.b64decode(key, validate=True)) == 16
+    assert "transfer-encoding" not in values
+    assert values.get("content-length", ["0"])[0].strip("0") == ""
+    if b"\r" not in data.replace(b"\r\n", b""):
+        assert handshake.leftover.replace(b"\r\n", b"\n") == rest
+    origins = handshake._origins
+    assert origins is None or (values.get("origin") or [None])[0] in origins
+
+
+def check_answer(handshake: ServerHandshake, added: tuple[str, str]) -> None:
+    """Whatever a handler adds, the answer is one head with the lines that were meant."""
+    try:
+        answer = handshake.accept([added])
+    except InvalidOption:
+        return
+    head, end, rest = answer.partition(b"\r\n\r\n")
+    assert end
+    assert rest == b""
+    plain = handshake.accept()
+    assert head.count(b"\r\n") == plain.count(b"\r\n") - 1
+    assert b"\n" not in head.replace(b"\r\n", b"")
+    assert b"\r" not in head.replace(b"\r\n", b"")
+
+
+def ask_ourselves(source: Source, options: dict[str, object]) -> None:
+    """Our client's request, with whatever options it takes, is accepted and completes."""
+    options = {**options, "origins": None, "max_head_size": None, "max_header_lines": None}
+    try:
+        client = ClientHandshake(
+            host_header=source.pick(("h", "h:8080", "[::1]", "a b", source.text(10))),
+            pathname="/" + source.text(20),
+            headers=[(source.text(10), source.text(20)) for _ in range(source.byte() % 3)],
+            subprotocols=[source.pick(("chat", "x", source.text(5)))],
+            authorization=source.pick((None, "Basic eDp5", source.text(10))),
+            extensions=[Deflate()] if source.flag() else [],
+        )
+    except InvalidOption:
+        return
+    server = ServerHandshake(**options)
+    request = server.receive(client.request())
+    assert request is not None
+    response = client.receive(server.accept())
+    assert response is not None
+    assert response.subprotocol == request.subprotocol
+    assert len(client.extensions) == len(server.extensions)
+    assert server.leftover == client.leftover == b""

@@ -1,0 +1,112 @@
+"""Asking the system for a host's addresses, in threads of our own.
+
+The rule: a look-up cannot be interrupted, so one that hangs must keep nothing else waiting. A
+thread of the loop's executor would: `asyncio.run` joins it at the end, and it has few of them.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import socket
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["look_up"]
+
+MOST = 32  # threads at a time; what is asked beyond that waits its turn
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    loop: asyncio.AbstractEventLoop
+    answer: asyncio.Future[Any]
+    host: str
+    port: int
+    family: int
+
+    def settle(self, found: Any, error: Exception | None) -> None:
+        if self.answer.done():
+            return
+        if error is None:
+            self.answer.set_result(found)
+        else:
+            self.answer.set_exception(error)
+
+
+class Threads:
+    """The threads that look up, for all loops of the process; each ends when none is waiting."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: collections.deque[Question] = collections.deque()
+        self._running = 0
+
+    def put(self, question: Question) -> None:
+        with self._lock:
+            self._waiting.append(question)
+            if self._running == MOST:
+                return
+            self._running += 1
+        try:
+            threading.Thread(target=self._run, name="look-up of a host", daemon=True).start()
+        except RuntimeError as error:  # the system has no more threads
+            with self._lock:
+                self._running -= 1
+            self.withdraw(question)
+            raise OSError(str(error)) from error
+
+    def withdraw(self, question: Question) -> None:
+        """Nobody waits for this one any more."""
+        with self._lock, contextlib.suppress(ValueError):
+            self._waiting.remove(question)
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._running -= 1
+                    return
+                question = self._waiting.popleft()
+            found, failure = None, None
+            try:
+                found = socket.getaddrinfo(
+                    question.host, question.port, question.family, socket.SOCK_STREAM
+                )
+            except Exception as error:
+                failure = error
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                question.loop.call_soon_threadsafe(question.settle, found, failure)
+            del question, found, failure
+
+
+threads = Threads()
+
+
+def _begin_again() -> None:
+    """In a forked child: none of the threads is there, and the lock may be taken."""
+    global threads
+    threads = Threads()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_again)
+
+
+async def look_up(
+    loop: asyncio.AbstractEventLoop, host: str, port: int, family: int = 0
+) -> list[tuple[Any, ...]]:
+    """What `socket.getaddrinfo` says of a host, for streams. Raises OSError and UnicodeError."""
+    question = Question(loop, loop.create_future(), host, port, family)
+    ours = threads
+    ours.put(question)
+    try:
+        found: list[tuple[Any, ...]] = await question.answer
+    finally:
+        ours.withdraw(question)
+    return found

@@ -1,0 +1,38 @@
+from libc.stdint cimport uint8_t
+
+cdef enum:
+    SCRATCH = 262144 + 256  # bytes of the receive buffer that a loop's connections share
+
+
+cdef class LoopState:
+    cdef uint8_t *scratch
+    cdef uint8_t *sealed  # NULL until a stream asks for it
+    cdef bint sealed_lent
+    cdef bint scratch_lent
+    # Weak, as this is reached by way of the loop, which is to die with its connections
+    cdef object watching  # the socket streams that the loop itself watches
+    cdef bint tells_once  # of a socket's error, even where there is more to receive before it
+    cdef object poller  # what watches them where there are many, or None
+    cdef int depth  # how many of the library's callbacks are running
+    cdef bint flush_scheduled
+    cdef size_t burst  # bytes written since the loop last had its turn
+    cdef list unsent  # who has bytes that wait for the end of the callback
+    cdef object flush_callback
+
+    cdef uint8_t *sealed_buffer(self, size_t size) except NULL
+    cdef int enter(self) noexcept
+    cdef int leave(self) except -1
+    cdef int flush(self) except -1
+
+
+cdef class Sender:
+    cdef readonly object loop
+    cdef object __weakref__
+    cdef LoopState state
+    cdef bint queued  # is in state.unsent
+    cdef bint blocked  # the socket takes no more for now
+
+    cdef int transmit(self) except -1
+    cdef int fail_sending(self, object error) except -1
+    cdef int queue(self) except -1
+    cdef int flush_soon(self) except -1

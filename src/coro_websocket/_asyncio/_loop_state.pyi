@@ -1,0 +1,4 @@
+import asyncio
+
+class Sender:
+    loop: asyncio.AbstractEventLoop

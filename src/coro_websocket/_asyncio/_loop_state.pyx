@@ -1,0 +1,125 @@
+"""What the connections of one event loop share: a receive buffer, and when they send.
+
+What a task writes while one of the library's callbacks runs is encoded into its connection's
+buffer, and sent once for all of it when the callback ends.
+"""
+
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from libc.stdint cimport uint8_t
+
+import weakref
+
+
+cdef class LoopState:
+    """What the connections of one event loop share: a receive buffer and a flush."""
+
+    def __cinit__(self, loop):
+        # Those that run on libuv, and what is derived from them
+        modules = {kind.__module__.partition(".")[0] for kind in type(loop).__mro__}
+        self.tells_once = not modules.isdisjoint(("uvloop", "winloop"))
+        self.scratch = <uint8_t *>PyMem_RawMalloc(SCRATCH)
+        if self.scratch == NULL:
+            raise MemoryError
+        self.unsent = []
+        self.watching = weakref.WeakSet()
+        self.flush_callback = self.flush_in_turn
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.scratch)
+        PyMem_RawFree(self.sealed)
+
+    cdef uint8_t *sealed_buffer(self, size_t size) except NULL:
+        """Where a stream may receive what it decrypts at once."""
+        if self.sealed == NULL:
+            self.sealed = <uint8_t *>PyMem_RawMalloc(size)
+            if self.sealed == NULL:
+                raise MemoryError
+        return self.sealed
+
+    cdef int enter(self) noexcept:
+        self.depth += 1
+        return 0
+
+    cdef int leave(self) except -1:
+        self.depth -= 1
+        if self.depth == 0:
+            self.burst = 0
+            if self.unsent:
+                self.flush()
+        return 0
+
+    cdef int flush(self) except -1:
+        cdef Sender sender
+        unsent = self.unsent
+        self.unsent = []
+        unsent.reverse()
+        try:
+            while unsent:
+                sender = unsent.pop()
+                sender.queued = False
+                if not sender.blocked:
+                    try:
+                        sender.transmit()
+                    except Exception as error:  # of this connection: the others go on
+                        sender.fail_sending(error)
+        finally:
+            if unsent:  # an interrupt: their turn comes later
+                self.unsent += unsent
+        return 0
+
+    def flush_in_turn(self):
+        self.flush_scheduled = False
+        self.burst = 0
+        self.flush()
+
+
+_loop_states = weakref.WeakKeyDictionary()
+
+
+cdef LoopState loop_state(loop):
+    state = _loop_states.get(loop)
+    if state is None:
+        state = _loop_states[loop] = LoopState(loop)
+    return state
+
+
+cdef class Sender:
+    """What encodes bytes into a buffer of its own, and has them sent in its loop's time."""
+
+    def __cinit__(self, loop, *args):
+        self.loop = loop
+        self.state = loop_state(loop)
+
+    cdef int transmit(self) except -1:
+        """Send what the engine has to send, as far as the stream takes it."""
+        raise NotImplementedError
+
+    cdef int fail_sending(self, object error) except -1:
+        """The stream has failed where no writer could be told: the connection is lost."""
+        raise NotImplementedError
+
+    cdef int queue(self) except -1:
+        """See to it that what was encoded is sent.
+
+        While a callback of ours resumes a task: when that task suspends. Otherwise
+        at once, if it is the first write of this iteration of the loop; what follows
+        in the same iteration is sent together at its end.
+        """
+        cdef LoopState state = self.state
+        if self.queued or self.blocked:
+            return 0
+        if state.depth == 0 and not state.flush_scheduled:
+            self.loop.call_soon(state.flush_callback)
+            state.flush_scheduled = True
+            self.transmit()
+            return 0
+        return self.flush_soon()
+
+    cdef int flush_soon(self) except -1:
+        cdef LoopState state = self.state
+        self.queued = True
+        state.unsent.append(self)
+        if state.depth == 0 and not state.flush_scheduled:
+            self.loop.call_soon(state.flush_callback)
+            state.flush_scheduled = True
+        return 0

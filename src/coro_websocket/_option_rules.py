@@ -1,0 +1,372 @@
+"""What each option may be: one rule an option, which checks a value and brings it to one form.
+
+A rule takes the option's name and what was given, and returns what `Options` then holds. The
+messages of what it raises show neither the values of headers nor credentials.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, NoReturn
+
+from ._errors import InvalidOption, InvalidOptionType, InvalidURL
+from ._handshake import check_subprotocols
+from ._headers import clip, is_token, normalise_headers
+from ._proxy import Proxy
+from ._tls import TLSOptions, called, tls_options
+from ._url import check_socket_path, check_userinfo, normalise_host, normalise_pathname
+from .extensions import Deflate, ExtensionFactory
+
+__all__ = ["NAMES_ELSEWHERE", "RULES", "duration"]
+
+# The largest frame (RFC 6455 section 5.2), and what 64 bits with a sign can count.
+_LARGEST = 2**63 - 1
+
+_OVERFLOW = ("wait", "drop_oldest", "keep_latest", "close")
+
+
+def _host(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        _wrong_type(name, "str", value)
+    try:
+        return normalise_host(value)
+    except InvalidURL as error:
+        raise InvalidOption(str(error), name) from None
+
+
+def _port(name: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        _wrong_type(name, "int", value)
+    if not 1 <= value <= 65535:
+        raise InvalidOption(f"{name} must be from 1 to 65535, not {_number(value)}", name)
+    return value
+
+
+def _path(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, (str, bytes, os.PathLike)):
+        _wrong_type(name, "str, bytes or a path", value)
+    path = os.fsdecode(value)
+    try:
+        check_socket_path(path)
+    except InvalidURL as error:
+        raise InvalidOption(f"{name}: {error}", name) from None
+    return path
+
+
+def _tls(name: str, value: Any) -> bool | ssl.SSLContext | TLSOptions:
+    if value is None:
+        return False
+    if isinstance(value, (bool, ssl.SSLContext)):
+        return value
+    return tls_options(value)
+
+
+def _pathname(name: str, value: Any) -> str:
+    if value is None:
+        return "/"
+    if not isinstance(value, str):
+        _wrong_type(name, "str", value)
+    try:
+        return normalise_pathname(value)
+    except InvalidURL as error:
+        raise InvalidOption(f"{name}: {error}", name) from None
+
+
+def _username(name: str, value: Any) -> str | None:
+    return _userinfo(name, value, lambda text: check_userinfo(text, ""))
+
+
+def _password(name: str, value: Any) -> str | None:
+    return _userinfo(name, value, lambda text: check_userinfo("", text))
+
+
+def _userinfo(name: str, value: Any, check: Callable[[str], None]) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        _wrong_type(name, "str", value)
+    try:
+        check(value)
+    except InvalidURL as error:
+        raise InvalidOption(str(error), name) from None
+    return value
+
+
+def _subprotocol(name: str, value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return check_subprotocols((value,))
+    if not isinstance(value, Sequence) or isinstance(value, (bytes, bytearray)):
+        _wrong_type(name, "str or a sequence of str", value)
+    return check_subprotocols(value)
+
+
+def _headers(name: str, value: Any) -> tuple[tuple[str, str], ...]:
+    return normalise_headers(value, name)
+
+
+def duration(name: str, value: Any) -> float | None:
+    """The rule for durations: seconds as float, or None."""
+    if value is None:
+        return None
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        _wrong_type(name, "seconds (int or float), a timedelta or None", value)
+    try:
+        seconds = float(value)
+    except OverflowError:
+        seconds = math.inf
+    if not 0 < seconds < math.inf:
+        raise InvalidOption(
+            f"{name} must be a finite number of seconds above 0, or None to turn it off, "
+            f"not {seconds:g}",
+            name,
+        )
+    return seconds
+
+
+def _origin(name: str, value: Any) -> str | None:
+    return None if value is None else _header_value(name, "Origin", value)
+
+
+def _user_agent(name: str, value: Any) -> str | None:
+    return None if value is None else _header_value(name, "User-Agent", value)
+
+
+def _header_value(name: str, header: str, value: Any) -> str:
+    if not isinstance(value, str):
+        _wrong_type(name, "str", value)
+    return normalise_headers([(header, value)], name)[0][1]
+
+
+def _family(name: str, value: Any) -> int | None:
+    if value not in (None, socket.AF_INET, socket.AF_INET6):
+        raise InvalidOption(f"{name} must be socket.AF_INET, AF_INET6 or None", name)
+    found: int | None = value
+    return found
+
+
+def _local_addr(name: str, value: Any) -> tuple[str, int] | None:
+    if value is None:
+        return None
+    host, port = (value, 0) if isinstance(value, str) else (None, None)
+    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
+        host, port = value
+    if not isinstance(host, str) or isinstance(port, bool) or not isinstance(port, int):
+        _wrong_type(name, "an IP address, or a pair of that and a port", value)
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise InvalidOption(f"{name}: {clip(host)} is no IP address", name) from None
+    if not 0 <= port <= 65535:
+        raise InvalidOption(f"{name}: a port is 0 to 65535, not {_number(port)}", name)
+    return host, port
+
+
+def stream_socket(name: str, value: Any) -> socket.socket:
+    if not isinstance(value, socket.socket):
+        _wrong_type(name, "a socket", value)
+    if isinstance(value, ssl.SSLSocket):
+        raise InvalidOption(
+            f"{name} must be a plain socket, not an SSLSocket: TLS is set up on it by tls or a "
+            "wss:// URL",
+            name,
+        )
+    if value.fileno() < 0 or value.type != socket.SOCK_STREAM:
+        raise InvalidOption(f"{name} must be an open stream socket", name)
+    return value
+
+
+def _sock(name: str, value: Any) -> socket.socket | None:
+    if value is None:
+        return None
+    sock = stream_socket(name, value)
+    try:
+        sock.getpeername()
+    except OSError:
+        raise InvalidOption(f"{name} must be a socket that is connected", name) from None
+    return sock
+
+
+def _resolver(name: str, value: Any) -> Any:
+    if value is not None and not callable(value):
+        _wrong_type(name, "a coroutine function of a host name", value)
+    return value
+
+
+def _proxy(name: str, value: Any) -> bool | Proxy | None:
+    if value is None or isinstance(value, (bool, Proxy)):
+        return value or None
+    if not isinstance(value, str):
+        _wrong_type(name, "the URL of a proxy (str), True or None", value)
+    return Proxy.parse(value)
+
+
+def _proxy_tls(name: str, value: Any) -> bool | ssl.SSLContext | TLSOptions | None:
+    if value is False:
+        raise InvalidOption(f"{name} cannot be False: an https:// proxy speaks TLS", name)
+    if value is None:
+        return None
+    with called(name):
+        return _tls(name, value)
+
+
+def _count(name: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        _wrong_type(name, "int or None", value)
+    if value < 0:
+        raise InvalidOption(f"{name} must be 0 or more, or None, not {_number(value)}", name)
+    return value
+
+
+def _limit(name: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        _wrong_type(name, "int or None", value)
+    if not 1 <= value <= _LARGEST:
+        raise InvalidOption(
+            f"{name} must be from 1 to 2**63 - 1, or None for no limit, not {_number(value)}", name
+        )
+    return value
+
+
+def _ping_message(name: str, value: Any) -> Any:
+    if value is not None and not callable(value) and not isinstance(value, (str, bytes)):
+        _wrong_type(name, "str, bytes, a function that returns one, or None", value)
+    return value
+
+
+def _overflow(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        _wrong_type(name, "str", value)
+    if value not in _OVERFLOW:
+        raise InvalidOption(f"{name} must be one of {_OVERFLOW}, not {clip(value)}", name)
+    return value
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        _wrong_type(name, "bool", value)
+    return value
+
+
+def _mask(name: str, value: Any) -> bool | None:
+    return None if value is None else _flag(name, value)
+
+
+def _wrong_type(name: str, expected: str, value: object) -> NoReturn:
+    raise InvalidOptionType(f"{name} must be {expected}, not {type(value).__name__}", name)
+
+
+def _number(value: int) -> str:
+    # Python refuses to write very large numbers in decimal.
+    return str(value) if value.bit_length() <= 128 else f"a number of {value.bit_length()} bits"
+
+
+def _compression(name: str, value: Any) -> Deflate | None:
+    if value is None or isinstance(value, Deflate):
+        return value
+    if not isinstance(value, str):
+        _wrong_type(name, '"deflate", a Deflate or None', value)
+    if value != "deflate":
+        raise InvalidOption(f'{name} must be "deflate", a Deflate or None, not {clip(value)}', name)
+    return Deflate()
+
+
+def _extensions(name: str, value: Any) -> tuple[ExtensionFactory, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
+        _wrong_type(name, "a sequence of ExtensionFactory", value)
+    for each in value:
+        if not isinstance(each, ExtensionFactory):
+            raise InvalidOptionType(
+                f"{name} must hold ExtensionFactory objects, not {type(each).__name__}", name
+            )
+    names = [getattr(each, "name", None) for each in value]
+    for each in names:
+        if not isinstance(each, str):
+            raise InvalidOptionType(f"{name}: a name must be str, not {type(each).__name__}", name)
+        if not is_token(each):
+            raise InvalidOption(f"{name}: {clip(each)} is no token (RFC 6455 section 9.1)", name)
+        if names.count(each) > 1:
+            raise InvalidOption(f"{name}: {clip(each)} is there twice", name)
+    return tuple(value)
+
+
+RULES: dict[str, Callable[[str, Any], Any]] = {
+    "host": _host,
+    "port": _port,
+    "path": _path,
+    "tls": _tls,
+    "pathname": _pathname,
+    "username": _username,
+    "password": _password,
+    "subprotocol": _subprotocol,
+    "headers": _headers,
+    "origin": _origin,
+    "user_agent": _user_agent,
+    "family": _family,
+    "local_addr": _local_addr,
+    "sock": _sock,
+    "resolver": _resolver,
+    "max_redirects": _count,
+    "proxy": _proxy,
+    "proxy_tls": _proxy_tls,
+    "timeout": duration,
+    "resolve_timeout": duration,
+    "connect_timeout": duration,
+    "proxy_timeout": duration,
+    "tls_timeout": duration,
+    "handshake_timeout": duration,
+    "close_timeout": duration,
+    "heartbeat": duration,
+    "ping_interval": duration,
+    "ping_timeout": duration,
+    "ping_message": _ping_message,
+    "max_message_size": _limit,
+    "max_head_size": _limit,
+    "max_header_lines": _limit,
+    "max_body_size": _count,
+    "read_high_water": _limit,
+    "write_high_water": _limit,
+    "overflow": _overflow,
+    "fragments": _flag,
+    "control": _flag,
+    "mask": _mask,
+    "compression": _compression,
+    "extensions": _extensions,
+}
+
+# Names that people know from other libraries, and what there is here.
+NAMES_ELSEWHERE = {
+    "url": "the URL is the first argument",
+    "uri": "the URL is the first argument",
+    "ssl": "did you mean 'tls'?",
+    "ssl_context": "did you mean 'tls'?",
+    "open_timeout": "did you mean 'timeout'?",
+    "additional_headers": "did you mean 'headers'?",
+    "extra_headers": "did you mean 'headers'?",
+    "max_size": "did you mean 'max_message_size'?",
+    "max_msg_size": "did you mean 'max_message_size'?",
+    "unix_socket": "did you mean 'path'?",
+    "compress": "did you mean 'compression'?",
+    "perMessageDeflate": "did you mean 'compression'?",
+}

@@ -1,0 +1,242 @@
+"""Proxies: which one a connection goes through, and what it is asked for.
+
+RFC 9110 section 9.3.6 (CONNECT) and section 11.7 (authentication), without I/O.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import ipaddress
+import os
+import urllib.request
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+import h11
+
+from ._errors import HandshakeError, InvalidOption, InvalidURL, ProxyError
+from ._head import HeadBuffer, decode_headers, parse_head
+from ._headers import clip, header_bytes, normalise_headers
+from ._response import Response
+from ._url import check_userinfo, normalise_host
+
+if TYPE_CHECKING:
+    from ._url import URL
+
+__all__ = ["Proxy", "Tunnel", "proxy_from_environment"]
+
+# Schemes and their default ports.
+HTTP = {"http": 80, "https": 443}
+SOCKS = {"socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
+PORTS = HTTP | SOCKS
+
+UNAUTHENTICATED = 407
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """Where a proxy is, and how to speak to it; `repr` shows no credentials.
+
+    `source` says where it is named, if not by the option.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    username: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    source: str = field(default="", compare=False)
+
+    @classmethod
+    def parse(cls, url: str, source: str = "") -> Proxy:
+        """Read a proxy's URL; InvalidOption says what is wrong, without the credentials."""
+
+        def wrong(what: str) -> InvalidOption:
+            return InvalidOption(f"{source or 'proxy'}: {what}", "proxy")
+
+        # Errors of the standard library show what they stumble on, which may be a password:
+        # ours are raised outside their handlers, so that they are no context of ours either.
+        host, port = "", None
+        with contextlib.suppress(ValueError):  # InvalidURL is one
+            parts = urlsplit(url if "://" in url else f"http://{url}")
+            port = parts.port
+            host = normalise_host(parts.hostname or "")
+        if not host or port == 0:
+            raise wrong("its host or port cannot be used (in a password, '/' is %2F and '@' %40)")
+        scheme = parts.scheme
+        if scheme == "socks" and source:  # GNOME's name for it
+            scheme = "socks5h"
+        if scheme not in PORTS:
+            raise wrong(f"a proxy is {', '.join(PORTS)}, not {clip(scheme)}")
+        if parts.path not in ("", "/") or parts.query or parts.fragment:
+            raise wrong("a proxy has no path, query or fragment")
+        username = password = None
+        with contextlib.suppress(UnicodeError):
+            username = None if parts.username is None else unquote(parts.username, errors="strict")
+            password = None if parts.password is None else unquote(parts.password, errors="strict")
+            for text in (username, password):
+                (text or "").encode()
+            fault = _credentials_fault(scheme, username, password)
+            if fault:
+                raise wrong(fault)
+            return cls(scheme, host, port or PORTS[scheme], username, password, source)
+        raise wrong("its user name and password must be UTF-8")
+
+    @property
+    def where(self) -> str:
+        """The proxy for an error message."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        source = f" (from {self.source})" if self.source else ""
+        return f"{self.scheme}://{host}:{self.port}{source}"
+
+    @property
+    def has_credentials(self) -> bool:
+        return self.username is not None or self.password is not None
+
+
+def _credentials_fault(scheme: str, username: str | None, password: str | None) -> str:
+    """What the proxy's protocol cannot carry of these; "" if it carries them."""
+    if scheme in HTTP:
+        try:
+            check_userinfo(username or "", password or "")
+        except InvalidURL as error:
+            return str(error)
+    elif username is None:
+        pass
+    elif scheme in ("socks4", "socks4a"):
+        if "\0" in username:
+            return "the user name cannot have NUL in SOCKS4"
+        if password is not None:
+            return "SOCKS4 has a user name, but no password"
+    elif not all(0 < len((text or "").encode()) <= 255 for text in (username, password)):
+        return (
+            "SOCKS5 takes a user name and a password, each of 1 to 255 bytes of UTF-8 "
+            "(RFC 1929 section 2)"
+        )
+    return ""
+
+
+def proxy_from_environment(url: URL) -> Proxy | None:
+    """The proxy that the environment names for this URL, as urllib sees it.
+
+    `https_proxy` for wss, `http_proxy` for ws, else `all_proxy`; `no_proxy` names hosts without
+    one. Never for this machine itself, nor for unix sockets.
+
+    Raises InvalidOption, which names the variable, if that is no proxy.
+    """
+    if url.path is not None or _is_loopback(url.host):
+        return None
+    found = urllib.request.getproxies()
+    for kind in ("https" if url.tls else "http", "all"):
+        if named := found.get(kind):
+            if any(urllib.request.proxy_bypass(f"{host}:{url.port}") for host in _forms(url.host)):
+                return None
+            return Proxy.parse(named, _variable(kind, named))
+    return None
+
+
+def _forms(host: str) -> tuple[str, str]:
+    """How `no_proxy` may write a host: IPv6 in brackets, a name with a dot at its end."""
+    if ":" in host:
+        return host, f"[{host}]"
+    name = host.removesuffix(".")
+    return name, f"{name}."
+
+
+def _variable(kind: str, value: str) -> str:
+    for name in (f"{kind}_proxy", f"{kind}_proxy".upper()):
+        if os.environ.get(name) == value:
+            return name
+    return "the system's settings"
+
+
+def _is_loopback(host: str) -> bool:
+    name = host.removesuffix(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Tunnel:
+    """One CONNECT request.
+
+    Send `request` whenever there is some, then pass what comes to `receive` until it says True.
+    """
+
+    def __init__(
+        self,
+        proxy: Proxy,
+        host: str,
+        port: int,
+        user_agent: str | None,
+        max_head_size: int | None,
+        max_header_lines: int | None,
+    ) -> None:
+        self._proxy = proxy
+        self._http = h11.Connection(h11.CLIENT)
+        self._heads = HeadBuffer("the proxy's answer", max_head_size, max_header_lines)
+        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        pairs = [("Host", target)]
+        if user_agent:
+            pairs.append(("User-Agent", user_agent))
+        if proxy.has_credentials:
+            userinfo = f"{proxy.username or ''}:{proxy.password or ''}"
+            credentials = base64.b64encode(userinfo.encode()).decode()
+            pairs.append(("Proxy-Authorization", f"Basic {credentials}"))
+        headers = header_bytes(normalise_headers(pairs))
+        request = h11.Request(method="CONNECT", target=target, headers=headers)
+        self.request = self._http.send(request) or b""
+
+    def receive(self, data: bytes) -> bool:
+        """Take bytes of the proxy; True once the tunnel is there.
+
+        Raises ProxyError if the proxy refuses, or speaks no HTTP.
+        """
+        self.request = b""
+        where = self._proxy.where
+        if not data:
+            raise ProxyError(f"the proxy {where} closed the connection without an answer")
+        self._heads.feed(data)
+        answer = None
+        while not isinstance(answer, h11.Response):
+            try:
+                head = self._heads.next_head()
+                if head is None:
+                    return False
+                answer = parse_head(self._http, head, "the proxy's answer")
+            except HandshakeError as error:
+                raise ProxyError(
+                    f"the proxy {where} speaks no HTTP: {error}", permanent=True
+                ) from None
+        if not 200 <= answer.status_code < 300:
+            raise self._refusal(answer)
+        if self._heads.rest:
+            raise ProxyError(
+                f"the proxy {where} sent {len(self._heads.rest)} bytes behind its answer, where "
+                "the server has nothing to say yet",
+                permanent=True,
+            )
+        return True
+
+    def _refusal(self, answer: h11.Response) -> ProxyError:
+        reason = f" {clip(answer.reason)}" if answer.reason else ""
+        hint = ""
+        if answer.status_code == UNAUTHENTICATED:
+            hint = ", which asks for a user name and password"
+            if self._proxy.has_credentials:
+                hint = ", which rejects the user name and password that it was given"
+        return ProxyError(
+            f"the proxy {self._proxy.where} refused the tunnel: {answer.status_code}{reason}{hint} "
+            "(RFC 9110 section 9.3.6)",
+            response=Response(
+                decode_headers(answer),
+                code=answer.status_code,
+                reason=answer.reason.decode("latin-1"),
+                version=float(answer.http_version),
+            ),
+        )

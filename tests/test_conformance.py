@@ -1,0 +1,77 @@
+"""The script that runs the Autobahn test suite: its verdict, and what it says if it cannot run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from environments import Deadline, Missing, find_python2
+from verdict import Report, outcome_of, table
+
+SCRIPT = Path(__file__).parent.parent / "conformance" / "autobahn.py"
+FINE = {"1.1.1": ("OK", "OK"), "7.13.1": ("INFORMATIONAL", "INFORMATIONAL")}
+
+
+def test_cases_that_are_ok_or_can_only_be_informational_are_not_complained_about():
+    assert Report("client", FINE, 2).complaints() == []
+
+
+@pytest.mark.parametrize(
+    ("case", "behaved"),
+    [
+        ("1.1.2", ("FAILED", "OK")),
+        ("1.1.2", ("OK", "WRONG CODE")),
+        ("3.2", ("NON-STRICT", "OK")),
+        ("1.1.2", ("INFORMATIONAL", "OK")),
+        ("7.13.1", ("INFORMATIONAL", "UNCLEAN")),
+        ("12.1.1", ("UNIMPLEMENTED", "OK")),
+    ],
+)
+def test_every_other_case_is_complained_about(case, behaved):
+    [complaint] = Report("server", FINE | {case: behaved}, 3 - (case in FINE)).complaints()
+    assert complaint == f"server: case {case}: {behaved[0]}, closing {behaved[1]}"
+
+
+def test_cases_that_did_not_run_and_broken_runs_are_complained_about():
+    assert Report("client", FINE, 3, "the suite failed").complaints() == [
+        "client: the suite failed",
+        "client: 2 cases ran, not 3",
+    ]
+
+
+def test_a_run_without_any_case_is_complained_about():
+    assert Report("client", {}, 0).complaints() == ["client: no case ran"]
+
+
+def test_the_outcome_of_a_case_is_the_worse_of_its_two_behaviours():
+    assert outcome_of(("OK", "OK")) == "OK"
+    assert outcome_of(("OK", "INFORMATIONAL")) == "INFORMATIONAL"
+    assert outcome_of(("NON-STRICT", "OK")) == "NON-STRICT"
+    assert outcome_of(("NON-STRICT", "UNCLEAN")) == "FAILED"
+
+
+def test_the_table_counts_outcomes_by_category_for_each_direction():
+    reports = [Report("client", FINE, 2), Report("server", {"7.1.5": ("OK", "WRONG CODE")}, 1)]
+    counted = [line.split()[-8:] for line in table(reports).splitlines()[2:]]
+    assert counted == [list("10000000"), list("00100001"), list("10100001")]
+
+
+def test_python_2_that_is_missing_is_said_and_fails(tmp_path):
+    environ = {"PATH": str(tmp_path), "PYENV_ROOT": str(tmp_path)}
+    ran = subprocess.run(
+        [sys.executable, SCRIPT], env=environ, capture_output=True, text=True, timeout=60
+    )
+    assert ran.returncode == 2
+    assert "needs Python 2.7, and none is on PATH" in ran.stderr
+    assert "--python2" in ran.stderr
+
+
+def test_another_python_than_2_is_refused():
+    with pytest.raises(Missing, match="is none"):
+        find_python2(sys.executable)
+
+
+def test_a_deadline_that_has_passed_leaves_nothing():
+    assert Deadline(0).left() == 0
