@@ -429,6 +429,33 @@ async def test_a_task_that_waits_for_its_turn_may_be_cancelled():
         assert await peer.message() == (TEXT, b"free")
 
 
+@pytest.mark.parametrize("begins", ["we", "peer"])
+async def test_who_waits_for_a_turn_learns_of_the_close_rfc_6455_5_5_1(begins):
+    """At once: the peer has not hung up, and may take its time."""
+    async with client_and_peer(close_timeout=None) as (end, peer):
+        await end.write(Message("a", 1, fin=False))
+        others = [
+            asyncio.create_task(write_as_task(end, message))
+            for message in ("x", ["y", "z"], aiter_of("w"))
+        ]
+        await turns_of_the_loop()
+        if begins == "we":
+            closed = end.write.close()
+        else:
+            closed = end.write.wait_closed()
+            await peer.write(CLOSE, close_payload(1000))
+        async with asyncio.timeout(2):
+            for writing in (*others, asyncio.create_task(write_as_task(end, "late"))):
+                with pytest.raises(ConnectionClosedError, match="cannot send"):
+                    await writing
+            with pytest.raises(ConnectionClosedError, match="cannot send"):
+                await end.write(Message("b", 0))
+        await peer.read()
+        assert (await peer.read()).close == (1000, "")
+        peer.hang_up()
+        await closed
+
+
 async def test_a_task_that_ends_inside_its_message_blocks_no_other():
     async with client_and_peer() as (end, peer):
         await asyncio.create_task(write_as_task(end, Message("a", 1, fin=False)))

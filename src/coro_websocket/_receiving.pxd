@@ -51,6 +51,7 @@ cdef class Receiving(Sending):
     ) except -1
     cdef int received(self, size_t n) noexcept
     cdef int release(self) except -1
+    cdef int drop_behind_close(self) noexcept
     cdef int forget(self) noexcept
     cdef int cut_off(self) noexcept
 

@@ -118,10 +118,10 @@ cdef class Receiving(Sending):
 
     cdef int release(self) except -1:
         """Give the stream's buffer back."""
-        if self.over and not self.parsing:
-            self.inbox.cur = self.inbox.end  # what comes after the end is nobody's
-        elif self.close_received and not self.parsing and self.inbox.ahead > self.inbox.cur:
-            self.inbox.end = self.inbox.ahead  # nor what comes behind a Close that waits
+        if not self.parsing:
+            if self.over:
+                self.inbox.cur = self.inbox.end  # what comes after the end is nobody's
+            self.drop_behind_close()
         if not self.inbox.borrowed or self.inbox.cur == self.inbox.end:
             return self.inbox.release()  # which moves nothing
         try:
@@ -129,6 +129,12 @@ cdef class Receiving(Sending):
         except MemoryError:
             self.over = True
             raise
+
+    cdef int drop_behind_close(self) noexcept:
+        """Drop what has come behind a Close that was answered ahead of the messages before it."""
+        if self.close_received and self.inbox.ahead > self.inbox.cur:
+            self.inbox.end = self.inbox.ahead
+        return 0
 
     cdef int forget(self) noexcept:
         """Drop all that has come: nothing more will be delivered."""
@@ -272,8 +278,7 @@ cdef class Receiving(Sending):
                 self.control_frame(&h, data)
             looked += h.size + <size_t>h.length
             self.inbox.ahead = self.inbox.cur + looked
-        if self.close_received:
-            self.inbox.end = self.inbox.ahead  # what comes behind a Close is nobody's
+        self.drop_behind_close()
         return 0
 
     cdef bint wrong_rsv(self, const frame_header *h) noexcept:

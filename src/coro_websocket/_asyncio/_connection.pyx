@@ -340,6 +340,7 @@ cdef class Connection(Writing):
         if self.lost:
             return 0
         self.start_close_timer()
+        wake_all(self.turn_waiters)  # our Close was the last frame
         if self.broken:
             return self.abort()
         if self.paused and (engine.over or engine.close_received or engine.initiated_close):

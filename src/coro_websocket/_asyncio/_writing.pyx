@@ -298,8 +298,11 @@ cdef class Writing(Sender):
                     "come before a new message (RFC 6455 section 5.4)"
                 )
             try:
-                await self.wait_in(self.turn_waiters)
-            except asyncio.CancelledError:
+                if not self.engine.close_sent:
+                    await self.wait_in(self.turn_waiters)
+                if self.broken or self.engine.close_sent:
+                    raise self.closed_error()
+            except BaseException:
                 # The turn may have been passed to us in the same moment.
                 if self.turn_taken and self.turn_owner is current_task(self.loop):
                     self.pass_turn()
