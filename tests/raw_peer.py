@@ -24,7 +24,7 @@ from coro_websocket import Read, Response, Write, connect, serve
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
-BOUND = 5.0  # seconds for everything that a test waits for
+BOUND = 8.0  # seconds for everything that a test waits for
 
 
 @pytest.fixture(autouse=True)

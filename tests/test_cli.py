@@ -15,7 +15,7 @@ import pytest
 from coro_websocket import serve
 
 COMMAND = [sys.executable, "-m", "coro_websocket"]
-BOUND = 20
+BOUND = 60
 
 
 def run(*arguments, given="", **more):

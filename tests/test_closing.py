@@ -10,6 +10,7 @@ import tracemalloc
 import pytest
 from raw_peer import (
     BINARY,
+    BOUND,
     CLOSE,
     PING,
     PONG,
@@ -426,7 +427,7 @@ async def test_a_close_behind_pings_alone_is_answered_though_nobody_reads(side):
         assert (await peer.read()).payload == b"1"
         await peer.write(PONG, "unsolicited")
         await peer.write(CLOSE, close_payload(1001))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(BOUND):
             assert (await peer.read()).close == (1001, "")
 
 
@@ -605,7 +606,7 @@ async def test_async_with_closes_with_the_code_of_the_exit(error, code):
         finally:
             codes.put_nowait(read.close_code)
 
-    async with asyncio.timeout(5), serve(handler) as server:
+    async with asyncio.timeout(BOUND), serve(handler) as server:
 
         async def use():
             async with connect(server.url) as _:
@@ -627,7 +628,7 @@ async def test_a_handler_that_returns_closes_with_the_code_of_its_end(error, cod
         if error is not None:
             raise error
 
-    async with asyncio.timeout(5), serve(handler) as server:
+    async with asyncio.timeout(BOUND), serve(handler) as server:
         async with connect(server.url) as (_, read, _):
             assert (await read()).payload == "hi"
             if code == 1000:

@@ -15,7 +15,7 @@ import zlib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raw_peer import both_ends, client_of_echo, until
+from raw_peer import BOUND, both_ends, client_of_echo, until
 from reference_frames import (
     BINARY,
     CLOSE,
@@ -1382,7 +1382,7 @@ async def test_what_cannot_be_inflated_is_told_to_the_peer_and_to_the_reader():
         except ProtocolError as error:
             errors.append(error)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(BOUND):
         async with serve(handler) as server:
             reader, writer = await raw_client(server)
             writer.write(frame(False, TEXT, b"\x06"))

@@ -198,10 +198,10 @@ async def test_an_address_is_not_asked_for():
 
 
 async def test_the_next_address_is_tried_at_once_where_one_refuses():
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.3", 0))  # and refuses, as it does not listen
-        port = bound.getsockname()[1]
-        async with serve(lambda *_: asyncio.sleep(0), "127.0.0.1", port) as server:
+    # The server first: 127.0.0.1 is where every client's port is taken.
+    async with serve(lambda *_: asyncio.sleep(0), "127.0.0.1") as server:
+        with socket.socket() as bound:
+            bound.bind(("127.0.0.3", server.port))  # and refuses, as it does not listen
             resolver = resolving("127.0.0.3", "127.0.0.1")
             async with connect(f"ws://chat.test:{server.port}/", resolver=resolver) as (res, _, _):
                 assert res.socket.getpeername()[0] == "127.0.0.1"
@@ -210,7 +210,6 @@ async def test_the_next_address_is_tried_at_once_where_one_refuses():
 async def test_an_address_that_does_not_answer_is_not_waited_for():
     """RFC 8305 section 5."""
     async with serve(lambda *_: asyncio.sleep(0), "127.0.0.1") as server:
-        # The server first: 127.0.0.1 is where every client's port is taken.
         with unanswered(server.port):
             resolver = resolving("127.0.0.2", "127.0.0.1")
             url = f"ws://chat.test:{server.port}/"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from raw_peer import both_ends, client_of_echo, echo
+from raw_peer import BOUND, both_ends, client_of_echo, echo
 from reference_frames import BINARY, CLOSE, CONT, KEY, TEXT, Frame, drain, encode, frames_of
 
 from coro_websocket import (
@@ -350,7 +350,7 @@ async def test_a_client_learns_of_a_failed_agreement_and_the_server_logs_it_and_
                 raise failures.pop()
             return super().agree(parameters)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(BOUND):
         async with serve(echo, extensions=[Sometimes()]) as server:
             with caplog.at_level(logging.ERROR, "coro_websocket.server"):
                 with pytest.raises(HandshakeError, match="500") as caught:
@@ -365,7 +365,7 @@ async def test_a_client_learns_of_a_failed_agreement_and_the_server_logs_it_and_
 
 @pytest.mark.parametrize("method", ["offers", "accept"])
 async def test_what_a_client_s_factory_raises_comes_out_of_connect(method):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(BOUND):
         async with serve(echo, extensions=[Shifting()]) as server:
             with pytest.raises(RuntimeError, match="mine"):
                 await connect(
@@ -626,7 +626,7 @@ async def test_a_violation_with_any_code_and_reason_is_told_rfc_6455_7_1_7(
 ):
     ours = {"extensions": [FailingFactory(raising(error))], "compression": None}
     theirs = {"extensions": [Shifting("0")], "compression": None}
-    async with both_ends(server_options=ours, **theirs) as (client, server), asyncio.timeout(3):
+    async with both_ends(server_options=ours, **theirs) as (client, server), asyncio.timeout(BOUND):
         reading = asyncio.ensure_future(server.read())
         await server.settle()
         await client.write("fail to decode")

@@ -9,6 +9,7 @@ import re
 import pytest
 from raw_peer import (
     BINARY,
+    BOUND,
     CLOSE,
     CONT,
     PING,
@@ -96,7 +97,7 @@ async def test_a_large_frame_is_told_of_when_it_begins(side, caplog):
         reading = asyncio.create_task(end.read())
         await end.settle()
         await peer.send(peer.frame(BINARY, bytes(100_000))[:20])
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(BOUND):
             while not lines(caplog):
                 await asyncio.sleep(0.001)
         assert lines(caplog)[0].startswith("received binary, 100000 bytes: 00 00")

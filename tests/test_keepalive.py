@@ -10,6 +10,7 @@ import time
 import pytest
 from raw_peer import (
     BINARY,
+    BOUND,
     CLOSE,
     PING,
     PONG,
@@ -217,7 +218,7 @@ async def test_a_silent_peer_is_noticed_where_no_ping_can_be_sent(side):
     """Our side of the socket was shut, so that nothing can be asked of the peer."""
     async with end_and_peer(side, **PINGS) as (end, _peer):
         end.socket.shutdown(socket.SHUT_WR)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(BOUND):
             assert await end.read() is None
 
 

@@ -11,6 +11,7 @@ import sys
 import pytest
 from raw_peer import (
     BINARY,
+    BOUND,
     CLOSE,
     CONT,
     PING,
@@ -263,7 +264,7 @@ async def test_a_reset_right_behind_a_message_is_noticed(side, reader):
         peer.reset()
         assert (await (reading or end.read())).payload == "last words"
         with pytest.raises(ConnectionClosedError):
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(BOUND):
                 await end.read()
 
 
@@ -312,7 +313,7 @@ async def test_a_reset_behind_more_than_is_received_at_once_is_noticed(side):
         peer.reset()
         n = 0
         with pytest.raises(ConnectionClosedError):  # noqa: PT012
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(BOUND):
                 while True:
                     assert (await end.read()).len == 10_000
                     n += 1
@@ -365,12 +366,12 @@ async def test_a_task_may_be_made_of_a_read(side):
 
 async def test_wait_for_gives_a_message_that_comes_in_time():
     async with client_and_peer() as (end, peer):
-        waiting_for = asyncio.create_task(asyncio.wait_for(end.read(), 5))
+        waiting_for = asyncio.create_task(asyncio.wait_for(end.read(), BOUND))
         await peer.write(TEXT, "x")
         assert (await waiting_for).payload == "x"
         await peer.write(TEXT, "y")
         await peer.write(TEXT, "z")
-        assert (await asyncio.wait_for(end.read(), 5)).payload == "y"
+        assert (await asyncio.wait_for(end.read(), BOUND)).payload == "y"
         assert (await asyncio.wait_for(end.read(), None)).payload == "z"
 
 
@@ -547,7 +548,7 @@ async def test_a_read_that_two_tasks_await_at_once_is_refused_to_the_second():
         try:
             await turns_of_the_loop()
             await peer.write(TEXT, "x")
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(BOUND):
                 results = await asyncio.gather(first, second, return_exceptions=True)
             assert results[0] == Message("x", 1)
             assert isinstance(results[1], RuntimeError)
@@ -640,7 +641,7 @@ async def test_a_read_cancelled_in_the_moment_its_message_comes_loses_nothing():
         except asyncio.CancelledError:
             payloads = []
         # Whether or not anybody reads (section 5.5.2).
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(BOUND):
             assert (await other.read()).payload == b"alive?"
         await other.write(TEXT, "y")
         while len(payloads) < 2:
@@ -661,7 +662,7 @@ async def test_a_close_that_comes_as_the_read_is_cancelled_is_answered_rfc_6455_
         other.send_now(other.frame(CLOSE, close_payload(1000)))
         await first
         await asyncio.wait([second])
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(BOUND):
             assert (await other.read()).close == (1000, "")
 
 
@@ -823,7 +824,7 @@ def test_an_interrupt_in_the_resumed_task_leaves_the_connection_as_it_was(kind, 
             loop.run_until_complete(triggering)
         triggering.cancel()
         assert isinstance(victim.exception(), kind)
-        loop.run_until_complete(asyncio.wait_for(go_on(end, peer), 5))
+        loop.run_until_complete(asyncio.wait_for(go_on(end, peer), BOUND))
         finish.set()
         loop.run_until_complete(main)
     finally:
@@ -1075,7 +1076,7 @@ async def test_a_message_larger_than_read_high_water_is_read():
 
 async def test_read_high_water_none_holds_nothing_back():
     async with client_and_peer(read_high_water=None) as (end, peer):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(BOUND):
             for _ in range(20):
                 await peer.write(BINARY, b"x" * 1_000_000)
         for _ in range(20):
@@ -1094,7 +1095,7 @@ async def test_pings_are_answered_though_nobody_reads_rfc_6455_5_5_2(side):
 async def test_control_frames_alone_never_stop_a_connection_that_nobody_reads(side):
     """A program that only writes is pinged for days: more than read_high_water of it."""
     async with end_and_peer(side, read_high_water=1024) as (_end, peer):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(BOUND):
             for i in range(1000):
                 await peer.write(PING, str(i))
                 assert (await peer.read()).payload == str(i).encode()
@@ -1102,7 +1103,7 @@ async def test_control_frames_alone_never_stop_a_connection_that_nobody_reads(si
 
 async def test_pongs_alone_never_stop_a_connection_that_nobody_reads(side):
     async with end_and_peer(side, read_high_water=1024) as (end, peer):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(BOUND):
             for _ in range(500):
                 pong = end.write.ping()
                 await peer.write(PONG, (await peer.read()).payload)
@@ -1198,7 +1199,7 @@ async def test_a_violation_fails_the_connection_with_its_code_rfc_6455_7_1_7(
         assert msg.payload == "good"
         await end.write("answer")
         with pytest.raises(ProtocolError, match=f"section {section}\\b") as caught:  # noqa: PT012
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(BOUND):
                 task = asyncio.create_task(end.read())
                 assert await peer.message() == (TEXT, b"answer")
                 received = await peer.read()

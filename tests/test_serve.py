@@ -10,6 +10,7 @@ import socket
 import sys
 
 import pytest
+from raw_peer import BOUND
 
 from coro_websocket import (
     ConnectionClosedError,
@@ -67,6 +68,34 @@ async def test_every_address_of_a_name_is_listened_on_at_one_port():
     async with serve(echo, "localhost") as server:
         assert len({listener.getsockname()[1] for listener in server.sockets}) == 1
         await exchange(f"ws://localhost:{server.port}/")
+
+
+async def test_a_free_port_is_one_that_every_address_has_free(monkeypatch):
+    """What the system gives for one address may be another's in use."""
+    loop = asyncio.get_running_loop()
+    kind = (socket.AF_INET, socket.SOCK_STREAM, 0, "")
+
+    async def two(*_, **__):
+        return [(*kind, (host, 0)) for host in ("127.0.0.1", "127.0.0.2")]
+
+    taken = []
+
+    class Listener(socket.socket):
+        def listen(self, backlog):
+            super().listen(backlog)
+            if not taken:
+                taken.append(stack.enter_context(socket.socket()))
+                taken[0].bind(("127.0.0.2", self.getsockname()[1]))
+
+    with contextlib.ExitStack() as stack, monkeypatch.context() as patch:
+        patch.setattr(loop, "getaddrinfo", two, raising=False)
+        patch.setattr(socket, "socket", Listener)
+        server = await serve(echo, "localhost")
+        patch.undo()
+        names = [listener.getsockname() for listener in server.sockets]
+        assert names == [("127.0.0.1", server.port), ("127.0.0.2", server.port)]
+        assert server.port != taken[0].getsockname()[1]
+        await server.close()
 
 
 async def test_a_listening_socket_may_be_given():
@@ -208,14 +237,14 @@ async def test_origins_that_are_not_allowed_get_403_rfc_6455_10_2():
     ids=["plain http", "post", "nonsense", "long head", "many lines"],
 )
 async def test_what_is_no_handshake_gets_an_answer_that_says_why(request_, status):
-    async with serve(echo) as server, asyncio.timeout(5):
+    async with serve(echo) as server, asyncio.timeout(BOUND):
         answer = await raw(server.port, request_)
         assert answer.startswith(b"HTTP/1.1 " + status)
         await exchange(server.url)
 
 
 async def test_a_handshake_that_drips_is_cut_off_at_the_timeout():
-    async with serve(echo, timeout=0.1) as server, asyncio.timeout(5):
+    async with serve(echo, timeout=0.1) as server, asyncio.timeout(BOUND):
         with contextlib.suppress(ConnectionError):
             assert await raw(server.port, b"GET / HTTP/1.1\r\nHost:") == b""
         assert server.connections == 0
@@ -229,7 +258,7 @@ async def test_closing_ends_every_connection_with_1001_and_waits_for_the_handler
             pass
         done.append(read.close_code)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(BOUND):
         async with serve(handler) as server:
             opened = [await connect(server.url) for _ in range(3)]
             closing = asyncio.create_task(server.close())
@@ -250,7 +279,7 @@ async def test_a_handler_that_does_not_return_is_cancelled_after_close_timeout()
             cancelled.set()
             raise
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(BOUND):
         async with serve(handler, close_timeout=0.1) as server:
             _, read, _ = await connect(server.url)
             closing = asyncio.create_task(server.close())

@@ -11,6 +11,7 @@ import random
 import pytest
 from raw_peer import (
     BINARY,
+    BOUND,
     CLOSE,
     CONT,
     PING,
@@ -175,7 +176,7 @@ async def test_a_write_need_not_wait_and_may_be_awaited_in_any_way():
     async with client_and_peer() as (end, peer):
         await asyncio.create_task(end.write("1"))
         await asyncio.gather(end.write("2"), end.write("3"), end.write(b"4"))
-        await asyncio.wait_for(end.write("5"), 1)
+        await asyncio.wait_for(end.write("5"), BOUND)
         async with asyncio.TaskGroup() as group:
             group.create_task(end.write("6"))
         await asyncio.shield(asyncio.ensure_future(end.write("7")))
@@ -310,7 +311,7 @@ async def test_a_fragmented_write_cancelled_while_it_waits_for_room_does_not_blo
         assert await peer.read() == Frame(BINARY, MANY, fin=False)
         # Either it was given up openly, or it must be possible to write.
         try:
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(BOUND):
                 await end.write("next")
         except ConnectionClosedError:
             assert (await peer.read()).close[0] == 1011
@@ -355,7 +356,7 @@ async def test_a_task_that_began_a_message_cannot_write_fragments(kind):
     async with client_and_peer() as (end, peer):
         await end.write(Message("a", 1, fin=False))
         with pytest.raises(ConcurrencyError):
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(BOUND):
                 await end.write(["b", "c"] if kind == "list" else aiter_of("b", "c"))
         await end.write(Message("b", 0))
         assert await peer.message() == (TEXT, b"ab")
@@ -444,7 +445,7 @@ async def test_who_waits_for_a_turn_learns_of_the_close_rfc_6455_5_5_1(begins):
         else:
             closed = end.write.wait_closed()
             await peer.write(CLOSE, close_payload(1000))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(BOUND):
             for writing in (*others, asyncio.create_task(write_as_task(end, "late"))):
                 with pytest.raises(ConnectionClosedError, match="cannot send"):
                     await writing
@@ -459,7 +460,7 @@ async def test_who_waits_for_a_turn_learns_of_the_close_rfc_6455_5_5_1(begins):
 async def test_a_task_that_ends_inside_its_message_blocks_no_other():
     async with client_and_peer() as (end, peer):
         await asyncio.create_task(write_as_task(end, Message("a", 1, fin=False)))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(BOUND):
             for message in ("x", ["y", "z"]):
                 with pytest.raises(ConnectionClosedError, match="cannot send"):
                     await end.write(message)
@@ -510,7 +511,7 @@ async def test_an_invalid_message_does_not_keep_its_turn():
         good = asyncio.create_task(write_as_task(end, "good"))
         await turns_of_the_loop()
         await end.write(Message("b", 0))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(BOUND):
             for result in await asyncio.gather(*bad, return_exceptions=True):
                 assert isinstance(result, InvalidMessage)
             await good
@@ -848,10 +849,10 @@ async def test_a_ping_behind_unread_messages_is_measured(message):
         for _ in range(2):
             await end.write(message)
             await end.write.ping()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(BOUND):
             assert await end.write.ping() > 0
         assert (await end.read()).payload == message
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(BOUND):
             assert await end.write.ping() > 0
         assert (await end.read()).payload == message
 
@@ -997,7 +998,7 @@ async def test_writing_from_a_handler_of_ours_to_a_client_of_ours():
             await write(f"{i}")
 
     async with serve(count) as server:
-        async with asyncio.timeout(5), connect(server.url) as (_, read, _):
+        async with asyncio.timeout(BOUND), connect(server.url) as (_, read, _):
             assert [msg.payload async for msg in read] == [str(i) for i in range(500)]
 
 

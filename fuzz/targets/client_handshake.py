@@ -11,6 +11,7 @@ from coro_websocket._handshake import ClientHandshake, accept_key
 from coro_websocket._response import Response
 from coro_websocket.extensions import Deflate, DeflateExtension
 
+from ..plain_http import cut_short, fields_of, head_of
 from ..source import Source
 
 LINES = ("HTTP/1.1 101 Switching Protocols",) * 6
@@ -64,19 +65,8 @@ def run(data: bytes) -> None:
 def answer_of(source: Source, accept: str) -> bytes:
     pieces = []
     for _ in range(1 + (source.byte() > 200)):  # an interim answer may come first
-        lines = [source.pick(LINES)]
-        without = source.byte()
-        lines += [header for i, header in enumerate(GOOD) if without < 160 or without >> i & 1]
-        for _ in range(source.byte() % 8):
-            header = source.pick(HEADERS) if source.byte() < 230 else source.text(30)
-            lines.insert(1 + source.byte() % len(lines), header)
-        end = "\n" if source.byte() > 240 else "\r\n"
-        pieces.append(end.join([*lines, "", ""]).format(accept=accept)) if all(
-            brace not in "".join(lines).replace("{accept}", "") for brace in "{}"
-        ) else pieces.append(end.join([*lines, "", ""]))
-    head = "".join(pieces).encode("utf-8", "replace")
-    if source.byte() > 250:
-        head = head[: source.number(2) % (len(head) + 1)]
+        pieces.append(head_of(source, LINES, GOOD, HEADERS).replace("{accept}", accept))
+    head = cut_short(source, "".join(pieces).encode("utf-8", "replace"))
     return head + (FRAMES if source.flag() else b"") + source.rest()
 
 
@@ -118,19 +108,7 @@ def check(answer: bytes, handshake: ClientHandshake, options: dict[str, object])
         heads.append(head)
     lines = heads[-1].decode("latin-1").split("\n")
     assert lines[0].startswith("HTTP/1.1 101")
-    values: dict[str, list[str]] = {}
-    for line in lines[1:]:
-        if line[0] in " \t":  # a folded line belongs to the one before it
-            last = values[name]  # noqa: F821
-            last[-1] += " " + line.strip(" \t")
-            continue
-        name, _, value = line.partition(":")
-        name = name.lower()
-        values.setdefault(name, []).append(value.strip(" \t"))
-    words = {
-        name: [w.strip(" \t").lower() for v in vs for w in v.split(",")]
-        for name, vs in values.items()
-    }
+    values, words = fields_of(lines[1:])
     assert set(words["upgrade"]) - {""} == {"websocket"}
     assert "upgrade" in words["connection"]
     assert values["sec-websocket-accept"] == [accept_key(handshake._key)]

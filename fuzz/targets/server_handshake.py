@@ -17,6 +17,7 @@ from coro_websocket._handshake import ClientHandshake
 from coro_websocket._handshake_server import ServerHandshake
 from coro_websocket.extensions import Deflate
 
+from ..plain_http import cut_short, fields_of, head_of
 from ..source import Source
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -87,16 +88,8 @@ def run(data: bytes) -> None:
 
 
 def request_of(source: Source) -> bytes:
-    lines = [source.pick(LINES)]
-    without = source.byte()
-    lines += [header for i, header in enumerate(GOOD) if without < 160 or without >> i & 1]
-    for _ in range(source.byte() % 8):
-        header = source.pick(HEADERS) if source.byte() < 230 else source.text(30)
-        lines.insert(1 + source.byte() % len(lines), header)
-    end = "\n" if source.byte() > 240 else "\r\n"
-    head = end.join([*lines, "", ""]).encode("utf-8", "replace")
-    if source.byte() > 250:
-        head = head[: source.number(2) % (len(head) + 1)]
+    text = head_of(source, LINES, GOOD, HEADERS)
+    head = cut_short(source, text.encode("utf-8", "replace"))
     return head + (FRAMES if source.flag() else b"") + source.rest()
 
 
@@ -146,19 +139,7 @@ def check(data: bytes, handshake: ServerHandshake) -> None:
     method, target, version = lines[0].split(" ")
     assert (method, version) == ("GET", "HTTP/1.1")
     assert target.startswith(("/", "ws:", "wss:", "http:", "https:"))
-    values: dict[str, list[str]] = {}
-    name = ""
-    for line in lines[1:]:
-        if line[0] in " \t":  # a folded line belongs to the one before it
-            values[name][-1] += " " + line.strip(" \t")
-            continue
-        name, _, value = line.partition(":")
-        name = name.lower()
-        values.setdefault(name, []).append(value.strip(" \t"))
-    words = {
-        name: [word.strip(" \t").lower() for value in found for word in value.split(",")]
-        for name, found in values.items()
-    }
+    values, words = fields_of(lines[1:])
     assert len(values["host"]) == 1
     assert "websocket" in words["upgrade"]
     assert "upgrade" in words["connection"]

@@ -47,6 +47,7 @@ logger = logging.getLogger("coro_websocket.server")
 Handler = Callable[["Request", Read, Write], Awaitable[object]]
 
 BACKLOG = 1024
+FREE_PORT_TRIES = 20  # for a port that every address of a name has free
 OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -486,12 +487,31 @@ def _check_listening(sock: socket.socket) -> None:
 async def _listen_tcp(host: str, port: int) -> list[socket.socket]:
     """Listen on every address of `host`, on the same port."""
     loop = asyncio.get_running_loop()
-    listeners: list[socket.socket] = []
+    tries = 1 if port else FREE_PORT_TRIES
     try:
         found = await loop.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        for family, kind, proto, _, address in dict.fromkeys(found):
+        while True:
+            tries -= 1
+            try:
+                return _listen_on_all(list(dict.fromkeys(found)), port)
+            except OSError as error:
+                # A port that one address has free may be another's in use.
+                if error.errno != errno.EADDRINUSE or not tries:
+                    raise
+    except ValueError as error:  # UnicodeError too: no name, and not for any resolver
+        raise InvalidOption(f"host: {clip(host)} is no host name: {error}", "host") from None
+    except OSError as error:
+        where = clip(host) if host else "every address"
+        where += f", port {port}" if port else ""
+        raise _cannot_listen(where, error) from error
+
+
+def _listen_on_all(addresses: Sequence[Any], port: int) -> list[socket.socket]:
+    listeners: list[socket.socket] = []
+    try:
+        for family, kind, proto, _, address in addresses:
             listener = socket.socket(family, kind, proto)
             listeners.append(listener)
             if os.name == "posix":
@@ -501,15 +521,9 @@ async def _listen_tcp(host: str, port: int) -> list[socket.socket]:
             listener.bind((address[0], port, *address[2:]))
             listener.listen(BACKLOG)
             port = listener.getsockname()[1]
-    except BaseException as error:
+    except BaseException:
         for listener in listeners:
             listener.close()
-        if isinstance(error, ValueError):  # UnicodeError too: no name, and not for any resolver
-            raise InvalidOption(f"host: {clip(host)} is no host name: {error}", "host") from None
-        if isinstance(error, OSError):
-            where = clip(host) if host else "every address"
-            where += f", port {port}" if port else ""
-            raise _cannot_listen(where, error) from error
         raise
     return listeners
 

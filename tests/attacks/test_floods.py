@@ -10,7 +10,7 @@ import asyncio
 
 import pytest
 from bounds import KIB, MIB, measured
-from raw_peer import BINARY, CLOSE, PING, PONG, TEXT, Frame, end_and_peer, watchdog
+from raw_peer import BINARY, BOUND, CLOSE, PING, PONG, TEXT, Frame, end_and_peer, watchdog
 
 from coro_websocket import ConnectionClosedError
 
@@ -166,7 +166,7 @@ async def test_closing_gets_out_of_a_write_to_a_peer_that_does_not_read(side):
             writing = asyncio.ensure_future(end.write(b"m" * 10_000))
             await end.settle()
             assert not writing.done()
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(BOUND):
                 await end.write.close()
                 with pytest.raises(ConnectionClosedError):
                     await writing
@@ -180,7 +180,7 @@ async def test_closing_gets_out_of_a_write_to_a_peer_that_does_not_read(side):
 async def test_the_keepalive_gives_up_a_peer_that_does_not_read_and_frees_the_writer(side):
     async with end_and_peer(side, ping_interval=0.1, ping_timeout=0.1, **SMALL) as (end, peer):
         with measured() as cost:
-            async with asyncio.timeout(4):
+            async with asyncio.timeout(BOUND):
                 with pytest.raises(ConnectionClosedError):
                     while True:
                         await end.write(b"m" * 10_000)

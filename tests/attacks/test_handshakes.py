@@ -12,7 +12,7 @@ import time
 
 import pytest
 from bounds import KIB, MIB, assert_linear, measured
-from raw_peer import answer_to, read_head, until, watchdog
+from raw_peer import BOUND, answer_to, read_head, until, watchdog
 
 from coro_websocket import ConnectTimeout, HandshakeError, connect, serve
 from coro_websocket._handshake import ClientHandshake
@@ -46,7 +46,7 @@ async def unused(req, read, write):
 async def attacked(**options):
     """A server, and a client's plain socket that is connected to it."""
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(BOUND):
         async with serve(unused, **options) as server:
             with socket.socket() as sock:
                 sock.setblocking(False)
@@ -166,7 +166,7 @@ async def test_many_slow_clients_do_not_keep_others_out():
     async def handler(req, read, write):
         await write("served")
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(BOUND):
         async with serve(handler, timeout=3) as server:
             slow = [socket.socket() for _ in range(100)]
             try:
@@ -286,7 +286,7 @@ async def evil_server(act):
 
         serving = asyncio.ensure_future(accept())
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(BOUND):
                 yield f"ws://127.0.0.1:{listener.getsockname()[1]}/"
         finally:
             serving.cancel()

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import pytest
 from bounds import KIB, measured
-from raw_peer import answer_to, read_head, watchdog
+from raw_peer import BOUND, answer_to, read_head, watchdog
 
 from coro_websocket import InvalidOption, InvalidURL, Options, codec, connect, parse_url, serve
 from coro_websocket._client import client_handshake
@@ -354,7 +354,7 @@ async def test_serve_takes_headers_once_for_all_connections():
         pass
 
     headers = (pair for pair in [("X-Header", "value")])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(BOUND):
         async with serve(handler, headers=headers) as server:
             for _ in range(2):
                 async with connect(server.url) as (res, _, _):

@@ -17,7 +17,7 @@ from conftest import Certificates
 
 from coro_websocket import Read, Request, Response, Write, connect, serve
 
-BOUND = 10.0  # seconds for everything that a test waits for
+BOUND = 30.0  # seconds for everything that a test waits for
 
 # A handshake that hangs must fail its test, not be ended by a limit of ours before that.
 LATE: dict[str, Any] = {"timeout": BOUND, "close_timeout": BOUND}

@@ -19,7 +19,7 @@ from .conftest import missing
 
 PAGE = Path(__file__).with_name("chromium.html")
 START = 60.0  # seconds for a browser to start, on a machine that is busy
-BOUND = 10.0
+BOUND = 30.0
 
 pytestmark = pytest.mark.asyncio(loop_factories=["asyncio"])
 

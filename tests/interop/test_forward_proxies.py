@@ -23,7 +23,7 @@ from coro_websocket import ProxyError, Read, Request, Write, connect, serve, wor
 
 from .conftest import missing
 
-BOUND = 10.0
+BOUND = 30.0
 
 TINYPROXY = """
 Port {port}

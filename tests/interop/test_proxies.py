@@ -24,7 +24,7 @@ from coro_websocket import ConnectionClosedError, Read, Request, Write, connect,
 
 from .conftest import missing
 
-BOUND = 10.0
+BOUND = 30.0
 
 NGINX = """
 daemon off;
