@@ -66,6 +66,7 @@ def summary(results: dict[str, Any]) -> str:
     shown = [batch, *(library for library in COLOURS if not library.startswith(OURS))]
     names = [OURS, *("`read.batch()`" if each == batch else each for each in shown)]
     lines = ["| | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
+    notes = []
     for row in results["rows"]:
         costs = best(row)
         if row["quick"] and OURS in costs:
@@ -74,7 +75,14 @@ def summary(results: dict[str, Any]) -> str:
             lines.append(
                 f"| {row['name']} | {digits(costs[OURS])}{unit} | " + " | ".join(cells) + " |"
             )
-    return "\n".join(lines) + "\n"
+            same_level = costs.get(f"{OURS} (level 1)")
+            if same_level and "aiohttp" in costs:
+                notes.append(
+                    f"{row['name']}: aiohttp compresses at level 1, the others at 6. At level 1 "
+                    f"{OURS} takes {digits(same_level)} us, and aiohttp "
+                    f"{costs['aiohttp'] / same_level:.2f} of that."
+                )
+    return "\n".join([*lines, *(f"\n{note}" for note in notes)]) + "\n"
 
 
 def described(results: dict[str, Any]) -> str:
@@ -98,7 +106,11 @@ def table(results: dict[str, Any]) -> str:
     for row in results["rows"]:
         lines += ["", f"### {row['name']}", ""]
         if row["measured"] != results["machine"]["date"]:
-            lines += [f"Measured on {row['measured']}.", ""]
+            walls = [
+                each["wall"] for them in row["figures"].values() for each in them if "wall" in each
+            ]
+            length = f", {statistics.median(walls):.1f} s a round" if walls else ""
+            lines += [f"Measured on {row['measured']}{length}.", ""]
         what = "memory per connection" if row["role"] == "memory" else "CPU us per message"
         lines += [f"| | {what} | least to most | per second | ours / theirs |"]
         lines += ["| --- | ---: | ---: | ---: | ---: |"]
