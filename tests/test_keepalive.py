@@ -20,10 +20,12 @@ from raw_peer import (
     close_payload,
     end_and_peer,
     turns_of_the_loop,
+    until,
     watchdog,
 )
+from scripted_server import scripted
 
-from coro_websocket import ConnectionClosedError, PingTimeout
+from coro_websocket import ConnectionClosedError, PingTimeout, connect
 
 __all__ = ["watchdog"]
 
@@ -184,6 +186,49 @@ async def test_a_program_that_blocks_the_loop_is_not_mistaken_for_a_dead_peer(si
         assert end.read.close_code is None
         await peer.write(TEXT, "x")
         assert (await end.read()).payload == "x"
+
+
+async def test_a_peer_has_the_time_again_that_our_loop_stood_still(side):
+    """The loop stands still as soon as the peer was asked: nothing could have been heard."""
+    loop = asyncio.get_running_loop()
+
+    def ask_and_block():
+        loop.call_soon(time.sleep, 0.4)
+        return "ping"
+
+    options = {"ping_interval": 0.05, "ping_timeout": 0.2, "ping_message": ask_and_block}
+    async with end_and_peer(side, **options) as (end, peer):
+        for _ in range(3):
+            assert await peer.message() == (TEXT, b"ping")
+            await peer.write(TEXT, "pong")
+            assert (await end.read()).payload == "pong"
+
+
+async def test_a_ping_goes_out_at_once_though_another_connection_has_just_written():
+    """Its deadline runs, and nobody knows when the loop comes round again."""
+    loop = asyncio.get_running_loop()
+    came = threading.Event()
+    seen = []
+
+    def script(link):
+        link.accept()
+        link.read()
+        came.set()
+        link.wait_end()
+
+    async with client_and_peer() as (other, _peer):
+
+        def ask():
+            loop.call_soon(lambda: seen.append(came.wait(BOUND / 2)))
+            other.write("which has the loop's turn to send")
+            return "ping"
+
+        with scripted(script) as server:
+            async with connect(
+                server.url, ping_interval=0.05, ping_message=ask, close_timeout=0.1
+            ):
+                await until(lambda: seen)
+        assert seen[0]
 
 
 async def test_a_peer_that_takes_what_we_write_slowly_is_alive():

@@ -35,6 +35,8 @@ cdef class Connection(Writing):
     cdef object heartbeat_timer
     cdef object ping_timer
     cdef double ask_at  # when the next Ping is to be sent
+    cdef double keep_alive_at  # when the timer is to call
+    cdef bint excused  # the peer was given the time that our loop stood still
     cdef double asked_at  # when the deadline began to run; NEVER: it does not
     cdef uint64_t asked_behind  # bytes were sent before that Ping
     cdef uint64_t seen_in

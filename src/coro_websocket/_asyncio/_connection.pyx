@@ -42,6 +42,7 @@ cdef dict OVERFLOW = {
 
 cdef double NEVER = -1
 cdef double TIMER_SLACK = 0.001  # seconds by which a loop may call too early
+cdef double STALL = 0.01  # seconds by which it calls too late if something has held it up
 
 
 cdef class Connection(Writing):
@@ -63,7 +64,7 @@ cdef class Connection(Writing):
         if options.heartbeat is not None:
             self.heartbeat_timer = self.loop.call_later(options.heartbeat, self.beat)
         if options.ping_interval is not None:
-            self.ask_at = self.loop.time() + options.ping_interval
+            self.ask_at = self.keep_alive_at = self.loop.time() + options.ping_interval
             self.asked_at = NEVER
             self.ping_timer = self.loop.call_at(self.ask_at, self.keep_alive)
 
@@ -393,10 +394,12 @@ cdef class Connection(Writing):
 
         The deadline runs from the first Ping that nothing followed, and not while we ourselves
         hold the socket back. While what was sent before that Ping is still being taken, the
-        peer cannot have seen it: it has the whole of `ping_timeout` from then on.
+        peer cannot have seen it: it has the whole of `ping_timeout` from then on. And where the
+        loop itself stood still, it has that time again, once.
         """
         cdef uint64_t taken
         cdef double now
+        cdef double late
         cdef double due
         options = self.options
         if self.lost or self.engine.close_sent:
@@ -407,6 +410,12 @@ cdef class Connection(Writing):
             self.asked_at = NEVER
         elif self.asked_at != NEVER and self.seen_taken < min(taken, self.asked_behind):
             self.asked_at = now
+        late = now - self.keep_alive_at
+        if self.asked_at == NEVER:
+            self.excused = False
+        elif late > STALL and not self.excused and options.ping_timeout is not None:
+            self.excused = True
+            self.asked_at += late + min(late, <double>options.ping_timeout)
         self.held_back = self.paused
         self.seen_in = self.bytes_in
         self.seen_taken = taken
@@ -427,11 +436,14 @@ cdef class Connection(Writing):
                 self.asked_behind = self.bytes_out + self.backlog()
             if not self.broken:
                 self.ask()
+                if self.queued and not self.blocked:
+                    self.transmit()  # at once: the deadline runs
             if self.lost or self.engine.close_sent:
                 return
         due = self.ask_at
         if options.ping_timeout is not None and self.asked_at != NEVER:
             due = min(due, self.asked_at + options.ping_timeout)
+        self.keep_alive_at = due
         self.ping_timer = self.loop.call_at(due, self.keep_alive)
 
     def ask(self):
