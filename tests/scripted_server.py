@@ -189,6 +189,7 @@ class ScriptedServer:
         self.stopping.set()
         with contextlib.suppress(OSError):
             self.listener.shutdown(socket.SHUT_RDWR)  # which wakes `accept`
+        self._threads[0].join(BOUND)  # which accepts: what it still began is known then
         for link in self._links:
             link.hang_up()
         for thread in list(self._threads):

@@ -262,7 +262,7 @@ async def test_a_peer_that_does_not_hang_up_after_the_server_is_left_after_close
         assert (await peer.read()).close == (1000, "")
         with Took() as took:
             await end.write.wait_closed()
-        assert took.seconds < SHORT + 1
+        assert took.seconds < BOUND / 2
         assert end.read.close_code == 1000
 
 
@@ -303,7 +303,7 @@ async def test_a_peer_that_never_answers_is_left_after_close_timeout(side):
     async with end_and_peer(side, close_timeout=SHORT) as (end, peer):
         with Took() as took:
             await end.write.close()
-        assert SHORT * 0.9 <= took.seconds < SHORT + 1
+        assert SHORT * 0.9 <= took.seconds < BOUND / 2
         assert await end.read() is None
         assert end.read.close_code == 1006
         assert await peer.close_received() == (1000, "")
@@ -322,7 +322,7 @@ async def test_a_peer_that_talks_on_and_never_answers_is_left_after_close_timeou
         talking = asyncio.create_task(chatter())
         with Took() as took:
             await end.write.close()
-        assert took.seconds < SHORT + 1.5
+        assert took.seconds < BOUND / 2
         talking.cancel()
         await asyncio.wait([talking])
         if not talking.cancelled():
@@ -330,7 +330,7 @@ async def test_a_peer_that_talks_on_and_never_answers_is_left_after_close_timeou
 
 
 async def test_a_server_that_answers_but_does_not_hang_up_is_left_after_close_timeout():
-    async with client_and_peer(close_timeout=SHORT) as (end, peer):
+    async with client_and_peer(close_timeout=1) as (end, peer):
         closing = asyncio.create_task(end.write.close())
         await peer.read()
         await peer.write(CLOSE, close_payload(1000))
@@ -354,7 +354,7 @@ async def test_a_peer_that_does_not_take_our_close_is_left_after_close_timeout(s
         await turns_of_the_loop(20)
         with Took() as took:
             await end.write.close()
-        assert took.seconds < SHORT + 1
+        assert took.seconds < BOUND / 2
         with pytest.raises(ConnectionClosedError):
             await writing
 
@@ -378,7 +378,7 @@ async def test_a_peer_that_hangs_up_instead_of_answering_ends_the_wait(side):
 
 
 async def test_what_comes_after_the_peers_close_is_ignored_rfc_6455_5_5_1(side):
-    async with end_and_peer(side, close_timeout=1) as (end, peer):
+    async with end_and_peer(side) as (end, peer):
         reading = asyncio.create_task(end.read())
         await turns_of_the_loop()
         await peer.send(
@@ -470,13 +470,13 @@ async def test_a_close_behind_an_unread_message_of_ours_ends_within_close_timeou
         with Took() as took:
             await client.write.wait_closed()
             await closing
-        assert took.seconds < SHORT + 1
+        assert took.seconds < BOUND / 2
         assert (await client.read()).payload == message
         assert await client.read() is None
 
 
 async def test_closing_with_more_unread_than_read_high_water_ends(side):
-    async with end_and_peer(side, read_high_water=10_000, close_timeout=3) as (end, peer):
+    async with end_and_peer(side, read_high_water=10_000) as (end, peer):
         sending = asyncio.create_task(peer.send(peer.frame(BINARY, b"x" * 5000) * 1000))
         await asyncio.sleep(0.05)
         closing = asyncio.create_task(end.write.close())
@@ -486,7 +486,7 @@ async def test_closing_with_more_unread_than_read_high_water_ends(side):
         peer.half_close()
         with Took() as took:
             await closing
-        assert took.seconds < 2
+        assert took.seconds < BOUND / 2
         assert end.read.close_code == 1000
 
 
@@ -494,7 +494,7 @@ async def test_closing_with_more_unread_than_read_high_water_ends(side):
 
 
 async def test_a_failed_connection_half_closes_so_that_the_peer_gets_our_close_rfc_6455_7_1_7(side):
-    async with end_and_peer(side, close_timeout=2) as (end, peer):
+    async with end_and_peer(side) as (end, peer):
         reading = asyncio.create_task(end.read())
         await peer.write(3)
         # More comes all the while: a plain close() would answer it with a reset.
@@ -511,12 +511,12 @@ async def test_a_failed_connection_is_left_after_close_timeout(side):
         await peer.write(3)
         with Took() as took, pytest.raises(ProtocolError):
             await end.read()
-        assert took.seconds < SHORT + 1
+        assert took.seconds < BOUND / 2
         assert (await peer.read()).close[0] == 1002
 
 
 async def test_a_violation_after_our_close_is_not_answered_with_a_second_close(side):
-    async with end_and_peer(side, close_timeout=1) as (end, peer):
+    async with end_and_peer(side) as (end, peer):
         closing = asyncio.create_task(end.write.close())
         assert (await peer.read()).close == (1000, "")
         reading = asyncio.create_task(end.read())
@@ -647,8 +647,7 @@ async def test_a_connection_lost_while_handing_over_leaves_nothing():
 
 async def test_what_is_dropped_while_we_close_leaves_no_hole(side):
     """More than read_high_water comes while nobody reads: nothing behind it is given either."""
-    options = {"read_high_water": 10_000, "close_timeout": 2}
-    async with end_and_peer(side, **options) as (end, peer):
+    async with end_and_peer(side, read_high_water=10_000) as (end, peer):
         frames = [peer.frame(BINARY, n.to_bytes(2, "big") + bytes(998)) for n in range(300)]
         await peer.send(b"".join(frames[:5]))
         closing = asyncio.create_task(end.write.close())

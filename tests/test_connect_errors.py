@@ -78,7 +78,11 @@ def place(request, certificates, tmp_path):
 # What cannot be reached
 
 
-async def test_a_host_that_cannot_be_resolved_is_a_connect_error_of_phase_resolve():
+async def test_a_host_that_cannot_be_resolved_is_a_connect_error_of_phase_resolve(monkeypatch):
+    def unknown(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     error = await failure("ws://no-such-host.invalid/")
     assert type(error) is ConnectError
     assert error.phase == "resolve"
@@ -290,7 +294,7 @@ async def test_a_server_that_says_nothing_is_left_at_the_timeout(tls):
     with scripted(lambda link: link.wait_end()) as server:
         start = time.monotonic()
         error = await failure(host="127.0.0.1", port=server.port, tls=tls, timeout=SHORT)
-        assert time.monotonic() - start < 10 * SHORT
+        assert time.monotonic() - start < BOUND / 2
         assert type(error) is ConnectTimeout
         assert isinstance(error, TimeoutError)
         assert error.phase == ("tls" if tls else "handshake")
@@ -308,8 +312,8 @@ async def test_an_answer_that_drips_does_not_move_the_deadline(place):
 
     with scripted(script, **listen) as server:
         start = time.monotonic()
-        error = await failure(server.url, timeout=SHORT, **options)
-        assert time.monotonic() - start < 10 * SHORT
+        error = await failure(server.url, handshake_timeout=SHORT, **options)
+        assert time.monotonic() - start < BOUND / 2
         assert type(error) is ConnectTimeout
         assert error.phase == "handshake"
         await until(lambda: server.ended)
@@ -334,7 +338,7 @@ async def test_interim_answers_without_end_do_not_move_the_deadline_nor_pass_the
         link.wait_end()
 
     with scripted(script) as server:
-        error = await failure(server.url, timeout=1)
+        error = await failure(server.url)
         assert type(error) is HandshakeError
         assert "max_head_size" in str(error)
 
@@ -544,7 +548,9 @@ async def test_a_refusal_whose_body_does_not_end_is_still_a_handshake_error(end)
 
     taken = threading.Event()
     with scripted(script) as server:
-        opening = asyncio.create_task(failure(server.url, timeout=2 * SHORT))
+        opening = asyncio.create_task(
+            failure(server.url, timeout=1 if end == "silence" else BOUND / 2)
+        )
         for _ in range(20):
             await asyncio.sleep(0.001)
         taken.set()

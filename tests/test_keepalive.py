@@ -40,11 +40,11 @@ def side(request):
 
 
 async def test_a_silent_peer_is_noticed_within_interval_and_timeout(side):
+    start = time.monotonic()
     async with end_and_peer(side, ping_interval=0.05, ping_timeout=0.1) as (end, peer):
-        start = time.monotonic()
         with pytest.raises(PingTimeout, match=r"0\.1 s.*ping_timeout") as caught:
             await end.read()
-        assert 0.14 <= time.monotonic() - start < 1.5
+        assert 0.14 <= time.monotonic() - start < BOUND / 2
         assert caught.value.code == 1006
         assert isinstance(caught.value, TimeoutError)
         assert isinstance(caught.value, ConnectionClosedError)
@@ -224,9 +224,7 @@ async def test_a_ping_goes_out_at_once_though_another_connection_has_just_writte
             return "ping"
 
         with scripted(script) as server:
-            async with connect(
-                server.url, ping_interval=0.05, ping_message=ask, close_timeout=0.1
-            ):
+            async with connect(server.url, ping_interval=0.05, ping_message=ask, close_timeout=0.1):
                 await until(lambda: seen)
         assert seen[0]
 
@@ -308,7 +306,7 @@ async def test_a_peer_that_empties_the_kernels_buffer_slowly_is_alive(request, s
 
 async def test_a_peer_that_never_answers_and_only_sends_costs_nothing(side):
     """Its Pings are forgotten, one for the next."""
-    async with end_and_peer(side, ping_interval=0.01, ping_timeout=1) as (end, peer):
+    async with end_and_peer(side, ping_interval=0.01, ping_timeout=BOUND) as (end, peer):
         for i in range(20):
             assert (await peer.read()).opcode == PING
             await peer.write(TEXT, str(i))
@@ -355,7 +353,9 @@ async def test_a_ping_message_waits_for_the_end_of_a_fragmented_message(side):
         await end.write({"opcode": 1, "payload": "one ", "fin": False})
         await asyncio.sleep(0.05)
         await end.write({"opcode": 0, "payload": "two"})
-        assert await peer.message() == (TEXT, b"one two")
+        while (first := await peer.message()) == (TEXT, b"ping"):  # before we began
+            pass
+        assert first == (TEXT, b"one two")
         assert await peer.message() == (TEXT, b"ping")
 
 

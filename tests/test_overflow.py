@@ -95,7 +95,7 @@ async def test_wait_makes_the_peer_wait(side):
 
 
 async def test_close_says_why_to_both(side):
-    options = {"overflow": "close", "read_high_water": 20_000, "close_timeout": 0.5}
+    options = {"overflow": "close", "read_high_water": 20_000}
     async with end_and_peer(side, **options) as (end, peer):
         await flood(peer, 200)
         assert await peer.close_received() == (1013, "the receiver cannot keep up")

@@ -74,10 +74,11 @@ async def rest_of(sock) -> bytes:
 @pytest.mark.parametrize("kind", ENDLESS)
 async def test_a_request_that_does_not_end_is_refused_at_the_limit(kind):
     data = REQUEST + ENDLESS[kind](2 * MIB)
-    async with attacked(timeout=3) as (server, sock):
+    async with attacked(timeout=6) as (server, sock):
         with measured() as cost:
             await send_all(sock, data)
-            sock.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(OSError):  # the reset may be here already
+                sock.shutdown(socket.SHUT_WR)
             answer = await rest_of(sock)
             await until(lambda: server.connections == 0)
         # The answer may be lost to the reset that ends a connection with bytes unread.
@@ -97,7 +98,7 @@ async def test_a_request_that_does_not_end_is_refused_at_the_limit(kind):
 )
 async def test_a_request_that_is_too_large_is_refused_with_431(lines):
     data = REQUEST + lines + b"\r\n"
-    async with attacked(timeout=3) as (server, sock):
+    async with attacked(timeout=6) as (server, sock):
         with measured() as cost:
             sending = asyncio.ensure_future(send_all(sock, data))
             head, _ = await read_head(sock)
@@ -118,7 +119,7 @@ async def test_a_request_that_drips_ends_with_the_deadline(drip):
                 await asyncio.sleep(0.01)  # this is the attack
                 if server.connections == 0 and i > 5:
                     break
-        assert 0.2 < time.monotonic() - start < 3
+        assert 0.2 < time.monotonic() - start < BOUND / 2
         assert cost.memory < MIB
         assert cost.seconds < 2
         assert server.connections == 0
@@ -146,7 +147,7 @@ async def test_tls_that_does_not_get_ahead_ends_with_the_deadline(certificates):
 
 
 async def test_a_client_that_stays_after_its_refusal_is_left_at_the_deadline():
-    async with attacked(timeout=0.8) as (server, sock):
+    async with attacked(timeout=2) as (server, sock):
         with measured() as cost:
             await send_all(sock, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
             head, _ = await read_head(sock)
@@ -167,7 +168,7 @@ async def test_many_slow_clients_do_not_keep_others_out():
         await write("served")
 
     async with asyncio.timeout(BOUND):
-        async with serve(handler, timeout=3) as server:
+        async with serve(handler, timeout=6) as server:
             slow = [socket.socket() for _ in range(100)]
             try:
                 with measured() as cost:
@@ -310,7 +311,7 @@ async def test_an_answer_that_does_not_end_is_refused_at_the_limit(status, kind)
     async with evil_server(sending(data)) as url:
         with measured() as cost:
             with pytest.raises(HandshakeError, match="max_head") as caught:
-                await connect(url, timeout=3)
+                await connect(url, timeout=6)
         assert len(str(caught.value)) < 1000
         assert cost.memory < MIB
         assert cost.seconds < 2
@@ -333,7 +334,7 @@ async def test_an_answer_that_is_too_large_is_refused(lines):
     async with evil_server(act) as url:
         with measured() as cost:
             with pytest.raises(HandshakeError, match="max_head"):
-                await connect(url, timeout=3)
+                await connect(url, timeout=6)
         assert cost.memory < 4 * MIB  # the answer of 1 MiB, made here, included
         assert cost.seconds < 2
 
@@ -342,7 +343,7 @@ async def test_interim_answers_without_end_are_refused_at_the_limit():
     async with evil_server(sending(b"HTTP/1.1 100 Continue\r\n\r\n" * 50_000)) as url:
         with measured() as cost:
             with pytest.raises(HandshakeError, match="max_head"):
-                await connect(url, timeout=3)
+                await connect(url, timeout=6)
         assert cost.memory < MIB
         assert cost.seconds < 3
 
@@ -352,7 +353,7 @@ async def test_a_refusal_with_an_endless_body_is_kept_to_the_limit():
     async with evil_server(sending(data)) as url:
         with measured() as cost:
             with pytest.raises(HandshakeError, match="403") as caught:
-                await connect(url, timeout=3)
+                await connect(url, timeout=6)
         assert len(caught.value.response.body) <= 65536
         assert cost.memory < MIB
         assert cost.seconds < 2
@@ -370,7 +371,7 @@ async def test_an_answer_that_drips_ends_with_the_timeout(drip):
         with measured() as cost:
             with pytest.raises((ConnectTimeout, HandshakeError)):
                 await connect(url, timeout=0.3)
-        assert time.monotonic() - start < 3
+        assert time.monotonic() - start < BOUND / 2
         assert cost.memory < MIB
         assert cost.seconds < 2
 

@@ -20,6 +20,7 @@ from .peer_websockets import WebSockets
 from .peer_ws import NODE, Ws
 from .peers import BOUND, Pairing, Peer, Place
 
+START = 120.0  # seconds for npm to install, or a browser to start, within a test's own time
 PEERS: dict[str, Peer] = {peer.name: peer for peer in (WebSockets(), Aiohttp(), Ws())}
 
 
@@ -31,7 +32,7 @@ def watchdog() -> Iterator[None]:
         raise AssertionError("the test took too long, perhaps without yielding to the event loop")
 
     before = signal.signal(signal.SIGALRM, bark)
-    signal.setitimer(signal.ITIMER_REAL, 2 * BOUND)
+    signal.setitimer(signal.ITIMER_REAL, 2 * BOUND + START)
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
@@ -77,7 +78,7 @@ def node_modules() -> Path:
             cwd=NODE,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=START,
         )
         if done.returncode != 0:
             missing(f"npm could not install the package ws: {done.stderr.strip()}")

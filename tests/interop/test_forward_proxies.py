@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -44,14 +45,18 @@ async def echo(req: Request, read: Read, write: Write) -> None:
 async def running(
     name: str, arguments: Callable[[int], list[str]], ending: signal.Signals = signal.SIGTERM
 ) -> AsyncIterator[int]:
-    """A proxy on a port that was free a moment ago; on another one if it is not any more.
+    """A proxy on some port; on another one if that is not free.
 
     ending: what ends it, and whatever children it has.
     """
     program = program_of(name)
     for _ in range(5):
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        # Below the ports that the system gives to those who ask for any.
+        port = random.randrange(10_000, 32_000)
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
         process = await asyncio.create_subprocess_exec(
             program,
             *arguments(port),
