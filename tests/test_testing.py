@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 
 import pytest
-from raw_peer import watchdog
+from raw_peer import BOUND, turns_of_the_loop, watchdog
 
 from coro_websocket import (
     ConnectionClosedError,
@@ -18,6 +19,7 @@ from coro_websocket import (
     PingTimeout,
     ProtocolError,
     connect,
+    parse_url,
     reconnect,
 )
 from coro_websocket.codec import encode
@@ -333,6 +335,27 @@ async def test_a_fake_server_with_tls(certificates):
     with pytest.raises(InvalidOption, match="cert"):
         async with FakeServer(script, tls={}):
             pass
+
+
+async def test_a_client_that_ends_its_tls_handshake_too_late_is_closed(certificates):
+    loop = asyncio.get_running_loop()
+    async with FakeServer(lambda peer: asyncio.sleep(0), tls=certificates.server) as server:
+        sock = socket.socket()
+        sock.setblocking(False)
+        await loop.sock_connect(sock, ("127.0.0.1", parse_url(server.url).port))
+        await turns_of_the_loop()  # it has been accepted
+    async with asyncio.timeout(BOUND):
+        with contextlib.suppress(ConnectionError):
+            reader, writer = await asyncio.open_connection(
+                sock=sock, ssl=certificates.client, server_hostname="127.0.0.1"
+            )
+            try:
+                assert await reader.read() == b""
+            finally:
+                writer.close()
+                await writer.wait_closed()
+    sock.close()
+    await turns_of_the_loop()
 
 
 @pytest.mark.parametrize("over", ["tcp", "tls"])

@@ -325,6 +325,9 @@ class FakeServer:
         of_program.add_note(f"The script of the FakeServer raised:\n{_text_of(first)}")
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self._server.is_serving():  # its TLS handshake has taken until now
+            writer.transport.abort()
+            return
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
