@@ -247,11 +247,12 @@ def drip(link: Link, data: bytes, pause: float = 0.01) -> None:
     link.sock.settimeout(BOUND)
 
 
-def refused_port() -> int:
-    """A port of 127.0.0.1 on which nobody listens."""
+@contextlib.contextmanager
+def refused_port() -> Iterator[int]:
+    """A port on which nobody listens, and nobody else can."""
     with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+        sock.bind(("", 0))
+        yield sock.getsockname()[1]
 
 
 @pytest.fixture

@@ -96,8 +96,8 @@ async def test_a_host_that_no_resolver_would_take_is_a_websocket_error(host):
 
 
 async def test_a_port_on_which_nobody_listens_is_a_connect_error_of_phase_connect():
-    port = refused_port()
-    error = await failure(f"ws://127.0.0.1:{port}/")
+    with refused_port() as port:
+        error = await failure(f"ws://127.0.0.1:{port}/")
     assert type(error) is ConnectError
     assert error.phase == "connect"
     assert f"127.0.0.1 port {port}" in str(error)
@@ -105,13 +105,11 @@ async def test_a_port_on_which_nobody_listens_is_a_connect_error_of_phase_connec
 
 
 async def test_every_address_that_was_tried_is_in_the_message(monkeypatch):
-    port = refused_port()
-    found = [
-        (socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{n}", port)) for n in range(1, 4)
-    ]
-
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-    error = await failure(host="three.example", port=port)
+    kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+    with refused_port() as port:
+        found = [(*kind, (f"127.0.0.{n}", port)) for n in range(1, 4)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        error = await failure(host="three.example", port=port)
     assert f"three.example port {port}" in str(error)
     assert all(f"127.0.0.{n}: " in str(error) for n in range(1, 4))
 
@@ -618,8 +616,8 @@ async def test_credentials_are_in_no_message_and_no_log(end, caplog):
         link.head()
         end(link)
 
-    with scripted(script) as server:
-        port = server.port if end is not None else refused_port()
+    with scripted(script) as server, refused_port() as refused:
+        port = server.port if end is not None else refused
         connecting = connect(
             f"ws://user:s3cret@127.0.0.1:{port}/", headers={"Cookie": "t0ken"}, timeout=SHORT
         )

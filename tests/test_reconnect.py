@@ -359,7 +359,7 @@ async def test_the_time_without_a_connection_has_a_limit(pauses):
 
 
 @pytest.mark.parametrize("where", ["connecting", "before"])
-async def test_an_attempt_has_only_what_is_left_of_that_time(where):
+async def test_an_attempt_has_only_what_is_left_of_that_time(pauses, where):
     async def before(attempt, error):
         if where == "before":
             await asyncio.Event().wait()
@@ -367,13 +367,24 @@ async def test_an_attempt_has_only_what_is_left_of_that_time(where):
     with socket.create_server(("127.0.0.1", 0)) as listener:  # which says nothing
         url = f"ws://127.0.0.1:{listener.getsockname()[1]}/"
         expected = TimeoutError if where == "before" else ConnectTimeout
-        with pytest.raises(expected) as caught:
-            async with asyncio.timeout(BOUND):
-                async for _ in reconnect(url, before=before, max_time=0.1, timeout=None):
-                    pass
+        for max_time in (0.1, 1):  # in which the server must be reached
+            with pytest.raises(expected) as caught:
+                async with asyncio.timeout(BOUND):
+                    async for _ in reconnect(url, before=before, max_time=max_time, timeout=None):
+                        pass
+            if where == "before" or caught.value.phase == "handshake":
+                break
         if where == "connecting":
             assert caught.value.phase == "handshake"
-            assert caught.value.__notes__ == ["max_time=0.1 left no more for this attempt"]
+            assert caught.value.__notes__ == [f"max_time={max_time} left no more for this attempt"]
+
+
+async def test_an_attempt_is_not_cut_short_of_that_time():
+    loop = asyncio.get_running_loop()
+    connections = reconnect("ws://127.0.0.1/", max_time=1)
+    connections._since = loop.time() - 0.0006
+    left = connections._time_left()
+    assert left >= 1 - (loop.time() - connections._since)
 
 
 async def test_connections_that_do_not_settle_are_attempts_that_failed(pauses):

@@ -109,9 +109,13 @@ async def test_redirects_have_a_limit(limit):
 
 async def test_without_a_limit_the_deadline_holds():
     async with FakeServer(hello, refuse=[to("/again")] * 100_000) as server:
-        with pytest.raises(ConnectTimeout):
-            await connect(server.url, max_redirects=None, timeout=0.2)
-        assert len(server.requests) > 10
+        for timeout in (0.2, 1, 3):  # the machine may be busy
+            before = len(server.requests)
+            with pytest.raises(ConnectTimeout):
+                await connect(server.url, max_redirects=None, timeout=timeout)
+            if len(server.requests) - before > 10:
+                break
+        assert len(server.requests) - before > 10
 
 
 async def test_credentials_stay_with_their_origin():

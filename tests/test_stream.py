@@ -259,13 +259,14 @@ async def test_cancelled_and_given_up_leaves_the_connection_usable(side):
     async with end_and_peer(side) as (end, peer):
         whole = peer.frame(TEXT, "x" * 100_000)
         await peer.send(whole[:50_000])
+        begun = asyncio.Event()
 
         async def consume():
             async for _ in await end.read.stream():
-                pass
+                begun.set()
 
         consuming = asyncio.create_task(consume())
-        await end.settle(10)
+        await begun.wait()
         consuming.cancel()
         await asyncio.wait([consuming])
         await peer.send(whole[50_000:] + peer.frame(TEXT, "next"))

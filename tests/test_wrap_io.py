@@ -363,7 +363,7 @@ async def test_a_peer_that_never_answers_is_left_after_close_timeout(mask):
         wire = Wire(mask, close_timeout=0.1)
         start = time.monotonic()
         await wire.write.close()
-        assert 0.09 <= time.monotonic() - start < 1
+        assert 0.09 <= time.monotonic() - start < BOUND / 2
         assert await wire.read() is None
         assert (await wire.next()).opcode == 8
         assert await wire.next() is None
@@ -638,11 +638,14 @@ async def test_what_is_no_frame_is_the_raw_readers_fault(frame, said):
 
 @pytest.mark.parametrize("error", [BrokenPipeError("pipe"), RuntimeError("pipe")])
 async def test_what_has_come_can_be_read_after_the_raw_writer_has_failed(error):
+    incoming: asyncio.Queue = asyncio.Queue()
+
     async def broken(_):
+        for frame in (Message(b"p", 9), Message("m", 1), Message("n", 1)):
+            incoming.put_nowait(frame)
         raise error
 
     async with asyncio.timeout(BOUND):
-        incoming: asyncio.Queue = asyncio.Queue()
         read, write = wrap_io(incoming.get, broken, mask=True, close_timeout=0.05)
         reading = asyncio.create_task(read())
         await turns_of_the_loop()
@@ -650,8 +653,6 @@ async def test_what_has_come_can_be_read_after_the_raw_writer_has_failed(error):
             with pytest.raises(ConnectionClosedError, match=r"lost \(pipe\)") as caught:
                 await write("x")
             assert caught.value.__cause__ is error
-        for frame in (Message(b"p", 9), Message("m", 1), Message("n", 1)):
-            incoming.put_nowait(frame)
         assert (await reading).payload == "m"
         assert (await read()).payload == "n"
         # Nothing more comes, and nobody can be asked to close.
@@ -685,7 +686,7 @@ async def test_a_stuck_raw_write_is_over_before_the_end_is_written():
             calls.append("done")
 
     async with asyncio.timeout(BOUND):
-        _, write = wrap_io(asyncio.Event().wait, stuck, mask=True, close_timeout=0.05)
+        _, write = wrap_io(asyncio.Event().wait, stuck, mask=True, close_timeout=0.5)
         writing = asyncio.create_task(write("x"))
         await turns_of_the_loop()
         await write.close()
@@ -1062,8 +1063,9 @@ def test_it_works_on_trio():
             read, write = wrap_io(
                 trio.sleep_forever, writer_to(None), heartbeat=0.001, close_timeout=0.02
             )
-            await trio.sleep(0.02)
-            assert read.stats.frames_out > 1
+            with trio.fail_after(BOUND):
+                while read.stats.frames_out < 2:
+                    await trio.sleep(0.001)
             await write.close()  # which nobody answers
 
     def writer_to(channel):

@@ -976,7 +976,7 @@ async def test_a_flood_of_pings_that_is_not_read_back_costs_bounded_memory_rfc_6
 
 async def test_no_frame_follows_our_close_rfc_6455_5_5_1(side):
     """A Ping that waits to be answered behind a backlog is not answered after the Close."""
-    async with end_and_peer(side, receive_buffer=4096, close_timeout=2) as (end, peer):
+    async with end_and_peer(side, receive_buffer=4096) as (end, peer):
         writing = asyncio.create_task(end.write(MANY))
         await turns_of_the_loop(20)
         await peer.write(PING, "late")

@@ -319,7 +319,7 @@ class Reconnecting:
         if self._limits.seconds is None:
             return None
         elapsed = asyncio.get_running_loop().time() - self._since
-        return max(round(self._limits.seconds - elapsed, 3), 0.001)
+        return max(math.ceil((self._limits.seconds - elapsed) * 1000) / 1000, 0.001)
 
     async def _ask_before(self, attempt: int, error: Exception | None) -> Mapping[str, Any]:
         if self._before is None:
