@@ -84,6 +84,14 @@ class NoEventLoopError(WebSocketError, RuntimeError):
     """
 
 
+class OtherEventLoopError(WebSocketError, RuntimeError):
+    """A connection was used in an event loop that is not its own: nothing was sent or read.
+
+    It belongs to the loop in which it was opened. From another thread, have that loop run the
+    call: `asyncio.run_coroutine_threadsafe(write(message), loop)`.
+    """
+
+
 # Getting connected.
 
 

@@ -13,16 +13,24 @@ cdef class LoopState:
     cdef object watching  # the socket streams that the loop itself watches
     cdef bint tells_once  # of a socket's error, even where there is more to receive before it
     cdef object poller  # what watches them where there are many, or None
-    cdef int depth  # how many of the library's callbacks are running
+    cdef bint resuming  # a callback of the library's runs, and flushes when it ends
+    cdef bint nests  # the loop has been run from within such a callback
     cdef bint flush_scheduled
+    cdef bint nesting_looked_for  # by a timer
+    cdef unsigned long thread  # in which the loop was seen to run; 0: none
     cdef size_t burst  # bytes written since the loop last had its turn
     cdef list unsent  # who has bytes that wait for the end of the callback
     cdef object flush_callback
+    cdef object nesting_callback
 
     cdef uint8_t *sealed_buffer(self, size_t size) except NULL
-    cdef int enter(self) noexcept
+    cdef bint runs_here(self, object loop) except -1
+    cdef bint check_thread(self, object loop) except -1
+    cdef int enter(self) except -1
     cdef int leave(self) except -1
+    cdef int nested(self) except -1
     cdef int flush(self) except -1
+    cdef int schedule_flush(self, object loop) except -1
 
 
 cdef class Sender:

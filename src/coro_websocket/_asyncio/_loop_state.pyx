@@ -2,12 +2,21 @@
 
 What a task writes while one of the library's callbacks runs is encoded into its connection's
 buffer, and sent once for all of it when the callback ends.
+
+The rule: a connection is touched only in the thread in which its loop runs.
 """
 
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.stdint cimport uint8_t
 
+import os
 import weakref
+from asyncio import _get_running_loop
+
+cdef extern from "pythread.h":
+    unsigned long PyThread_get_thread_ident() noexcept
+
+cdef double NESTING = 0.002  # seconds that a task may keep a callback before a nested loop is seen
 
 
 cdef class LoopState:
@@ -23,6 +32,7 @@ cdef class LoopState:
         self.unsent = []
         self.watching = weakref.WeakSet()
         self.flush_callback = self.flush_in_turn
+        self.nesting_callback = self.look_for_nesting
 
     def __dealloc__(self):
         PyMem_RawFree(self.scratch)
@@ -36,17 +46,51 @@ cdef class LoopState:
                 raise MemoryError
         return self.sealed
 
-    cdef int enter(self) noexcept:
-        self.depth += 1
+    cdef bint runs_here(self, object loop) except -1:
+        """Whether the loop runs in this thread: only there may its connections be touched.
+
+        While the loop runs one of our callbacks, or is about to, the thread tells.
+        """
+        if PyThread_get_thread_ident() == self.thread and (self.resuming or self.flush_scheduled):
+            return True
+        return self.check_thread(loop)
+
+    cdef bint check_thread(self, object loop) except -1:
+        if _get_running_loop() is not loop:
+            return False
+        self.thread = PyThread_get_thread_ident()
+        return True
+
+    cdef int enter(self) except -1:
+        """The loop has called us, and we may resume a task."""
+        if self.resuming:
+            self.nested()
+        self.thread = PyThread_get_thread_ident()
+        self.resuming = not self.nests
         return 0
 
     cdef int leave(self) except -1:
-        self.depth -= 1
-        if self.depth == 0:
-            self.burst = 0
-            if self.unsent:
-                self.flush()
+        self.resuming = False
+        self.burst = 0
+        if self.unsent:
+            self.flush()
         return 0
+
+    cdef int nested(self) except -1:
+        """A task that we have resumed runs the loop from within (as nest_asyncio lets it).
+
+        Our callback may end much later: from now on nothing waits for that.
+        """
+        self.nests = True
+        self.resuming = False
+        if self.unsent:
+            self.flush()
+        return 0
+
+    def look_for_nesting(self):
+        self.nesting_looked_for = False
+        if self.resuming:
+            self.nested()
 
     cdef int flush(self) except -1:
         cdef Sender sender
@@ -67,10 +111,28 @@ cdef class LoopState:
                 self.unsent += unsent
         return 0
 
+    cdef int schedule_flush(self, object loop) except -1:
+        """Have the loop flush what waits, or see to it that the callback that runs does."""
+        if self.resuming:
+            if not self.nesting_looked_for:
+                loop.call_later(NESTING, self.nesting_callback)
+                self.nesting_looked_for = True
+        elif not self.flush_scheduled:
+            loop.call_soon(self.flush_callback)
+            self.flush_scheduled = True
+        return 0
+
     def flush_in_turn(self):
         self.flush_scheduled = False
         self.burst = 0
+        if self.resuming:
+            self.nested()
         self.flush()
+
+    def forget_parent(self):
+        """In a forked child: the loop, its tasks and what they were sending are the parent's."""
+        self.thread = 0
+        self.unsent = []
 
 
 _loop_states = weakref.WeakKeyDictionary()
@@ -81,6 +143,15 @@ cdef LoopState loop_state(loop):
     if state is None:
         state = _loop_states[loop] = LoopState(loop)
     return state
+
+
+def _forget_parents_loops():
+    for state in list(_loop_states.values()):
+        state.forget_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parents_loops)
 
 
 cdef class Sender:
@@ -108,18 +179,14 @@ cdef class Sender:
         cdef LoopState state = self.state
         if self.queued or self.blocked:
             return 0
-        if state.depth == 0 and not state.flush_scheduled:
-            self.loop.call_soon(state.flush_callback)
-            state.flush_scheduled = True
+        if not state.resuming and not state.flush_scheduled:
+            state.schedule_flush(self.loop)
             self.transmit()
             return 0
         return self.flush_soon()
 
     cdef int flush_soon(self) except -1:
-        cdef LoopState state = self.state
+        self.state.schedule_flush(self.loop)
+        self.state.unsent.append(self)
         self.queued = True
-        state.unsent.append(self)
-        if state.depth == 0 and not state.flush_scheduled:
-            self.loop.call_soon(state.flush_callback)
-            state.flush_scheduled = True
         return 0

@@ -1,7 +1,8 @@
 """`read` and `write`: what the user holds of a connection.
 
 A read takes its message at the moment its task goes on, never before, so that a
-read that is cancelled has taken nothing. A write is encoded when it is called.
+read that is cancelled has taken nothing. A write is encoded when it is called, or, called
+where the connection's loop does not run, when that loop awaits it.
 """
 
 cimport cython
@@ -14,6 +15,7 @@ from .._frames cimport BINARY, FIN, TEXT
 from .._receiving cimport FRAME, MESSAGE, PIECE, Unit
 from .._messages cimport Message, as_whole_message
 from ._connection cimport Connection
+from ._loop_state cimport LoopState
 from ._waiting cimport (
     IDLE,
     WAITING,
@@ -26,11 +28,18 @@ from ._waiting cimport (
     raise_thrown,
 )
 
+import functools
+from asyncio import _get_running_loop
+
 from .._close import ABNORMAL, NORMAL
-from .._errors import ConcurrencyError, ConnectionClosedError
+from .._errors import ConcurrencyError, ConnectionClosedError, OtherEventLoopError
+from .._messages import as_message, is_fragments
 
 cdef extern from "Python.h":
     PyObject *Py_None
+
+cdef extern from "pythread.h":
+    unsigned long PyThread_get_thread_ident() noexcept
 
 cdef enum:
     SMALL = 4096  # bytes of a message that may be kept a moment longer than it is wanted
@@ -65,17 +74,18 @@ cdef class NextMessage:
     cdef int step(self, PyObject **result) except -1:
         """As awaitable.h has it: 0 returns the message, 1 yields a waiter."""
         cdef Connection connection = self.connection
+        cdef LoopState state = connection.state
         cdef Message message
         cdef Waiter waiter
         result[0] = NULL
         if self.state == FINISHED:
             raise RuntimeError("cannot reuse already awaited read()")
+        if PyThread_get_thread_ident() != state.thread and not state.runs_here(connection.loop):
+            raise other_loop("read()")
         if self.state == SUSPENDED and connection.waiter.state == WAITING:
             raise RuntimeError("read() is being awaited already")
         if self.state == NEW and connection.reader is not None:
-            raise ConcurrencyError(
-                "another task is reading from this connection: one task reads at a time"
-            )
+            raise two_readers()
         if connection.streaming and (
             self.stream is None or self.stream.number != connection.streaming
         ):
@@ -103,6 +113,10 @@ cdef class NextMessage:
             Py_INCREF(outcome)
             result[0] = <PyObject *>outcome
             return 0
+        if not state.runs_here(connection.loop):
+            raise other_loop("read()")
+        if connection.reader is not None and connection.reader is not self:
+            raise two_readers()  # the other has begun while an extension or a log handler ran
         waiter = connection.waiter
         if waiter is None or (waiter.state != IDLE and waiter.state != WOKEN):
             waiter = connection.waiter = Waiter.__new__(Waiter, connection.loop)
@@ -311,6 +325,35 @@ for made_here in (NextMessage, Chunk, MessageStream):
     forbid_construction(made_here)
 
 
+cdef object two_readers():
+    return ConcurrencyError(
+        "another task is reading from this connection: one task reads at a time"
+    )
+
+
+cdef object other_loop(str call):
+    return OtherEventLoopError(
+        f"{call} was called where the connection's event loop does not run: a connection belongs "
+        f"to the loop in which it was opened. In another thread, use "
+        f"asyncio.run_coroutine_threadsafe({call}, loop)"
+    )
+
+
+async def run_in_loop(Connection connection not None, str name, call):
+    """Call what is awaited, now that the connection's loop runs."""
+    if not connection.state.check_thread(connection.loop):
+        raise other_loop(f"{name}()")
+    return await call()
+
+
+cdef object in_its_loop(Connection connection, str name, call):
+    """A coroutine for the connection's loop to run: it does what was asked for elsewhere."""
+    coroutine = run_in_loop(connection, name, call)
+    # Under which Python warns that it was never awaited
+    coroutine.__name__ = coroutine.__qualname__ = name
+    return coroutine
+
+
 cdef object cut_off(Connection connection):
     code = connection.engine.close_code
     return ConnectionClosedError(
@@ -489,8 +532,18 @@ cdef class Write:
                 sent (RFC 6455 sections 5.2 to 5.6); nothing was sent.
             ConcurrencyError: this task began a fragmented message (`fin=False`) and starts
                 another before its last fragment. Other tasks wait for their turn.
+            OtherEventLoopError: awaited in an event loop that is not the connection's.
+
+        Called in another thread, it does nothing yet and returns a coroutine for
+        `asyncio.run_coroutine_threadsafe(write(message), loop)`. So do `ping`, `pong` and `close`.
         """
-        return self.connection.write(message, compress)
+        cdef Connection connection = self.connection
+        if not connection.state.runs_here(connection.loop):
+            if message is not None and not is_fragments(message):
+                message = as_message(message)  # taken as it is now
+            call = functools.partial(self, message, compress=compress)
+            return in_its_loop(connection, "write", call)
+        return connection.write(message, compress)
 
     def ping(self, payload=None):
         """Send a Ping (RFC 6455 section 5.5.2).
@@ -502,14 +555,20 @@ cdef class Write:
             A future of the round-trip time in seconds. It need not be awaited. It raises
             ConnectionClosedError if the connection ends before the Pong comes.
         """
-        return self.connection.ping(payload)
+        cdef Connection connection = self.connection
+        if not connection.state.runs_here(connection.loop):
+            return in_its_loop(connection, "write.ping", functools.partial(self.ping, payload))
+        return connection.ping(payload)
 
     def pong(self, payload=b""):
         """Send a Pong that no Ping asked for (RFC 6455 section 5.5.3): a heartbeat.
 
         payload: at most 125 bytes. Pings are answered without this.
         """
-        return self.connection.pong(payload)
+        cdef Connection connection = self.connection
+        if not connection.state.runs_here(connection.loop):
+            return in_its_loop(connection, "write.pong", functools.partial(self.pong, payload))
+        return connection.pong(payload)
 
     def close(self, code=NORMAL, reason=""):
         """Close the connection with a closing handshake (RFC 6455 section 7.1.2).
@@ -526,11 +585,18 @@ cdef class Write:
         Raises:
             InvalidMessage: the code or the reason may not be sent.
         """
-        return self.connection.close(code, reason)
+        cdef Connection connection = self.connection
+        if not connection.state.runs_here(connection.loop):
+            call = functools.partial(self.close, code, reason)
+            return in_its_loop(connection, "write.close", call)
+        return connection.close(code, reason)
 
     async def wait_closed(self):
         """Wait until the connection is closed, whoever closes it."""
-        await self.connection.wait_closed()
+        cdef Connection connection = self.connection
+        if not connection.state.runs_here(connection.loop):
+            raise other_loop("write.wait_closed()")
+        await connection.wait_closed()
 
     @property
     def stats(self):
@@ -557,22 +623,42 @@ def broadcast(writes, message):
         message: a whole message: str, bytes-like, a Message or a mapping with its fields.
 
     Returns:
-        The `write`s of the connections that were left out.
+        The `write`s of the connections that were left out. Called in another thread, it does
+        nothing yet and returns a coroutine of them, for
+        `asyncio.run_coroutine_threadsafe(broadcast(writes, message), loop)`.
 
     Raises:
         InvalidMessageType, InvalidMessage: it is no whole text or binary message; nothing
             was sent.
+        OtherEventLoopError: the connections are of more than one event loop, or it was awaited
+            in one that is not theirs; nothing was sent.
     """
     cdef Message whole = as_whole_message(message)
     cdef Engine encoder = Engine(False)
+    cdef Connection connection
     cdef bytes frame
+    loop = running = _get_running_loop()
+    writes = list(writes)
+    for write in writes:
+        connection = (<Write?>write).connection
+        if connection.loop is not loop:
+            if loop is not running or write is not writes[0]:
+                raise other_loop("broadcast()")
+            loop = connection.loop
+    if loop is not running:
+        connection = (<Write>writes[0]).connection
+        return in_its_loop(connection, "broadcast", functools.partial(missed_by, writes, whole))
     missed = []
     encoder.send_message(whole)
     frame = encoder.data_to_send()
-    for write in list(writes):
-        if not (<Write?>write).connection.write_shared(whole, frame):
+    for write in writes:
+        if not (<Write>write).connection.write_shared(whole, frame):
             missed.append(write)
     return missed
+
+
+async def missed_by(writes, message):
+    return broadcast(writes, message)
 
 
 cdef str describe(Connection connection):

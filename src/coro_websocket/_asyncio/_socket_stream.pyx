@@ -42,7 +42,7 @@ cdef class Poller:
     cdef int fd
     cdef set streams
     cdef list retired  # kept until the events that may name them have been gone through
-    cdef bint handling
+    cdef int handling  # calls of `ready`: a task may run the loop from within
     cdef object __weakref__
 
     def __cinit__(self):
@@ -83,15 +83,16 @@ cdef class Poller:
         cdef SocketStream stream
         cdef int i
         cdef int n = poll_events(self.fd, events, EVENTS)
-        self.handling = True
+        self.handling += 1
         try:
             for i in range(n):
                 stream = <SocketStream>poll_owner(&events[i])
                 if stream.poller is self:
                     stream.receive()
         finally:
-            self.handling = False
-            self.retired.clear()
+            self.handling -= 1
+            if not self.handling:
+                self.retired.clear()
 
 
 cdef class SocketStream(Connection):

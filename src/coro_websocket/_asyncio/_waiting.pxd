@@ -25,6 +25,7 @@ cdef class Waiter:
 
     cdef int arm(self) noexcept
     cdef int wake_now(self) except -1
+    cdef int wake_in_context(self) except -1
     cdef int wake_soon(self) except -1
 
 

@@ -19,6 +19,10 @@ cdef extern from "Python.h":
     void Py_INCREF(PyObject *) noexcept
     PyObject *Py_None
 
+cdef extern from "context.h":
+    PyObject *context_leave() noexcept
+    int context_return(PyObject *context) except -1
+
 
 cdef class Waiter:
     """A future that a task waits on; it carries no result. It can be armed again once woken."""
@@ -34,10 +38,20 @@ cdef class Waiter:
 
     cdef int wake_now(self) except -1:
         """Resume the task here and now. Only where no task is running."""
+        cdef PyObject *ours
+        if self.state != WAITING or self.callback is None:
+            return self.wake_soon()
+        # A loop that the task runs from within can call our callback, which has a context of its
+        # own, only if nobody is in that.
+        ours = context_leave()
+        try:
+            return self.wake_in_context()
+        finally:
+            context_return(ours)
+
+    cdef int wake_in_context(self) except -1:
         callback = self.callback
         context = self.context
-        if self.state != WAITING or callback is None:
-            return self.wake_soon()
         try:
             PyContext_Enter(context)
         except RuntimeError:  # somebody else is in the task's context just now

@@ -16,22 +16,31 @@ typedef int (*awaitable_step)(PyObject *self, PyObject **result);
 
 /* A StopIteration that is raised again and again: to make one costs more than all the rest of
  * returning a small message. It keeps its value until the next one, so it is for small ones; who
- * gets hold of it, calling next() by hand, keeps it, and another one is made. */
+ * gets hold of it, calling next() by hand, keeps it, and another one is made.
+ *
+ * What is let go of may run finalizers, and these may come here again: each call has references
+ * of its own to the one that it raises and to what that replaces, and lets go of these last. */
 static inline void stop_iteration_again(PyObject *value)
 {
 #if PY_VERSION_HEX >= 0x030C0000
-    static PyObject *spare = NULL;
-    PyStopIterationObject *stop = (PyStopIterationObject *)spare;
-    if (stop == NULL || Py_REFCNT(spare) != 1 || stop->traceback || stop->context) {
+    static PyStopIterationObject *spare = NULL;
+    PyStopIterationObject *replaced = NULL;
+    PyStopIterationObject *stop = spare;
+    if (stop != NULL && Py_REFCNT(stop) == 1 && !stop->traceback && !stop->context &&
+        !stop->cause && !stop->notes && !stop->dict) {
+        Py_INCREF(stop);
+    } else {
         stop = (PyStopIterationObject *)PyObject_CallNoArgs(PyExc_StopIteration);
         if (stop == NULL)
             return;
-        Py_XSETREF(spare, (PyObject *)stop);
+        replaced = spare;
+        spare = (PyStopIterationObject *)Py_NewRef(stop);
     }
     PyObject *last = stop->value;
     stop->value = Py_NewRef(value);
-    PyErr_SetRaisedException(Py_NewRef(spare)); /* first: what `last` runs may come here again */
+    PyErr_SetRaisedException((PyObject *)stop);
     Py_XDECREF(last);
+    Py_XDECREF(replaced);
 #else
     PyErr_SetObject(PyExc_StopIteration, value);
 #endif
