@@ -6,16 +6,17 @@ python -m pytest benchmarks/test_micro.py --benchmark-compare
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from coro_websocket import Message, codec
+from coro_websocket import Message, codec, connect, serve
 from coro_websocket._engine import Engine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 Benchmark = Any
 
@@ -88,3 +89,59 @@ def test_send(benchmark: Benchmark, size: int, client: bool) -> None:
         return engine.data_to_send()
 
     benchmark(send)
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+def test_echo(benchmark: Benchmark, loop: asyncio.AbstractEventLoop) -> None:
+    """A hundred echoes of 256 bytes on each of 30 connections, both ends in one event loop."""
+    message = os.urandom(256)
+
+    async def echo(_: Any, read: Any, write: Any) -> None:
+        async for received in read:
+            await write(received.payload)
+
+    async def open_all() -> Any:
+        server = await serve(echo, compression=None)
+        return server, [await connect(server.url, compression=None) for _ in range(30)]
+
+    async def ask(read: Any, write: Any) -> None:
+        for _ in range(100):
+            await write(message)
+            await read()
+
+    async def ask_all() -> None:
+        await asyncio.gather(*(ask(read, write) for _, read, write in ends))
+
+    server, ends = loop.run_until_complete(open_all())
+    benchmark(lambda: loop.run_until_complete(ask_all()))
+    loop.run_until_complete(server.close())
+
+
+def test_send_and_receive(benchmark: Benchmark, loop: asyncio.AbstractEventLoop) -> None:
+    """Ten thousand messages of 256 bytes to a server, both ends in one event loop."""
+    message = os.urandom(256)
+
+    async def take(_: Any, read: Any, write: Any) -> None:
+        async for received in read:
+            if not received.len:
+                await write("all")
+
+    async def open_both() -> Any:
+        server = await serve(take, compression=None)
+        return server, await connect(server.url, compression=None)
+
+    async def send() -> None:
+        for _ in range(10_000):
+            await write(message)
+        await write(b"")
+        await read()
+
+    server, (_, read, write) = loop.run_until_complete(open_both())
+    benchmark(lambda: loop.run_until_complete(send()))
+    loop.run_until_complete(server.close())

@@ -16,7 +16,7 @@ from asyncio import _get_running_loop
 cdef extern from "pythread.h":
     unsigned long PyThread_get_thread_ident() noexcept
 
-cdef double NESTING = 0.002  # seconds that a task may keep a callback before a nested loop is seen
+cdef double NESTING = 0.005  # seconds after which a callback that still runs is looked at
 
 
 cdef class LoopState:
