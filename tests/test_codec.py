@@ -421,7 +421,7 @@ async def test_a_handshake_takes_the_options_of_connect():
     def answer(request):
         seen.update(request)
         seen["pathname"] = request.pathname
-        return codec.handle_handshake(request, "chat")
+        return codec.handle_handshake(request, "chat", origins=["http://o"])
 
     seen = {}
     options = Options.build(

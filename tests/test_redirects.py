@@ -119,7 +119,7 @@ async def test_without_a_limit_the_deadline_holds():
 
 
 async def test_credentials_stay_with_their_origin():
-    headers = {"Authorization": "Bearer s", "Cookie": "c=s", "X-Api-Key": "s", "X-Mine": "kept"}
+    headers = {"Authorization": "Bearer s", "Cookie": "c=s", "X-Api-Key": "s", "X-Mine": "s"}
     async with FakeServer(hello) as other:
         refuse = [to("/same"), to(other.url + "other")]
         async with FakeServer(hello, refuse=refuse) as server:
@@ -128,10 +128,9 @@ async def test_credentials_stay_with_their_origin():
             for request in server.requests:
                 assert request["Authorization"] == "Bearer s"
                 assert request["Cookie"] == "c=s"
-        assert "Authorization" not in other.requests[0]
-        assert "Cookie" not in other.requests[0]
-        assert "X-Api-Key" not in other.requests[0]
-        assert other.requests[0]["X-Mine"] == "kept"
+                assert request["X-Mine"] == "s"
+        for name in headers:
+            assert name not in other.requests[0]
 
 
 async def test_userinfo_stays_with_its_origin_and_that_of_a_location_is_used():
