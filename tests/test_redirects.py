@@ -283,6 +283,17 @@ async def test_what_is_no_websocket_url_is_an_error():
                 await connect(server.url)
 
 
+def test_a_location_may_have_8192_characters():
+    here = Options.build("ws://chat.test/")
+    longest = "/" + "x" * 8191
+    after = redirected(here, Response([("Location", longest)], code=302))
+    assert after.pathname == longest
+    for location in (longest + "x", "/" + "\xff" * 60_000):
+        with pytest.raises(HandshakeError, match="at most 8192 are followed") as caught:
+            redirected(here, Response([("Location", location)], code=302))
+        assert caught.value.response.code == 302
+
+
 async def test_a_location_with_a_password_and_no_name():
     async with FakeServer(hello) as other:
         where = other.url.replace("://", "://:word@")

@@ -140,7 +140,8 @@ class Options:
             "resolve". Default None: the system's (`socket.getaddrinfo`, in a thread).
         max_redirects: int: how many redirects (301, 302, 303, 307, 308) may be followed. None: any
             number; 0: none. To another origin go neither userinfo nor `headers` nor `subprotocol`
-            nor a client certificate, and nothing is followed from wss:// to ws://. Default 10.
+            nor a client certificate (with an `ssl.SSLContext`, which may hold one, none is
+            followed there), and nothing is followed from wss:// to ws://. Default 10.
 
         proxy: the URL of a proxy to connect through: http:// or https:// (CONNECT, RFC 9110
             section 9.3.6), socks4://, socks4a://, socks5:// or socks5h:// (RFC 1928), with

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["is_redirect", "redirected"]
 
+LONGEST = 8192  # characters of a Location; few servers take more in a request line
 STATUS = frozenset({301, 302, 303, 307, 308})
 _NOT_ASCII = re.compile("[\x80-\xff]")
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
@@ -74,6 +75,12 @@ def redirected(options: Options, response: Response | None) -> Options | None:
 
 def _joined(here: URL, location: str, response: Response) -> URL:
     """The URL that a Location is, seen from here; http is ws, and a fragment means nothing."""
+    if len(location) > LONGEST:
+        raise HandshakeError(
+            f"{here.shown} redirects to a URL of {len(location)} characters, but at most {LONGEST} "
+            "are followed",
+            response,
+        )
     # Bytes beyond ASCII, which latin-1 has made characters of.
     location = _NOT_ASCII.sub(lambda match: f"%{ord(match.group()):02X}", location.strip(" \t"))
     base = f"http{'s' if here.tls else ''}://{here.authority}{here.pathname}"
