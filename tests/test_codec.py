@@ -421,7 +421,7 @@ async def test_a_handshake_takes_the_options_of_connect():
     def answer(request):
         seen.update(request)
         seen["pathname"] = request.pathname
-        return codec.handle_handshake(request, "chat")
+        return codec.handle_handshake(request, "chat", origins=["http://o"])
 
     seen = {}
     options = Options.build(
@@ -520,6 +520,21 @@ def test_a_request_that_misses_a_header_is_refused_with_an_answer_to_send(missin
         codec.handle_handshake(pairs)
     assert caught.value.response is not None
     assert 400 <= caught.value.response.code < 500
+
+
+def test_a_page_of_another_host_is_let_in_only_where_that_is_asked_for_rfc_6455_10_2():
+    same = {**GOOD, "Origin": "https://example.com"}
+    other = {**GOOD, "Origin": "https://evil.example"}
+    assert codec.handle_handshake(same).code == 101
+    for origins in (None, ["https://evil.example"]):
+        assert codec.handle_handshake(other, origins=origins).code == 101
+    for pairs, options in ((other, {}), (same, {"origins": ["https://evil.example"]})):
+        with pytest.raises(HandshakeError) as caught:
+            codec.handle_handshake(pairs, **options)
+        assert caught.value.response.code == 403
+    with pytest.raises(InvalidOption) as wrong:
+        codec.handle_handshake(same, origins="https://example.com")
+    assert wrong.value.option == "origins"
 
 
 def test_a_version_that_is_not_13_is_told_which_is_rfc_6455_4_4():

@@ -161,8 +161,15 @@ def test_a_subprotocol_that_is_no_token_is_refused(subprotocols: list[str]):
     assert caught.value.option == "subprotocol"
 
 
+def test_a_subprotocol_that_is_no_token_is_not_shown_but_for_what_is_wrong():
+    with pytest.raises(InvalidOption) as caught:
+        client(subprotocols=["v1", "bearer sesame"])
+    assert "subprotocol 2 is no token: it has ' ' at position 6" in str(caught.value)
+    assert "sesame" not in str(caught.value)
+
+
 def test_a_subprotocol_may_be_offered_only_once():
-    with pytest.raises(InvalidOption, match="twice"):
+    with pytest.raises(InvalidOption, match="subprotocol 3 is there twice"):
         client(subprotocols=["a", "b", "a"])
 
 
@@ -312,6 +319,53 @@ def test_a_101_has_no_body_whatever_its_headers_say():
         assert handshake.leftover == FRAMES
 
 
+MEANINGLESS = [
+    "Transfer-Encoding: chunked",
+    "Transfer-Encoding: gzip, chunked",
+    "Transfer-Encoding: identity",
+    "transfer-encoding:",
+    "Content-Length: 5",
+    "Content-Length: -1",
+    "Content-Length: 1, 2",
+    "CONTENT-LENGTH: eight",
+    "Content-Length: 5\r\n ,6",
+    "Content-Length: 1\r\nContent-Length: 2",
+    "Content-Length: " + "9" * 1000,
+    "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\nContent-Length: 3",
+]
+
+
+@pytest.mark.parametrize("line", MEANINGLESS)
+@pytest.mark.parametrize("at", ["first", "last"])
+def test_length_headers_mean_nothing_in_a_101_rfc_9112_6_3(line: str, at: str):
+    handshake = client()
+    lines = [*valid(handshake), line] if at == "last" else [line, *valid(handshake)]
+    res = handshake.receive(answer(*lines) + FRAMES)
+    assert res is not None
+    assert handshake.leftover == FRAMES
+    names = [each.partition(":")[0] for each in line.split("\r\n") if each[0] != " "]
+    assert [name for name, _ in res if "-Length" in name.title() or "fer-" in name] == names
+    assert res["Upgrade"] == "websocket"
+
+
+@pytest.mark.parametrize("line", MEANINGLESS)
+def test_length_headers_mean_nothing_in_an_interim_answer_rfc_9112_6_3(line: str):
+    handshake = client()
+    assert handshake.receive(answer(line, status="HTTP/1.1 103 Early Hints")) is None
+    assert handshake.receive(answer(*valid(handshake))) is not None
+
+
+def test_headers_are_kept_as_they_were_sent():
+    handshake = client()
+    lines = valid(handshake)
+    mine = ["X: a\r\n\tb", "Content-LENGTH: 0, 0", "x-content-length: 5", "X:", "A: b"]
+    res = handshake.receive(answer(*lines, *mine))
+    assert res is not None
+    assert list(res)[len(lines) :] == [
+        ("X", "a b"), ("Content-LENGTH", "0, 0"), ("x-content-length", "5"), ("X", ""), ("A", "b"),
+    ]  # fmt: skip
+
+
 def test_a_subprotocol_that_was_offered_is_agreed_on():
     handshake = client(subprotocols=["chat", "v2"])
     res = handshake.receive(answer(*valid(handshake, Sec_WebSocket_Protocol="v2")))
@@ -391,8 +445,8 @@ def test_any_pieces_give_the_same_response_and_frames(data: st.DataObject, frame
         ({"Sec_WebSocket_Accept": None}, "one Sec-WebSocket-Accept", "no Sec-WebSocket-Accept"),
         ({"Sec_WebSocket_Accept": ""}, "one Sec-WebSocket-Accept", "Sec-WebSocket-Accept: ''"),
         ({"Sec_WebSocket_Accept": "AAAA="}, "one Sec-WebSocket-Accept", "'AAAA='"),
-        ({"Sec_WebSocket_Protocol": "chat"}, "no subprotocol", "Sec-WebSocket-Protocol: 'chat'"),
-        ({"Sec_WebSocket_Protocol": ""}, "no subprotocol", "Sec-WebSocket-Protocol: ''"),
+        ({"Sec_WebSocket_Protocol": "chat"}, "no subprotocol", "Sec-WebSocket-Protocol"),
+        ({"Sec_WebSocket_Protocol": ""}, "no subprotocol", "Sec-WebSocket-Protocol"),
         ({"Sec_WebSocket_Extensions": "permessage-deflate; a=b"}, "no extension", "'permessage-de"),
     ],
 )  # fmt: skip
@@ -432,7 +486,8 @@ def test_a_second_accept_is_refused_even_if_both_are_right():
 def test_a_subprotocol_that_was_not_offered_is_refused(chosen: str):
     handshake = client(subprotocols=["chat", "v2"])
     error = refused(handshake, answer(*valid(handshake, Sec_WebSocket_Protocol=chosen)))
-    assert "('chat, v2'), received Sec-WebSocket-Protocol" in str(error)
+    assert "one of the 2 subprotocols that were offered, received another" in str(error)
+    assert "chat" not in str(error)  # a bearer token may travel there
 
 
 def test_a_second_subprotocol_is_refused():
@@ -470,6 +525,19 @@ def test_the_check_works_on_a_response_from_elsewhere():
     ) == ("chat")
     with pytest.raises(HandshakeError, match="no Sec-WebSocket-Accept"):
         check_response(Response(pairs, code=101), key=key)
+
+
+@pytest.mark.parametrize(
+    "header", ["Connection", "Upgrade", "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions"]
+)
+def test_a_list_longer_than_any_handshake_needs_is_refused(header: str):
+    for more in ("a, " * 128, "a;" + "b;" * 128, 'a; b="' + "\\c" * 128 + '"'):
+        handshake = client()
+        error = refused(handshake, answer(*valid(handshake), f"{header}: {more}"))
+        assert f"expected at most 128 elements and parameters in {header}" in str(error)
+    handshake = client()
+    lines = valid(handshake, Connection=", ".join(["Upgrade", *["a"] * 127]))
+    assert handshake.receive(answer(*lines)) is not None
 
 
 # A server that refuses: the whole answer is in the error.
@@ -531,6 +599,65 @@ def test_a_body_that_is_malformed_is_kept_as_far_as_it_made_sense(broken: bytes)
     assert error.response.body.startswith(b"OK")
 
 
+@pytest.mark.parametrize(
+    ("lines", "sent", "body"),
+    [
+        (["Transfer-Encoding: gzip, chunked"], b"4\r\nbusy\r\n0\r\n\r\n", b"busy"),
+        (["Transfer-Encoding: gzip", "transfer-encoding: CHUNKED"], b"1\r\nb\r\n0\r\n\r\n", b"b"),
+        (["Transfer-Encoding: chunked", "Content-Length: x"], b"1\r\nb\r\n0\r\n\r\n", b"b"),
+        (["Transfer-Encoding: identity", "Content-Length: 4"], b"busy", b"busy"),
+        (["Content-Length: 4", "Content-Length: 4, 4"], b"busy", b"busy"),
+        (["Content-Length: 4"], b"busybody", b"busy"),
+        (["Content-Length: 0004"], b"busy", b"busy"),
+    ],
+)
+def test_a_body_whose_end_is_known_needs_no_more_bytes(lines: list[str], sent: bytes, body: bytes):
+    head = answer("Retry-After: 7", *lines, status="HTTP/1.1 503 Busy")
+    for pieces in ([head + sent], [head, sent], drip(head + sent)):
+        handshake = client()
+        with pytest.raises(HandshakeError) as caught:
+            for piece in pieces:
+                handshake.receive(piece)
+        response = caught.value.response
+        assert response is not None
+        assert (response.code, response.reason, response["Retry-After"]) == (503, "Busy", "7")
+        assert (response.body, response.body_truncated) == (body, False)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Transfer-Encoding: gzip",
+        "Transfer-Encoding: identity",
+        "Transfer-Encoding: chunked, gzip",
+        "Transfer-Encoding: \x01",
+        "Content-Length: -1",
+        "Content-Length: 4, 5",
+        "Content-Length: four",
+        "Content-Length: \xb2",
+        "Content-Length:",
+        "Content-Length: " + "4" * 5000,
+        "Content-Length: 4\r\nContent-Length: 5",
+    ],
+)
+def test_a_body_whose_length_is_not_known_goes_on_to_the_end(line: str):
+    head = answer(line, "Retry-After: 7", status="HTTP/1.1 503 Busy")
+    error = refused(client(), head + b"bu", b"sy", b"")
+    assert "received 503 'Busy'" in str(error)
+    assert error.response is not None
+    assert (error.response.code, error.response["Retry-After"]) == (503, "7")
+    assert (error.response.body, error.response.body_truncated) == (b"busy", False)
+    error = refused(client(max_body_size=3), head + b"bu", b"sy")
+    assert error.response is not None
+    assert (error.response.body, error.response.body_truncated) == (b"bus", True)
+    handshake = client()
+    assert handshake.receive(head + b"bu") is None
+    with pytest.raises(HandshakeError) as caught:
+        handshake.give_up()
+    assert caught.value.response is not None
+    assert (caught.value.response.code, caught.value.response.body) == (503, b"bu")
+
+
 def test_a_body_larger_than_the_limit_is_cut_there():
     head = answer("Content-Length: 1000000", status="HTTP/1.1 200 OK")
     for pieces in ([head + b"x" * 65537], [head, b"x" * 65535, b"x"], [head, b"x" * 10**6]):
@@ -582,6 +709,19 @@ def test_garbage_is_named_as_soon_as_it_comes(garbage: bytes, shown: str):
     assert len(str(error)) < 400
 
 
+@pytest.mark.parametrize("line_end", ["\r\n", "\n"])
+def test_an_echo_of_our_request_is_not_quoted_beyond_its_path(line_end: str):
+    handshake = client(pathname="/chat?token=sesame", authorization="Basic sesame")
+    echo = handshake.request().replace(b"\r\n", line_end.encode())
+    assert "received 'GET /chat'..." in str(refused(handshake, echo))
+    for cut in range(len(echo)):
+        handshake = client()
+        with pytest.raises(HandshakeError) as caught:
+            handshake.receive(b"HTTP/1.1 101 OK" + line_end.encode() + echo[:cut])
+            handshake.receive(b"")
+        assert "sesame" not in str(caught.value)
+
+
 def test_a_tls_alert_comes_with_the_advice_to_use_wss():
     assert "use wss://" in str(refused(client(), b"\x15\x03\x01\x00\x02\x02\x46"))
 
@@ -613,10 +753,10 @@ def test_the_end_after_an_interim_response_is_named():
         (b"HTTP/1.1 101 OK\r\nA: b\r\n ses\x00ame\r\n\r\n", "is no header"),
         (b"HTTP/1.1 101 OK\r\nA: ses\rame\r\n\r\n", "starts 'A:'"),
         (b"HTTP/1.1 101 OK\r\n folded: first\r\n\r\n", "continuation line"),
-        (b"HTTP/1.1 101 OK\r\nnothing\r\n\r\n", "starts 'nothing'"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "Content-Length"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "Content-Length"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "Transfer-Encoding"),
+        (b"HTTP/1.1 101 OK\r\nA: b\r\nsesame\r\n\r\n", "header line 2 is no header"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: ses\x00\r\n\r\n", "starts 'Content-Length:'"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length : 1\r\n\r\n", "starts 'Content-Length '"),
+        (b"HTTP/1.1 101 OK\r\nTransfer-Encoding: ses\rame\r\n\r\n", "'Transfer-Encoding:'"),
     ],
 )
 def test_a_malformed_head_is_refused_without_showing_values(head: bytes, shown: str):

@@ -370,6 +370,75 @@ def test_garbage_is_refused_as_soon_as_it_comes(garbage: bytes):
     assert "expected an HTTP request" in error
 
 
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + b"\0" * 12, r"'\r\n'..."),  # PROXY, version 2
+        (b"\r\n\r\n\0GET /\r\n", r"'\r\n'..."),
+        (b"\0GET /x?token=sesame HTTP/1.1\r\n", r"'\x00GET /x'..."),
+        (b"\0\r\n", r"'\x00'..."),
+        (b" Bearer: sesame\r\n", "' Bearer'..."),
+        (b"\0" + b"x" * 10_000, r"'\x00" + "x" * 39 + "'..."),
+        (b"Authorization: Bearer sesame\r\n", "'Authorization'..."),
+        (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", "'PROXY TCP4 192.0.2.1 192.0.2.2 1 2' "),
+        (b"GET ws://user:sesame@h/ HTTP/1.1 \r\n", "'GET ws'..."),
+    ],
+)
+def test_what_is_no_request_is_quoted_as_far_as_its_first_line_and_never_a_header(
+    data: bytes, shown: str
+):
+    data += "\r\n".join([*lines(), "Authorization: Bearer sesame", "", ""]).encode()
+    for pieces in ([data], drip(data), drip(data, 7)):
+        server = ServerHandshake()
+        with pytest.raises(HandshakeError) as caught:
+            for piece in pieces:
+                server.receive(piece)
+        assert "sesame" not in str(caught.value)
+        assert b"sesame" not in server.refusal()
+        assert b"Sec-WebSocket-Key" not in server.refusal()
+    response, error = refused(data)
+    assert response.code == 400
+    assert shown in error
+
+
+def test_userinfo_is_not_shown_wherever_it_comes():
+    for data in (
+        request(*lines(Host="user:sesame@h")),
+        request(*lines(), start="GET ws://user:sesame@h/ HTTP/1.1"),
+        request(*lines(), start="GET user:sesame@h HTTP/1.1"),
+        request(*lines(), start="CONNECT user:sesame@h:80 HTTP/1.1"),
+    ):
+        response, error = refused(data)
+        assert "sesame" not in error
+        assert b"sesame" not in response.body
+
+
+@pytest.mark.parametrize(
+    "header", ["Connection", "Upgrade", "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions"]
+)
+def test_a_list_longer_than_any_handshake_needs_is_refused_with_431(header: str):
+    for more in (
+        *(f"{header}: {unit * 128}" for unit in ("a,", ",", "a;b,", "a;b", ";")),
+        f'{header}: a; b="' + "\\c" * 128 + '"',
+        f"{header}: a\r\n" * 126 + f"{header}: a,a,a",
+    ):
+        # RFC 6585 section 5.
+        response, error = refused(request(*lines(), more), max_header_lines=None)
+        assert response.code == 431
+        assert f"expected at most 128 elements and parameters in {header}" in error
+
+
+def test_lists_of_128_elements_are_read():
+    names = [f"p{i}" for i in range(128)]
+    received = accepted(
+        *lines(Sec_WebSocket_Protocol=",".join(names), Connection="a," * 127 + "upgrade"),
+        "Sec-WebSocket-Extensions: a" + "; b" * 127,
+        subprotocols=["p127"],
+    )
+    assert received.subprotocol == "p127"
+    assert len(received.subprotocols) == 128
+
+
 def test_a_tls_handshake_is_named():
     assert "received a TLS handshake" in refused(b"\x16\x03\x01\x02\x00\x01")[1]
 
@@ -437,9 +506,95 @@ def test_only_listed_origins_may_connect(
         assert "RFC 6455 section 10.2" in error
 
 
-def test_two_origins_are_refused():
-    data = request(*lines(Origin="https://a.example"), "Origin: https://a.example")
-    assert refused(data, origins=["https://a.example"])[0].code == 403
+SAME = [
+    ("example.com", None),
+    ("example.com", "https://example.com"),
+    ("example.com", "http://example.com"),  # TLS may end at a proxy
+    ("Example.COM", "https://eXample.com"),
+    ("example.com:443", "https://example.com"),
+    ("example.com", "http://example.com:80"),
+    ("example.com:", "http://example.com"),
+    ("example.com:8080", "http://example.com:8080"),
+    ("localhost:8080", "http://localhost:8080"),
+    ("127.0.0.1:8080", "http://127.0.0.1:8080"),
+    ("[::1]:8080", "http://[::1]:8080"),
+    ("[::1]", "https://[::1]"),
+    ("app", "custom://app"),
+]
+OTHER = [
+    ("127.0.0.1", "https://evil.example"),
+    ("rebound.evil.example", "https://evil.example"),
+    ("localhost", "null"),
+    ("null", "null"),
+    ("", "null"),
+    ("", "file://"),
+    ("", ""),
+    ("example.com", ""),
+    ("example.com", "example.com"),
+    ("example.com", "https://example.com/"),
+    ("example.com", "https://example.com/@example.com"),
+    ("example.com", "https://evil.example@example.com"),
+    ("example.com", "https://example.com.evil.example"),
+    ("example.com", "https://example.co"),
+    ("example.com", "https://sub.example.com"),
+    ("example.com:8080", "http://example.com"),
+    ("example.com", "http://example.com:8080"),
+    ("example.com:80", "https://example.com"),
+    ("example.com", "https://example.com, https://example.com"),
+    ("localhost", "http://127.0.0.1"),
+    ("[::1]:80", "http://[::1]:81"),
+    ("app:80", "custom://app"),
+]
+
+
+@pytest.mark.parametrize(("host", "origin"), SAME)
+def test_by_default_a_page_of_the_host_itself_and_no_browser_may_connect(
+    host: str, origin: str | None
+):
+    assert ServerHandshake().receive(request(*lines(Host=host, Origin=origin)))
+
+
+@pytest.mark.parametrize(("host", "origin"), OTHER)
+def test_by_default_no_page_of_another_host_may_connect(host: str, origin: str):
+    data = request(*lines(Host=host, Origin=origin))
+    response, error = refused(data)
+    assert response.code == 403
+    for text in (error, response.body.decode()):
+        assert f"received Origin {origin!r} and Host {host!r}" in text
+        assert "RFC 6455 section 10.2" in text
+    assert ServerHandshake(origins=None).receive(data)
+
+
+def test_the_host_of_a_target_in_absolute_form_counts_for_the_origin_rfc_9112_3_2_2():
+    offer = lines(Host="evil.example", Origin="http://evil.example")
+    response, error = refused(request(*offer, start="GET http://good.example/ HTTP/1.1"))
+    assert response.code == 403
+    assert "Host 'good.example'" in error
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example:8443", "null", "https://a.example"])
+def test_a_refusal_says_which_option_lets_the_origin_in(origin: str):
+    data = request(*lines(Origin=origin))
+    assert f"; origins=[{origin!r}] lets it in" in refused(data)[1]
+    assert ServerHandshake(origins=[origin]).receive(data)
+    assert "lets it in" not in refused(request(*lines(Origin="https://a/" + "b" * 500)))[1]
+
+
+def test_a_list_of_origins_says_what_to_add():
+    data = request(*lines(Origin="https://a.example"))
+    _, error = refused(data, origins=["https://b.example"])
+    assert "Origin 'https://a.example' and Host 'example.com'" in error
+    assert "origins=['https://a.example', ...] lets it in" in error
+    assert "origins=[None, ...] lets it in" in refused(request(*lines()), origins=["https://b"])[1]
+    assert refused(request(*lines(Origin="https://example.com")), origins=[])[0].code == 403
+
+
+@pytest.mark.parametrize("origins", ["same", ["https://a.example"]])
+def test_two_origins_are_refused(origins: Any):
+    data = request(
+        *lines(Host="a.example", Origin="https://a.example"), "Origin: https://a.example"
+    )
+    assert refused(data, origins=origins)[0].code == 403
 
 
 @pytest.mark.parametrize("origin", ["https://a/", "https://a/b", "a.example", "", "*", "https://"])
@@ -449,7 +604,7 @@ def test_what_no_origin_header_can_be_is_refused_as_an_option(origin: str):
     assert caught.value.option == "origins"
 
 
-@pytest.mark.parametrize("origins", ["https://a", b"https://a", [b"https://a"], [1]])
+@pytest.mark.parametrize("origins", ["https://a", "SAME", b"https://a", [b"https://a"], [1], 1])
 def test_origins_of_another_type_are_refused(origins: Any):
     with pytest.raises(InvalidOptionType):
         ServerHandshake(origins=origins)

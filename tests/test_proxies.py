@@ -37,8 +37,11 @@ async def hello(peer):
 
 
 @contextlib.asynccontextmanager
-async def proxy(answer: bytes | None, *, pieces: int = 1, tls=None):
-    """A proxy that answers with these bytes, or, with None, connects to the server."""
+async def proxy(answer: bytes | None, *, pieces: int = 1, tls=None, lines: bytes = b"Via: test"):
+    """A proxy that answers with these bytes, or, with None, connects to the server.
+
+    lines: the header lines of its answer in that case.
+    """
     requests = []
     tasks = set()
 
@@ -59,7 +62,7 @@ async def proxy(answer: bytes | None, *, pieces: int = 1, tls=None):
         if answer is None:
             host, _, port = head.split()[1].decode().rpartition(":")
             up, down = await asyncio.open_connection(host.strip("[]"), int(port))
-            writer.write(b"HTTP/1.1 200 Connection established\r\nVia: test\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 Connection established\r\n" + lines + b"\r\n\r\n")
             await asyncio.gather(pump(reader, down), pump(up, writer))
             down.close()
         for i in range(pieces if answer is not None else 0):
@@ -354,6 +357,46 @@ async def test_a_proxy_is_dialled_as_a_server_is(scheme):
                 "ws://chat.test/", proxy=through, resolver=resolver, family=socket.AF_INET6
             )
     assert asked == ["proxy.test"] * 2
+
+
+LENGTHS = [
+    b"Transfer-Encoding: chunked",
+    b"Transfer-Encoding: gzip, chunked",
+    b"Transfer-Encoding: identity\r\nContent-Length: 0",
+    b"Content-Length: 42",
+    b"Content-Length: -1",
+    b"Content-Length: 1, 2\r\nContent-Length: x",
+]
+
+
+@pytest.mark.parametrize("lines", LENGTHS)
+@pytest.mark.parametrize("secure", [False, True])
+async def test_length_headers_mean_nothing_in_the_answer_that_opens_a_tunnel_rfc_9110_9_3_6(
+    certificates, lines, secure
+):
+    options = {"proxy_tls": {"ca": certificates.ca}} if secure else {}
+    tls = certificates.server if secure else None
+    async with FakeServer(hello) as server, proxy(None, tls=tls, lines=lines) as (url, _):
+        async with connect(server.url, proxy=url, **options) as (_, read, _):
+            assert (await read()).payload == "hello"
+
+
+@pytest.mark.parametrize("lines", LENGTHS)
+async def test_a_proxy_s_refusal_keeps_its_status_whatever_it_says_of_a_body(lines):
+    answer = b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\n" + lines + b"\r\n\r\nbody"
+    async with proxy(answer) as (url, _):
+        with pytest.raises(ProxyError, match="503 'Busy'") as caught:
+            await connect("ws://chat.test/", proxy=url)
+    error = caught.value
+    assert (error.status, error.response["retry-after"]) == (503, "7")
+    assert worth_retrying(error)
+
+
+async def test_what_is_no_header_is_refused_in_the_answer_that_opens_a_tunnel():
+    for lines in (b"Content-Length : 1", b"Content-Length: \0", b" Transfer-Encoding: chunked"):
+        async with proxy(b"HTTP/1.1 200 OK\r\n" + lines + b"\r\n\r\n") as (url, _):
+            with pytest.raises(ProxyError, match="malformed"):
+                await connect("ws://chat.test/", proxy=url)
 
 
 async def test_an_interim_answer_is_passed_over():

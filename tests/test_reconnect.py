@@ -237,6 +237,24 @@ async def test_a_refusal_that_stays_is_raised(pauses, line):
         assert len(requests) == 1
 
 
+@pytest.mark.parametrize(
+    "line", [b"Transfer-Encoding: gzip, chunked", b"Transfer-Encoding: identity",
+             b"Content-Length: -1", b"Content-Length: 4, 5"],
+)  # fmt: skip
+async def test_the_status_counts_whatever_is_said_of_the_body(pauses, line):
+    for status, again in ((b"503 Busy", True), (b"404 Not Found", False)):
+        answer = b"HTTP/1.1 " + status + b"\r\n" + line + b"\r\n\r\n4\r\nbusy\r\n0\r\n\r\n"
+        async with refusing(answer) as (url, requests, _):
+            if again:
+                async for _ in reconnect(url, close_timeout=0.001):
+                    break
+            else:
+                with pytest.raises(HandshakeError, match="404") as caught:
+                    await anext(aiter(reconnect(url)))
+                assert b"busy" in caught.value.response.body
+        assert len(requests) == 1 + again
+
+
 async def test_what_is_no_websocket_server_is_raised(pauses):
     async with refusing(b"SSH-2.0-OpenSSH_9.6\r\n\r\n") as (url, _, _):
         with pytest.raises(HandshakeError):

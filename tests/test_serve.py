@@ -225,6 +225,30 @@ async def test_origins_that_are_not_allowed_get_403_rfc_6455_10_2():
         assert caught.value.response.code == 403
 
 
+async def test_by_default_only_pages_of_the_host_itself_may_connect_rfc_6455_10_2(caplog):
+    caplog.set_level(logging.INFO)
+    async with serve(echo) as server:
+        host = server.url.removeprefix("ws://").rstrip("/")
+        await exchange(server.url)
+        await exchange(server.url, origin=f"http://{host}")
+        await exchange(server.url, origin=f"https://{host}")
+        for origin in ("https://evil.example", "null"):
+            with pytest.raises(HandshakeError) as caught:
+                await connect(server.url, origin=origin)
+            assert caught.value.response.code == 403
+            said = f"received Origin '{origin}' and Host '{host}'; origins=['{origin}'] lets it in"
+            assert said in caught.value.response.body.decode()
+            (line,) = (
+                each.getMessage()
+                for each in caplog.records
+                if each.name == "coro_websocket.server" and f"'{origin}'" in each.getMessage()
+            )
+            assert said in line
+    async with serve(echo, origins=None) as server:
+        await exchange(server.url, origin="https://evil.example")
+        await exchange(server.url, origin="null")
+
+
 @pytest.mark.parametrize(
     ("request_", "status"),
     [

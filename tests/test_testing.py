@@ -56,6 +56,16 @@ async def test_a_pair_talks_both_ways_and_closes():
     await closed(write, peer_write)
 
 
+async def test_a_test_may_use_any_origin():
+    (_, _, write), (req, _, peer_write) = connected_pair(origin="https://app.test")
+    assert req.origin == "https://app.test"
+    await asyncio.gather(write.close(), peer_write.close())
+    async with FakeServer(lambda peer: peer.close()) as server:
+        async with connect(server.url, origin="https://app.test"):
+            pass
+        assert server.requests[0].origin == "https://app.test"
+
+
 async def test_its_handshake_is_the_real_one():
     (res, _, write), (req, _, peer_write) = connected_pair(
         "wss://user:secret@chat.test:444/room?x=1",

@@ -2,9 +2,12 @@
 
 A Response only for an answer that, read in the plainest way, completes the handshake; else
 HandshakeError. The pieces that the answer comes in change nothing, and no byte of frames is lost.
+No header about the length of a body changes the status.
 """
 
 from __future__ import annotations
+
+import re
 
 from coro_websocket._errors import HandshakeError
 from coro_websocket._handshake import ClientHandshake, accept_key
@@ -39,7 +42,14 @@ HEADERS += (
     " folded",
 )
 HEADERS += ("Content-Length: -1", "Transfer-Encoding: chunked", "Set-Cookie: a=b", "A\tB: c", ": d")
+HEADERS += (
+    "Transfer-Encoding: gzip, chunked",
+    "transfer-encoding:identity",
+    "Content-Length: 3, 4",
+)
+HEADERS += ("CONTENT-LENGTH: 99999999999999999999999", "Connection:" + "upgrade," * 150)
 FRAMES = b"\x81\x05Hello"
+LENGTHS = re.compile(rb"^(?:content-length|transfer-encoding):[ -~]*\r?\n", re.IGNORECASE | re.M)
 
 
 def run(data: bytes) -> None:
@@ -60,6 +70,27 @@ def run(data: bytes) -> None:
     assert outcome == receive(whole, [answer]), answer
     if isinstance(outcome[0], tuple):
         check(answer, handshake, options)
+    if options["max_head_size"] in (65536, None) and options["max_header_lines"] in (128, None):
+        check_lengths(answer, outcome, handshake, options)
+
+
+def check_lengths(
+    answer: bytes,
+    outcome: tuple[object, ...],
+    handshake: ClientHandshake,
+    options: dict[str, object],
+) -> None:
+    """RFC 9112 section 6.3: they say nothing of what the answer is."""
+    if b"\n " in answer or b"\n\t" in answer:  # a folded line would belong to another header
+        return
+    without = ClientHandshake(host_header="h", pathname="/", **options)  # type: ignore[arg-type]
+    without._key = handshake._key
+    assert code_of(receive(without, [LENGTHS.sub(b"", answer)])) == code_of(outcome), answer
+
+
+def code_of(outcome: tuple[object, ...]) -> object:
+    contents = outcome[0] if isinstance(outcome[0], tuple) else outcome[-1]
+    return contents[0] if isinstance(contents, tuple) else None
 
 
 def answer_of(source: Source, accept: str) -> bytes:
@@ -109,6 +140,8 @@ def check(answer: bytes, handshake: ClientHandshake, options: dict[str, object])
     lines = heads[-1].decode("latin-1").split("\n")
     assert lines[0].startswith("HTTP/1.1 101")
     values, words = fields_of(lines[1:])
+    for name in ("connection", "upgrade", "sec-websocket-protocol", "sec-websocket-extensions"):
+        assert len(words.get(name, ())) <= 128
     assert set(words["upgrade"]) - {""} == {"websocket"}
     assert "upgrade" in words["connection"]
     assert values["sec-websocket-accept"] == [accept_key(handshake._key)]

@@ -38,8 +38,14 @@ STARTS += (
     b"HTTP/1.1 200 OK\r\n\r\n",
     b"HTTP/1.1 407 Who\r\nA: b\r\n\r\n",
     b"HTTP/1.1 100 C\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+    b"HTTP/1.1 200 OK\nContent-Length: -1\r\ncontent-length:4,5\n\n",
+    b"HTTP/1.1 503 Busy\r\nContent-Length: -1\r\n\r\n",
 )
 STARTS += (b"HTTP/1.0 200 \r\nContent-Length: 4\r\n", b"HTTP/1.1 200 OK\n\n", b"HTTP/1.1 2")
+# A head with nothing in it but the length of a body.
+LENGTH = rb"(?i:content-length|transfer-encoding):[ -~]*\r?\n"
+PLAIN = re.compile(rb"HTTP/1.1 (?:200|503)(?: [ -~]*)?\r?\n(?:%s){0,6}\r?\n" % LENGTH)
 
 
 def run(data: bytes) -> None:
@@ -53,6 +59,9 @@ def run(data: bytes) -> None:
     assert receive(proxy, host, list(cuts.pieces(answer))) == outcome, answer
     if outcome is True:
         assert grants(proxy, answer), answer
+    plain = proxy.scheme == "http" and len(answer) <= 400 and PLAIN.fullmatch(answer)
+    if plain:  # RFC 9110 section 9.3.6
+        assert outcome is (answer[9:10] == b"2") or outcome == (False, 503), answer
 
 
 def receive(proxy: Proxy, host: str, pieces: list[bytes]) -> object:

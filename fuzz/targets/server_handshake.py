@@ -46,6 +46,9 @@ HEADERS += (
     "Origin: http://good",
     "Origin: http://evil",
     "Origin: null",
+    "Origin: http://h",
+    "Origin: https://H:80",
+    "Connection: " + "upgrade, " * 150,
 )
 HEADERS += ("Sec-WebSocket-Protocol: chat, superchat", "Sec-WebSocket-Protocol: ,,x", "Expect: 100")
 HEADERS += (
@@ -71,7 +74,7 @@ def run(data: bytes) -> None:
         "extensions": [Deflate()] if flags & 2 else [],
         "max_head_size": (65536, None, 200, 400)[flags >> 2 & 3],
         "max_header_lines": (128, None, 5, 7)[flags >> 4 & 3],
-        "origins": (None, ["http://good"], ["http://good", None], [])[flags >> 6],
+        "origins": (None, ["http://good"], ["http://good", None], "same")[flags >> 6],
     }
     cuts = Source(bytes([source.byte(), source.byte()]))
     if source.byte() > 240:
@@ -150,8 +153,24 @@ def check(data: bytes, handshake: ServerHandshake) -> None:
     assert values.get("content-length", ["0"])[0].strip("0") == ""
     if b"\r" not in data.replace(b"\r\n", b""):
         assert handshake.leftover.replace(b"\r\n", b"\n") == rest
-    origins = handshake._origins
-    assert origins is None or (values.get("origin") or [None])[0] in origins
+    for name in ("connection", "upgrade", "sec-websocket-protocol", "sec-websocket-extensions"):
+        assert len(words.get(name, ())) <= 128
+    check_origin(handshake._origins, target, values["host"][0], values.get("origin", []))
+
+
+def check_origin(origins: object, target: str, host: str, came: list[str]) -> None:
+    """RFC 6455 section 10.2."""
+    if origins == "same":
+        if not target.startswith("/"):
+            host = target.split("/")[2].partition("?")[0]
+        name = host.lower().removesuffix(":80").removesuffix(":443")
+        assert not came or came[0].lower() in (
+            *(f"{scheme}://{name}{port}" for scheme in ("http", "ws") for port in ("", ":80")),
+            *(f"{scheme}://{name}{port}" for scheme in ("https", "wss") for port in ("", ":443")),
+            *(f"{scheme}://{host.lower()}" for scheme in ("http", "https", "ws", "wss")),
+        )
+    elif isinstance(origins, tuple):
+        assert (came or [None])[0] in origins  # type: ignore[list-item]
 
 
 def check_answer(handshake: ServerHandshake, added: tuple[str, str]) -> None:

@@ -187,8 +187,10 @@ async def _open(
                     pipe, response = await _attempt(options, context, handshake, phase, follow)
                     break
                 except HandshakeError as refusal:
+                    if options.max_redirects == 0:
+                        raise
                     there = redirected(options, refusal.response)
-                    if there is None or options.max_redirects == 0:
+                    if there is None:
                         raise
                     if redirects == options.max_redirects:
                         raise HandshakeError(
@@ -216,7 +218,7 @@ async def _open(
     )
     connection = pipe.become_stream(engine, options, handshake.leftover)
     response._bind(socket=pipe.socket, url=options.url)
-    logger.info("connected to %s, subprotocol %s", options.url.shown, response.subprotocol)
+    logger.info("connected to %s", options.url.shown)
     read = Read(connection, fragments=options.fragments, control=options.control)
     return response, read, Write(connection)
 

@@ -20,8 +20,16 @@ import h11
 
 from ._errors import HandshakeError, InvalidOption, InvalidOptionType
 from ._extension_header import format_extensions, parse_extensions
-from ._head import HeadBuffer, decode_headers, parse_head
-from ._headers import clip, header_bytes, is_token, normalise_headers, parse_token_list
+from ._head import HeadBuffer, body_reader, parse_answer, shown_start
+from ._headers import (
+    clip,
+    first_outside_token,
+    header_bytes,
+    is_token,
+    normalise_headers,
+    parse_token_list,
+    too_long_list,
+)
 from ._response import Response
 from ._version import version
 
@@ -110,13 +118,17 @@ def check_subprotocols(subprotocols: Sequence[str]) -> tuple[str, ...]:
             raise InvalidOptionType(
                 f"a subprotocol must be str, not {type(name).__name__}", "subprotocol"
             )
+        # Not the name: bearer tokens travel there.
+        number = len(seen) + 1
         if not is_token(name):
+            at = first_outside_token(name)
+            what = "it is empty" if at is None else f"it has {name[at]!a} at position {at}"
             raise InvalidOption(
-                f"subprotocol {clip(name)} is no token (RFC 6455 section 4.1)", "subprotocol"
+                f"subprotocol {number} is no token: {what} (RFC 6455 section 4.1)", "subprotocol"
             )
         if name in seen:
             raise InvalidOption(
-                f"subprotocol {clip(name)} is there twice (RFC 6455 section 4.1)", "subprotocol"
+                f"subprotocol {number} is there twice (RFC 6455 section 4.1)", "subprotocol"
             )
         seen[name] = None
     return tuple(seen)
@@ -204,9 +216,11 @@ def check_response(response: Response, *, key: str, subprotocols: Sequence[str] 
     def refused(expected: str, header: str) -> HandshakeError:
         values = response.get_all(header)
         came = f"{header}: {clip(', '.join(values))}" if values else f"no {header} header"
+        return incomplete(f"expected {expected}, received {came}")
+
+    def incomplete(why: str) -> HandshakeError:
         return HandshakeError(
-            f"the server's answer does not complete the handshake: expected {expected}, "
-            f"received {came} (RFC 6455 section 4.1)",
+            f"the server's answer does not complete the handshake: {why} (RFC 6455 section 4.1)",
             response,
         )
 
@@ -218,11 +232,9 @@ def check_response(response: Response, *, key: str, subprotocols: Sequence[str] 
         )
     # An upgrade is a thing of HTTP/1.1 (RFC 9110 section 7.8).
     if not 1.1 <= response.version < 2:
-        raise HandshakeError(
-            "the server's answer does not complete the handshake: expected HTTP/1.1, "
-            f"received HTTP/{response.version} (RFC 6455 section 4.1)",
-            response,
-        )
+        raise incomplete(f"expected HTTP/1.1, received HTTP/{response.version}")
+    if (too_long := too_long_list(response)) is not None:
+        raise incomplete(too_long)
     # "websocket" and nothing else: a second protocol in an answer would be spoken on top of it.
     if {name.lower() for name in parse_token_list(response.get_all("Upgrade"))} != {"websocket"}:
         raise refused("Upgrade: 'websocket'", "Upgrade")
@@ -233,12 +245,12 @@ def check_response(response: Response, *, key: str, subprotocols: Sequence[str] 
         raise refused(f"one Sec-WebSocket-Accept: {accept!r}", "Sec-WebSocket-Accept")
     chosen = response.get_all("Sec-WebSocket-Protocol")
     if len(chosen) > 1 or not set(chosen) <= set(subprotocols):
-        offered = ", ".join(subprotocols)
-        raise refused(
-            f"at most one of the subprotocols that were offered ({clip(offered)})"
-            if offered
-            else "no subprotocol, as none was offered",
-            "Sec-WebSocket-Protocol",
+        # Not their names: bearer tokens travel there.
+        raise incomplete(
+            f"expected at most one of the {len(subprotocols)} subprotocols that were offered, "
+            "received another or several in Sec-WebSocket-Protocol"
+            if subprotocols
+            else "expected no subprotocol, as none was offered, received Sec-WebSocket-Protocol"
         )
     return chosen[0] if chosen else None
 
@@ -375,10 +387,11 @@ class ClientHandshake:
         self._http.send(h11.EndOfMessage())
         # What the server sends: heads, then frames after a 101 or the body of a refusal.
         self._heads = HeadBuffer("the server's answer", max_head_size, max_header_lines)
-        self._interim: h11.InformationalResponse | None = None
+        self._interim: Response | None = None
         self._response: Response | None = None
         self._error: HandshakeError | None = None
-        self._refusal: h11.Response | None = None
+        self._refusal: Response | None = None  # its head
+        self._body_reader: h11.Connection | None = None
         self._body = bytearray()
         self._body_whole = True
         self._body_room = max_body_size
@@ -395,7 +408,7 @@ class ClientHandshake:
     @property
     def refusal(self) -> Response | None:
         """The head of a refusal, as soon as it is here."""
-        return None if self._refusal is None else self._response_of(self._refusal)
+        return self._refusal
 
     @property
     def leftover(self) -> bytes:
@@ -424,28 +437,29 @@ class ClientHandshake:
         assert self._refusal is not None
         self._body_whole = False
         try:
-            self._checked(self._refusal)
+            self._refuse(self._refusal)
         except HandshakeError as error:
             self._error = error
             raise
-        raise AssertionError("a refusal is a HandshakeError")
 
     def _receive(self, data: bytes) -> Response | None:
         if self._refusal is not None:
-            return self._receive_body(self._refusal, data, end=not data)
+            self._receive_body(self._refusal, data, end=not data)
+            return None
         self._heads.feed(data)
         if self._response is not None:
             return self._response
         while (head := self._next_head()) is not None:
-            event = parse_head(self._http, head, "the server's answer")
-            if isinstance(event, h11.Response):
-                self._refusal = event
-                return self._receive_body(event, self._heads.rest, end=not data)
-            assert isinstance(event, h11.InformationalResponse)
-            if event.status_code == 101:
-                self._response = self._checked(event)
+            answer = parse_answer(self._http, head, "the server's answer")
+            if answer.code >= 200:
+                self._refusal = answer
+                self._body_reader = body_reader(answer)
+                self._receive_body(answer, self._heads.rest, end=not data)
+                return None
+            if answer.code == 101:
+                self._response = self._checked(answer)
                 return self._response
-            self._interim = event
+            self._interim = answer
         if not data:
             raise HandshakeError(f"the server closed the connection {self._progress()}")
         return None
@@ -459,7 +473,7 @@ class ClientHandshake:
                 + (
                     "a TLS record: use wss:// (tls=True)"
                     if start[0] in range(20, 24) and start[1:2] == b"\x03"
-                    else clip(self._heads.start(200))
+                    else shown_start(self._heads.start(200))
                 )
                 + " (RFC 9112 section 4)"
             )
@@ -468,48 +482,53 @@ class ClientHandshake:
     def _progress(self) -> str:
         came = self._heads.rest
         if came:
-            line = clip(came.split(b"\r\n")[0])  # no more: cookies may follow
+            line = shown_start(came, 100)
             return f"in the middle of its answer's head, after {len(came)} bytes: {line}"
         if self._interim is not None:
-            return f"after an interim {self._interim.status_code}, before its answer"
+            return f"after an interim {self._interim.code}, before its answer"
         return "without an answer"
 
-    def _receive_body(self, refusal: h11.Response, data: bytes, *, end: bool) -> Response | None:
+    def _receive_body(self, refusal: Response, data: bytes, *, end: bool) -> None:
+        """Take some of a refusal's body; raise the refusal at its end."""
+        reader = self._body_reader
+        assert reader is not None
         if self._body_room is not None:
             data = data[: self._body_room]
             self._body_room -= len(data)
         if data:
-            self._http.receive_data(data)
-        ended = self._take_body()
+            reader.receive_data(data)
+        ended = self._take_body(reader)
         if end and not ended:
-            self._http.receive_data(b"")
-            ended = self._take_body()
+            reader.receive_data(b"")
+            ended = self._take_body(reader)
         if self._body_room == 0 and not ended:
             ended, self._body_whole = True, False
-        return self._checked(refusal) if ended else None
+        if ended:
+            self._refuse(refusal)
 
-    def _take_body(self) -> bool:
+    def _take_body(self, reader: h11.Connection) -> bool:
         """Take what is here of a refusal's body; True at its end."""
         try:
-            while isinstance(event := self._http.next_event(), h11.Data):
+            while isinstance(event := reader.next_event(), h11.Data):
                 self._body += event.data
         except h11.RemoteProtocolError:  # it ended early, or goes on with what is no body
             self._body_whole = False
             return True
         return event is not h11.NEED_DATA
 
-    def _response_of(self, answer: h11.InformationalResponse | h11.Response) -> Response:
-        return Response(
-            decode_headers(answer),
-            code=answer.status_code,
-            reason=answer.reason.decode("latin-1"),
-            version=float(answer.http_version),
+    def _refuse(self, refusal: Response) -> NoReturn:
+        whole = Response(
+            refusal,
+            code=refusal.code,
+            reason=refusal.reason,
+            version=refusal.version,
             body=bytes(self._body),
             body_truncated=not self._body_whole,
         )
+        check_response(whole, key=self._key, subprotocols=self._subprotocols)
+        raise AssertionError("a refusal is a HandshakeError")
 
-    def _checked(self, answer: h11.InformationalResponse | h11.Response) -> Response:
-        response = self._response_of(answer)
+    def _checked(self, response: Response) -> Response:
         chosen = check_response(response, key=self._key, subprotocols=self._subprotocols)
         accepted = accept_extensions(response, self._offered)
         self.extensions = [extension for _, _, extension in accepted]

@@ -11,8 +11,9 @@ RFC 6455 sections 4.2, 4.4 and 10.2; RFC 9110 section 15; RFC 9112 section 3.2.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import h11
 
@@ -27,18 +28,19 @@ from ._handshake import (
     is_host,
     refuse_reserved,
 )
-from ._head import HeadBuffer, decode_headers, parse_head
-from ._headers import check_value, clip, is_token, normalise_headers
+from ._head import HeadBuffer, decode_headers, parse_head, shown_start
+from ._headers import check_value, clip, is_token, normalise_headers, too_long_list
 from ._response import Request, Response
 from ._url import without_query
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from ._extension_header import Parameters
     from .extensions import Extension, ExtensionFactory
 
 __all__ = [
+    "Origins",
     "ServerHandshake",
     "check_origins",
     "check_request",
@@ -48,6 +50,12 @@ __all__ = [
     "response_headers",
 ]
 
+Origins: TypeAlias = "Sequence[str | None] | Literal['same'] | None"
+"""The origins to let in: "same", those of a list with None for a request without one, or None: all.
+
+"same" is a request without an `Origin`, or whose origin has the host and port in `Host`.
+"""
+
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+\-.]*://[^/?#\s]+|null")  # RFC 6454 section 6.1
 _ABSOLUTE = re.compile(r"(?:http|ws)s?://([^/?#]*)", re.IGNORECASE)  # RFC 9112 section 3.2.2
@@ -55,6 +63,9 @@ _ABSOLUTE = re.compile(r"(?:http|ws)s?://([^/?#]*)", re.IGNORECASE)  # RFC 9112 
 _AUTHORITY = re.compile(
     r"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+)(?::[0-9]*)?"
 )
+
+_DEFAULT_PORTS = {"http": "80", "ws": "80", "https": "443", "wss": "443"}
+_HOST_AND_PORT = re.compile(r"(.*?)(?::([0-9]*))?")
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
@@ -75,12 +86,14 @@ _FRAMING = {
 }
 
 
-def check_origins(origins: Sequence[str | None] | None) -> tuple[str | None, ...] | None:
+def check_origins(origins: Origins) -> tuple[str | None, ...] | Literal["same"] | None:
     """`origins` if each could be that of an `Origin` header, else InvalidOption."""
-    if origins is None:
-        return None
-    if isinstance(origins, (str, bytes)):
-        raise InvalidOptionType("origins must be a list of str and None", "origins")
+    if origins is None or origins == "same":
+        return origins
+    if isinstance(origins, (str, bytes)) or not isinstance(origins, Iterable):
+        raise InvalidOptionType(
+            "origins must be 'same', a list of str and None, or None", "origins"
+        )
     for origin in origins:
         if origin is not None and not isinstance(origin, str):
             raise InvalidOptionType(
@@ -88,8 +101,8 @@ def check_origins(origins: Sequence[str | None] | None) -> tuple[str | None, ...
             )
         if origin is not None and not _ORIGIN.fullmatch(origin):
             raise InvalidOption(
-                f"{clip(origin)} is no origin: expected 'scheme://host' or 'scheme://host:port' "
-                "without a path (RFC 6454 section 6.1)",
+                f"{_without_userinfo(origin)} is no origin: expected 'scheme://host' or "
+                "'scheme://host:port' without a path (RFC 6454 section 6.1)",
                 "origins",
             )
     return tuple(origins)
@@ -111,13 +124,13 @@ def check_request(
     request: Request,
     *,
     subprotocols: Sequence[str] = (),
-    origins: Sequence[str | None] | None = None,
+    origins: Origins = "same",
 ) -> str | None:
     """The subprotocol to agree on, or None, if `request` is an opening handshake to accept.
 
-    It is the first of `subprotocols`, the server's, that the client offers too. `origins` are
-    the values of `Origin` to accept, None among them standing for a request without one; without
-    the list any origin may connect, which is right only where no cookies or addresses are trusted.
+    It is the first of `subprotocols`, the server's, that the client offers too. `origins` says
+    which `Origin` to accept; None, for any, is right only where neither cookies nor addresses are
+    trusted.
 
     Raises:
         HandshakeError: the request cannot be accepted. `response` is the answer to send.
@@ -131,9 +144,10 @@ def check_request(
         )
     authority = request._host
     if authority is not None and not _AUTHORITY.fullmatch(authority):
-        came = clip(authority.rpartition("@")[2])  # without userinfo
         raise refusal(
-            400, f"expected host and port in the target, received {came} (RFC 9112 section 3.2.2)"
+            400,
+            f"expected host and port in the target, received {_without_userinfo(authority)} "
+            "(RFC 9112 section 3.2.2)",
         )
     if request.method != "GET":
         raise refusal(
@@ -143,7 +157,10 @@ def check_request(
         )
     hosts = request.get_all("Host")
     if len(hosts) != 1 or not is_host(hosts[0]):
-        raise refusal(400, f"expected one Host, received {_came(hosts)} (RFC 9112 section 3.2)")
+        came = ", ".join(map(_without_userinfo, hosts)) or "none"
+        raise refusal(400, f"expected one Host, received {came} (RFC 9112 section 3.2)")
+    if (too_long := too_long_list(request)) is not None:
+        raise refusal(431, f"{too_long} (RFC 6585 section 5)")
     for header, option in (("Upgrade", "websocket"), ("Connection", "upgrade")):
         values = request.get_all(header)
         if not has_option(values, option):
@@ -176,7 +193,7 @@ def check_request(
     except InvalidOption:
         raise refusal(
             400,
-            f"expected a path, received {clip(without_query(request.pathname))} "
+            f"expected a path, received {_without_userinfo(without_query(request.pathname))} "
             "(RFC 6455 section 4.2.1)",
         ) from None
     offered = request.subprotocols
@@ -232,15 +249,48 @@ def agree_on_extensions(
     return agreed
 
 
-def _check_origin(request: Request, origins: Sequence[str | None] | None) -> None:
+def _check_origin(request: Request, origins: Origins) -> None:
     # Browsers send it with every opening handshake, whoever wrote the page, and the user's cookies
     # with it: this is the only defence against cross-site requests (RFC 6455 section 10.2).
     if origins is None:
         return
     came = request.get_all("Origin")
-    allowed = [origin.lower() if origin is not None else None for origin in origins]
-    if len(came) > 1 or (came[0].lower() if came else None) not in allowed:
-        raise refusal(403, f"the origin is not allowed: {_came(came)} (RFC 6455 section 10.2)")
+    origin = came[0].lower() if came else None
+    if len(came) <= 1:
+        if origins == "same":
+            if origin is None or _is_of_host(origin, request.host):
+                return
+        elif origin in [each.lower() if each is not None else None for each in origins]:
+            return
+    hint = ""
+    if len(came) <= 1 and (origin is None or (_ORIGIN.fullmatch(origin) and origin.isascii())):
+        lets_in = clip(origin) if origin is not None else "None"
+        hint = f"; origins=[{lets_in}{'' if origins == 'same' else ', ...'}] lets it in"
+    raise refusal(
+        403,
+        f"the origin is not allowed: received Origin {_came(came)} and Host {clip(request.host)}"
+        f"{hint} (RFC 6455 section 10.2)",
+    )
+
+
+def _is_of_host(origin: str, host: str) -> bool:
+    """Whether `origin`, in lower case, has the host and port that `host`, a Host header, names.
+
+    The scheme of the origin says which port is meant where there is none: that of the connection
+    may be another, behind a proxy that ends TLS.
+    """
+    scheme, _, authority = origin.partition("://")
+    default = _DEFAULT_PORTS.get(scheme, "")
+    return bool(authority) and _with_port(authority, default) == _with_port(host.lower(), default)
+
+
+def _with_port(authority: str, default: str) -> tuple[str, str]:
+    match = _HOST_AND_PORT.fullmatch(authority)
+    return (match[1], match[2] or default) if match is not None else (authority, default)
+
+
+def _without_userinfo(text: str) -> str:
+    return clip(text.rpartition("@")[2])
 
 
 def _came(values: Sequence[str]) -> str:
@@ -328,7 +378,8 @@ class ServerHandshake:
 
     Args:
         subprotocols: those that the server speaks, favourite first.
-        origins: the origins to accept, None among them for a request without one; None: all.
+        origins: the origins to accept: "same": that of the host and port in `Host`, and requests
+            without one; a list, None in it for a request without one; None: all.
         extensions: those that the server can use.
         max_head_size: the most bytes of the request's head.
         max_header_lines: the most header lines of it.
@@ -340,7 +391,7 @@ class ServerHandshake:
         self,
         *,
         subprotocols: Sequence[str] = (),
-        origins: Sequence[str | None] | None = None,
+        origins: Origins = "same",
         extensions: Sequence[ExtensionFactory] = (),
         max_head_size: int | None = 65536,
         max_header_lines: int | None = 128,
@@ -395,9 +446,7 @@ class ServerHandshake:
         start = self._heads.start(2)
         if start and not is_token(chr(start[0])):
             came = (
-                "a TLS handshake"
-                if start == b"\x16\x03"
-                else clip(self._heads.start(200).partition(b"?")[0])
+                "a TLS handshake" if start == b"\x16\x03" else shown_start(self._heads.start(200))
             )
             raise refusal(400, f"expected an HTTP request, received {came} (RFC 9112 section 3)")
         try:

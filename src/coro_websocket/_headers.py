@@ -16,14 +16,15 @@ from typing import Any, TypeVar, overload
 from ._errors import InvalidOption, InvalidOptionType
 
 __all__ = [
-    "CREDENTIALS",
     "Headers",
     "check_value",
     "clip",
+    "first_outside_token",
     "header_bytes",
     "is_token",
     "normalise_headers",
     "parse_token_list",
+    "too_long_list",
 ]
 
 _Default = TypeVar("_Default")
@@ -33,23 +34,54 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NOT_IN_VALUE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _OPTIONAL_WHITESPACE = " \t"
 
-# Their values are credentials: never printed, and sent to no origin but the one they are for.
-CREDENTIALS = frozenset(
+# The headers of a handshake that are lists, and how long one may be.
+_LISTS = ("Connection", "Upgrade", "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions")
+MAX_LIST = 128
+
+# Their values are no secrets, and say what went on: printed. What else there is may be a
+# credential, whatever its name, and is hidden; also subprotocols, as tokens travel there.
+_SHOWN = frozenset(
     {
-        "authorization",
-        "proxy-authorization",
-        "cookie",
-        "set-cookie",
-        "api-key",
-        "x-api-key",
-        "x-auth-token",
-        "x-csrf-token",
-        "x-amz-security-token",
-        "x-goog-api-key",
+        "accept",
+        "accept-encoding",
+        "accept-language",
+        "access-control-allow-origin",
+        "age",
+        "allow",
+        "cache-control",
+        "connection",
+        "content-encoding",
+        "content-language",
+        "content-length",
+        "content-type",
+        "date",
+        "expires",
+        "forwarded",
+        "host",
+        "keep-alive",
+        "origin",
+        "pragma",
+        "retry-after",
+        "sec-fetch-dest",
+        "sec-fetch-mode",
+        "sec-fetch-site",
+        "sec-websocket-accept",
+        "sec-websocket-extensions",
+        "sec-websocket-key",
+        "sec-websocket-version",
+        "server",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+        "vary",
+        "via",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
     }
 )
 # Their values are URLs, which may have credentials in them.
-_URLS = frozenset({"location", "content-location", "referer", "refresh", "link"})
+_URLS = frozenset({"location", "content-location", "referer"})
 _QUERY = re.compile(r"[?#].*", re.DOTALL)
 
 
@@ -68,6 +100,13 @@ def is_token(value: str) -> bool:
     return _TOKEN.fullmatch(value) is not None
 
 
+def first_outside_token(value: str) -> int | None:
+    """The position of the first character that no token has; None if there is none."""
+    match = _TOKEN.match(value)
+    end = 0 if match is None else match.end()
+    return end if end < len(value) else None
+
+
 def parse_token_list(values: Iterable[str]) -> list[str]:
     """The elements of a comma-separated header, in order and as they were written.
 
@@ -81,6 +120,20 @@ def parse_token_list(values: Iterable[str]) -> list[str]:
         for part in value.split(",")
         if (element := part.strip(_OPTIONAL_WHITESPACE))
     ]
+
+
+def too_long_list(headers: Headers) -> str | None:
+    """What to say of a header whose list is longer than any handshake needs; None if none is.
+
+    Each element costs some work, and as many as fit into a head would cost much of it. Parameters
+    count as elements do, and so do the escapes in their values.
+    """
+    for name in _LISTS:
+        values = headers.get_all(name)
+        marks = sum(value.count(mark) for value in values for mark in ",;\\")
+        if marks + len(values) > MAX_LIST:
+            return f"expected at most {MAX_LIST} elements and parameters in {name}"
+    return None
 
 
 def header_bytes(pairs: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
@@ -169,8 +222,8 @@ class Headers(Sequence[Any]):
         headers.get_all("Set-Cookie") # each value, in order
         "Upgrade" in headers          # also: ("Upgrade", "websocket") in headers
 
-    `repr()` hides the values of headers that carry credentials, and of URLs such as that of
-    `Location` userinfo, query and fragment.
+    `repr()` shows the values of headers that are known to be no credentials, and of URLs such as
+    that of `Location` neither userinfo nor query nor fragment; it hides all others.
     """
 
     __slots__ = ("_pairs",)
@@ -229,10 +282,10 @@ class Headers(Sequence[Any]):
 
 
 def _printed(name: str, value: str) -> str:
-    if name in CREDENTIALS:
-        return "[hidden]"
-    if name not in _URLS:
+    if name in _SHOWN:
         return value
+    if name not in _URLS:
+        return "[hidden]"
     path = _QUERY.sub(lambda match: f"{match.group()[0]}...", value)
     _, at, rest = path.rpartition("@")
     return f"[hidden]{at}{rest}" if at else path

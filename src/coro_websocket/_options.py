@@ -2,7 +2,7 @@
 
 The rule: whatever an Options holds has been checked, by `_option_rules`, so that no other file
 checks it again; whatever is wrong is refused before anything is opened. `repr` shows neither the
-values of headers nor credentials.
+values of headers nor subprotocols nor credentials.
 
 The specification's Options table; DESIGN.md section 4 for the limits; the RFC sections are beside
 the fields.
@@ -87,7 +87,7 @@ class Options:
     `path`. Durations are seconds, as int, float or `timedelta`; they become float. Sizes are in
     bytes. None turns a duration or a limit off. Immutable; `dataclasses.replace` makes a changed
     copy. `repr` shows what differs from the defaults, but neither the values of headers nor
-    credentials, and of a query only that there is one.
+    subprotocols nor credentials, and of a query only that there is one.
 
     `path`, `host`, `port`, `tls`, `pathname`, `subprotocol`, `headers`, `timeout`, `heartbeat`
     and `mask` are the specification's, whose durations are in milliseconds; the rest is ours.
@@ -139,8 +139,9 @@ class Options:
             str, the preferred first. Whatever it raises becomes a ConnectError of phase
             "resolve". Default None: the system's (`socket.getaddrinfo`, in a thread).
         max_redirects: int: how many redirects (301, 302, 303, 307, 308) may be followed. None: any
-            number; 0: none. Userinfo, and headers that are known to be credentials, are not sent
-            to another origin, and nothing is followed from wss:// to ws://. Default 10.
+            number; 0: none. To another origin go neither userinfo nor `headers` nor `subprotocol`
+            nor a client certificate (with an `ssl.SSLContext`, which may hold one, none is
+            followed there), and nothing is followed from wss:// to ws://. Default 10.
 
         proxy: the URL of a proxy to connect through: http:// or https:// (CONNECT, RFC 9110
             section 9.3.6), socks4://, socks4a://, socks5:// or socks5h:// (RFC 1928), with
@@ -365,6 +366,8 @@ class Options:
 def _shown(name: str, value: Any) -> str:
     if name == "headers":
         return "[" + ", ".join(f"({header!r}, '[hidden]')" for header, _ in value) + "]"
+    if name == "subprotocol":  # among which may be bearer tokens
+        return f"({len(value)} hidden)"
     return repr(without_query(value)) if name == "pathname" else repr(value)
 
 

@@ -17,12 +17,12 @@ from urllib.parse import unquote, urlsplit
 import h11
 
 from ._errors import HandshakeError, InvalidOption, InvalidURL, ProxyError
-from ._head import HeadBuffer, decode_headers, parse_head
+from ._head import HeadBuffer, parse_answer
 from ._headers import clip, header_bytes, normalise_headers
-from ._response import Response
 from ._url import check_userinfo, normalise_host
 
 if TYPE_CHECKING:
+    from ._response import Response
     from ._url import URL
 
 __all__ = ["Proxy", "Tunnel", "proxy_from_environment"]
@@ -69,7 +69,9 @@ class Proxy:
         if scheme == "socks" and source:  # GNOME's name for it
             scheme = "socks5h"
         if scheme not in PORTS:
-            raise wrong(f"a proxy is {', '.join(PORTS)}, not {clip(scheme)}")
+            # In "user:password@host://" the user would be taken for the scheme.
+            what = clip(scheme) if "@" not in url else "something else"
+            raise wrong(f"a proxy is {', '.join(PORTS)}, not {what}")
         if parts.path not in ("", "/") or parts.query or parts.fragment:
             raise wrong("a proxy has no path, query or fragment")
         username = password = None
@@ -203,17 +205,17 @@ class Tunnel:
             raise ProxyError(f"the proxy {where} closed the connection without an answer")
         self._heads.feed(data)
         answer = None
-        while not isinstance(answer, h11.Response):
+        while answer is None or answer.code < 200:
             try:
                 head = self._heads.next_head()
                 if head is None:
                     return False
-                answer = parse_head(self._http, head, "the proxy's answer")
+                answer = parse_answer(self._http, head, "the proxy's answer")
             except HandshakeError as error:
                 raise ProxyError(
                     f"the proxy {where} speaks no HTTP: {error}", permanent=True
                 ) from None
-        if not 200 <= answer.status_code < 300:
+        if not 200 <= answer.code < 300:
             raise self._refusal(answer)
         if self._heads.rest:
             raise ProxyError(
@@ -223,20 +225,15 @@ class Tunnel:
             )
         return True
 
-    def _refusal(self, answer: h11.Response) -> ProxyError:
+    def _refusal(self, answer: Response) -> ProxyError:
         reason = f" {clip(answer.reason)}" if answer.reason else ""
         hint = ""
-        if answer.status_code == UNAUTHENTICATED:
+        if answer.code == UNAUTHENTICATED:
             hint = ", which asks for a user name and password"
             if self._proxy.has_credentials:
                 hint = ", which rejects the user name and password that it was given"
         return ProxyError(
-            f"the proxy {self._proxy.where} refused the tunnel: {answer.status_code}{reason}{hint} "
+            f"the proxy {self._proxy.where} refused the tunnel: {answer.code}{reason}{hint} "
             "(RFC 9110 section 9.3.6)",
-            response=Response(
-                decode_headers(answer),
-                code=answer.status_code,
-                reason=answer.reason.decode("latin-1"),
-                version=float(answer.http_version),
-            ),
+            response=answer,
         )

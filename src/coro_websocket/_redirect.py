@@ -1,18 +1,18 @@
 """Redirects of the opening handshake: where to, and what is not taken along.
 
-RFC 9110 section 15.4; RFC 6455 section 4.1 leaves the rules to the client: credentials go to no
-other origin, and nothing leads from TLS to a connection without.
+RFC 9110 section 15.4; RFC 6455 section 4.1 leaves the rules to the client: nothing that may be a
+credential goes to another origin, and nothing leads from TLS to a connection without.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
+import ssl
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
 from ._errors import HandshakeError, InvalidURL
-from ._headers import CREDENTIALS
 from ._tls import TLSOptions
 from ._url import default_port, parse_url
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["is_redirect", "redirected"]
 
+LONGEST = 8192  # characters of a Location; few servers take more in a request line
 STATUS = frozenset({301, 302, 303, 307, 308})
-_OF_ONE_ORIGIN = CREDENTIALS | {"host"}
 _NOT_ASCII = re.compile("[\x80-\xff]")
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
@@ -49,9 +49,14 @@ def redirected(options: Options, response: Response | None) -> Options | None:
         )
     if _origin(here) == _origin(there):
         return dataclasses.replace(options, pathname=there.pathname)
-    tls = options.tls if there.tls else False
-    if there.tls and tls is False:
-        tls = True
+    tls = options.tls or there.tls
+    if isinstance(tls, ssl.SSLContext):
+        raise HandshakeError(
+            f"{here.shown} redirects to {there.shown}, another origin, where an ssl.SSLContext of "
+            "yours is not used, as it may hold a client certificate: give TLSOptions as tls, or "
+            "connect to that URL itself",
+            response,
+        )
     if isinstance(tls, TLSOptions):
         tls = dataclasses.replace(tls, cert=None, key=None)  # which say who we are
     return dataclasses.replace(
@@ -63,12 +68,19 @@ def redirected(options: Options, response: Response | None) -> Options | None:
         pathname=there.pathname,
         username="" if there.password is not None and not there.username else there.username,
         password=there.password,
-        headers=tuple(pair for pair in options.headers if pair[0].lower() not in _OF_ONE_ORIGIN),
+        headers=(),
+        subprotocol=(),
     )
 
 
 def _joined(here: URL, location: str, response: Response) -> URL:
     """The URL that a Location is, seen from here; http is ws, and a fragment means nothing."""
+    if len(location) > LONGEST:
+        raise HandshakeError(
+            f"{here.shown} redirects to a URL of {len(location)} characters, but at most {LONGEST} "
+            "are followed",
+            response,
+        )
     # Bytes beyond ASCII, which latin-1 has made characters of.
     location = _NOT_ASCII.sub(lambda match: f"%{ord(match.group()):02X}", location.strip(" \t"))
     base = f"http{'s' if here.tls else ''}://{here.authority}{here.pathname}"
@@ -79,9 +91,10 @@ def _joined(here: URL, location: str, response: Response) -> URL:
         return parse_url(_SCHEMES[scheme.lower()] + colon + rest.partition("#")[0])
     except ValueError as error:  # InvalidURL among them
         part = getattr(error, "part", "url")
-        raise HandshakeError(
-            f"{here.shown} redirects to what is no WebSocket URL: its {part} is wrong", response
-        ) from None
+    # Not raised above: errors of the standard library show the URL, and a password in it.
+    raise HandshakeError(
+        f"{here.shown} redirects to what is no WebSocket URL: its {part} is wrong", response
+    )
 
 
 def _origin(url: URL) -> tuple[object, ...]:

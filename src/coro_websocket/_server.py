@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ._asyncio._pipes import Pipe
+    from ._handshake_server import Origins
     from ._response import Request
     from ._tls import TLSOptions
 
@@ -60,7 +61,7 @@ def serve(
     sock: socket.socket | None = None,
     tls: ssl.SSLContext | TLSOptions | Mapping[str, Any] | None = None,
     subprotocols: Sequence[str] = (),
-    origins: Sequence[str | None] | None = None,
+    origins: Origins = "same",
     headers: Iterable[tuple[str, str]] | Mapping[str, str] = (),
     **options: Any,
 ) -> Serving:
@@ -89,8 +90,9 @@ def serve(
         tls: an SSLContext, TLSOptions or a mapping with its names (`cert` and `key` are
             needed; with `ca`, clients must show a certificate).
         subprotocols: those that the handler speaks, favourite first (section 1.9).
-        origins: the values of `Origin` that are let in, None among them for clients that
-            send none; by default every origin is (section 10.2).
+        origins: which `Origin` is let in (section 10.2). "same", the default: that of pages from
+            the host and port in `Host`, and clients that send none, as all do that are no
+            browsers. A list: these values, None among them for clients that send none. None: any.
         headers: more headers for the answer, as (name, value) pairs or a mapping.
         **options: `timeout` (for the opening handshake, TLS included), `close_timeout`,
             `heartbeat`, `ping_interval`, `ping_timeout`, `ping_message`, `max_message_size`,
@@ -110,6 +112,8 @@ def serve(
         raise InvalidOptionType(f"host is a str, not {type(host).__name__}", "host")
     if host and "\0" in host:  # a resolver would take what comes before it
         raise InvalidOption("host has a NUL inside", "host")
+    if host and "@" in host:  # what stands before it may be a password
+        raise InvalidOption("host has an '@' inside: expected a name or an address only", "host")
     path = Options(path=path).path
     if sock is not None:
         _check_listening(stream_socket("sock", sock))
@@ -201,7 +205,7 @@ class Server:
         options: Options,
         tls: ssl.SSLContext | None,
         subprotocols: tuple[str, ...],
-        origins: tuple[str | None, ...] | None,
+        origins: Origins,
         headers: tuple[tuple[str, str], ...],
     ) -> None:
         self._handler = handler
@@ -456,7 +460,8 @@ class Server:
             raise
         except ConnectionClosedError as error:
             # The handler need not care how the peer left.
-            logger.info("connection of %s ended: %s", request.peer, error)
+            # %r, as a client of a unix socket chooses its path.
+            logger.info("connection of %r ended: %s", request.peer, error)
             await write.close(1011, "internal error")
         except Exception:
             logger.exception("the handler failed for %s", without_query(request.pathname))

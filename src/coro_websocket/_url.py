@@ -314,11 +314,12 @@ def normalise_host(host: str) -> str:
 
     Takes an IPv6 address with brackets or without. Raises InvalidURL, `part` "host".
     """
+    shown = "@" not in host and "%40" not in host  # else userinfo, which no message may show
     if host.startswith("[") and host.endswith("]"):
-        return _ipv6(host[1:-1], True)
+        return _ipv6(host[1:-1], shown)
     if host.count(":") > 1:
-        return _ipv6(host, True)
-    return _name(host, True)
+        return _ipv6(host, shown)
+    return _name(host, shown)
 
 
 def _ipv6(address: str, shown: bool) -> str:

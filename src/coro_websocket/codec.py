@@ -25,7 +25,7 @@ from ._handshake import (
     request_headers,
 )
 from ._handshake import accept_key as _accept_key
-from ._handshake_server import check_request, response_headers
+from ._handshake_server import Origins, check_origins, check_request, response_headers
 from ._headers import Headers, normalise_headers
 from ._messages import Message, as_message
 from ._options import Options
@@ -309,6 +309,7 @@ def handle_handshake(
     subprotocol: str | Iterable[str] | None = None,
     *,
     headers: Iterable[tuple[str, str]] | Mapping[str, str] = (),
+    origins: Origins = "same",
 ) -> Response:
     """The response that completes a client's opening handshake (RFC 6455 section 4.2).
 
@@ -317,6 +318,8 @@ def handle_handshake(
             HTTP/1.1).
         subprotocol: those that the server speaks, favourite first; a name or several.
         headers: more headers for the response.
+        origins: which `Origin` to let in, as for `serve`: by default that of the host and port in
+            `Host`, and requests without one; None: any.
 
     Returns:
         The Response to send: code 101 with its headers and the subprotocol chosen.
@@ -326,7 +329,9 @@ def handle_handshake(
         InvalidOption: an argument is of a type or has a value that cannot be used.
     """
     request = head if isinstance(head, Request) else Request(Headers(_pairs(head)))
-    chosen = check_request(request, subprotocols=_subprotocols(subprotocol))
+    chosen = check_request(
+        request, subprotocols=_subprotocols(subprotocol), origins=check_origins(origins)
+    )
     request._bind(subprotocol=chosen)
     return Response(
         response_headers(request, headers),

@@ -83,7 +83,9 @@ def connected_pair(
     ours = Options.build(url, **options)
     theirs = Options.for_wrap_io(dict(server or {}))
     asking = client_handshake(ours)
-    answering = ServerHandshake(subprotocols=subprotocols, extensions=theirs.extension_factories)
+    answering = ServerHandshake(
+        subprotocols=subprotocols, origins=None, extensions=theirs.extension_factories
+    )
     request = answering.receive(asking.request())
     assert request is not None
     response = asking.receive(answering.accept())
@@ -360,7 +362,7 @@ class FakeServer:
     async def _shake_hands(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> FakePeer | None:
-        handshake = ServerHandshake(subprotocols=self.subprotocols)
+        handshake = ServerHandshake(subprotocols=self.subprotocols, origins=None)
         request = None
         try:
             while request is None:

@@ -70,7 +70,8 @@ async def browser() -> AsyncIterator[Browser]:
     browser = Browser()
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(
-            serve(browser.handler, subprotocols=["chat"], close_timeout=1)
+            # The page is a file, which has no origin.
+            serve(browser.handler, subprotocols=["chat"], origins=None, close_timeout=1)
         )
         profile = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         process = await asyncio.create_subprocess_exec(

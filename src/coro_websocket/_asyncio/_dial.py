@@ -88,7 +88,7 @@ async def dial(
     elif options.path is not None:
         phase.name = "connect"
         sock = _connect_unix(options.path)
-        where = str(options.path)
+        where = f"the unix socket {options.path!r}"
     elif (proxy := options.proxy_in_use) is not None and proxy.scheme == "https":
         return await _dial_by_secure_proxy(loop, options, proxy, context, phase)
     elif proxy is not None:
