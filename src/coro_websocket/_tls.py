@@ -25,7 +25,15 @@ from typing import Any, NoReturn, TypeAlias
 from ._errors import InvalidOption, InvalidOptionType
 from ._headers import clip
 
-__all__ = ["PEM", "TLSOptions", "check_names", "client_context", "server_context"]
+__all__ = [
+    "PEM",
+    "TLSOptions",
+    "check_names",
+    "client_context",
+    "may_pass",
+    "server_context",
+    "ssl_reason",
+]
 
 PEM: TypeAlias = str | bytes | os.PathLike[str]
 """PEM text, which is what has "-----BEGIN" in it, or else the path of a file that holds it."""
@@ -40,6 +48,17 @@ _VERSIONS = {
 
 # What OpenSSL says of a certificate, though it is asked to load certificate and key at once.
 _CERTIFICATE_REASONS = frozenset({"EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK"})
+
+# Alerts about a fault of the server's own or of the network, and not about us (RFC 8446
+# section 6.2); the last is not an alert, but what we find ourselves.
+_PASSING_REASONS = frozenset(
+    {
+        "TLSV1_ALERT_INTERNAL_ERROR",
+        "TLSV1_ALERT_USER_CANCELLED",
+        "SSLV3_ALERT_BAD_RECORD_MAC",
+        "DECRYPTION_FAILED_OR_BAD_RECORD_MAC",
+    }
+)
 
 # A key that was meant to be PEM may come as bare base64, and would be taken for a path.
 _MAY_BE_A_KEY = re.compile(r"[A-Za-z0-9+/=_-]{48,}")
@@ -176,6 +195,13 @@ def server_context(tls: ssl.SSLContext | TLSOptions | Mapping[str, Any]) -> ssl.
     return context
 
 
+def may_pass(error: BaseException) -> bool:
+    """Whether TLS, which has failed with this, may succeed later with the same options."""
+    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):  # the peer has gone
+        return True
+    return getattr(error, "reason", None) in _PASSING_REASONS
+
+
 def tls_options(tls: TLSOptions | Mapping[str, Any]) -> TLSOptions:
     """`tls`, or the TLSOptions that a mapping with its names stands for."""
     if isinstance(tls, TLSOptions):
@@ -301,8 +327,8 @@ def _context(purpose: ssl.Purpose, options: TLSOptions) -> ssl.SSLContext:
             context.set_ciphers(options.ciphers)
         except (ssl.SSLError, ValueError) as error:
             raise InvalidOption(
-                f"tls.ciphers {clip(options.ciphers)} cannot be used: {_reason(error)}. It is an "
-                "OpenSSL cipher list for TLS 1.2; the suites of TLS 1.3 cannot be set by it",
+                f"tls.ciphers {clip(options.ciphers)} cannot be used: {ssl_reason(error)}. It is "
+                "an OpenSSL cipher list for TLS 1.2; the suites of TLS 1.3 cannot be set by it",
                 "tls.ciphers",
             ) from error
     context.set_alpn_protocols(_ALPN)
@@ -351,9 +377,9 @@ def _load_certificate(context: ssl.SSLContext, options: TLSOptions) -> None:
             context.load_cert_chain(cert_file, key_file, password=_refuse_encrypted)
         except OSError as error:  # ssl.SSLError is one
             wrong = "tls.key"
-            if isinstance(error, ssl.SSLError) and error.reason in _CERTIFICATE_REASONS:
+            if getattr(error, "reason", None) in _CERTIFICATE_REASONS:
                 wrong = "tls.cert"
-            raise InvalidOption(f"{wrong} cannot be used: {_reason(error)}", wrong) from error
+            raise InvalidOption(f"{wrong} cannot be used: {ssl_reason(error)}", wrong) from error
 
 
 def _refuse_encrypted() -> NoReturn:
@@ -374,12 +400,12 @@ def _certificates(pem: bytes, option: str) -> str:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
     except (ssl.SSLError, ValueError) as error:
         raise InvalidOption(
-            f"{option} holds no certificates that can be used: {_reason(error)}", option
+            f"{option} holds no certificates that can be used: {ssl_reason(error)}", option
         ) from error
     return text
 
 
-def _reason(error: Exception) -> str:
+def ssl_reason(error: Exception) -> str:
     """What OpenSSL says, in words and without the line of its source."""
     reason = getattr(error, "reason", None)  # not every SSLError has one
     if isinstance(error, ssl.SSLError) and isinstance(reason, str):

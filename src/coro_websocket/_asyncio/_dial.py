@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from .._errors import ConnectError, ConnectTimeout, InvalidOptionType, ProxyError, TLSError
 from .._proxy import SOCKS, Tunnel
 from .._socks import SocksRefusal, SocksTunnel
-from .._tls import called, client_context
+from .._tls import called, client_context, may_pass, ssl_reason
 from ._lookup import look_up
 from ._pipes import Pipe, SocketPipe, open_pipe, open_tls_pipe_to_proxy, secure_tunnel
 from ._socket import ConnectionSocket
@@ -235,7 +235,7 @@ async def _dial_by_secure_proxy(
         except (OSError, ssl.CertificateError) as error:
             raise ProxyError(
                 f"TLS with the proxy {proxy.where} failed: {_tls_reason(error, 'the proxy')}",
-                permanent=isinstance(error, (ssl.SSLError, ssl.CertificateError)),
+                permanent=isinstance(error, ssl.SSLError) and not may_pass(error),
             ) from error
         except BaseException:
             sock.release()
@@ -417,12 +417,14 @@ def tls_error(host: str, port: int, error: Exception) -> TLSError:
 
 def _tls_reason(error: Exception, peer: str = "the server") -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"{peer}'s certificate is not accepted: {error.verify_message}"
+        # One that was made in Python has no `verify_message`.
+        why = getattr(error, "verify_message", None) or ssl_reason(error)
+        return f"{peer}'s certificate is not accepted: {why}"
+    if isinstance(error, (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        return f"{peer} closed the connection during the TLS handshake"
     if isinstance(error, ssl.SSLError):
-        reason = (error.reason or str(error)).replace("_", " ").lower()
+        reason = ssl_reason(error)
         if "wrong version number" in reason or "record layer failure" in reason:
             return f"{reason} (does {peer} speak TLS on this port?)"
         return reason
-    if isinstance(error, ConnectionError):
-        return f"{peer} closed the connection during the TLS handshake"
-    return str(error)
+    return str(error) or type(error).__name__
