@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._asyncio._pipes import open_pipe
 from ._asyncio._read_write import Read, Write
-from ._asyncio._socket import ConnectionSocket
+from ._asyncio._socket import ConnectionSocket, host_with_zone
 from ._asyncio._waiting import running_loop
 from ._engine import Engine
 from ._errors import (
@@ -241,7 +241,8 @@ class Server:
             return str(URL("localhost", default_port(tls), tls, "/", path=self._path))
         for listener in self._listeners:
             if listener.family in (socket.AF_INET, socket.AF_INET6):
-                host, port = listener.getsockname()[:2]
+                address = listener.getsockname()
+                host, port = host_with_zone(address), address[1]
                 host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
                 return str(URL(host, port, tls, "/"))
         return ""

@@ -7,6 +7,7 @@ import collections
 import contextlib
 import dataclasses
 import inspect
+import ipaddress
 import itertools
 import os
 import socket
@@ -18,9 +19,10 @@ from .._errors import ConnectError, ConnectTimeout, InvalidOptionType, ProxyErro
 from .._proxy import SOCKS, Tunnel
 from .._socks import SocksRefusal, SocksTunnel
 from .._tls import called, client_context, may_pass, ssl_reason
+from .._url import without_zone
 from ._lookup import look_up
 from ._pipes import Pipe, SocketPipe, open_pipe, open_tls_pipe_to_proxy, secure_tunnel
-from ._socket import ConnectionSocket
+from ._socket import ConnectionSocket, scoped
 from ._tunnel import open_tunnel
 
 if TYPE_CHECKING:
@@ -101,7 +103,7 @@ async def dial(
                 loop,
                 sock,
                 tls=context,
-                server_hostname=url.host.removesuffix("."),
+                server_hostname=_tls_name(url.host),
                 close_timeout=options.close_timeout,
             )
     except ConnectTimeout:
@@ -190,7 +192,8 @@ async def _connect_by_socks(
             async with phase.of("proxy", proxy):
                 await open_tunnel(SocketPipe(loop, sock), proxy, tunnel)
         except SocksRefusal as error:
-            reasons.append(str(error) if host == url.host else f"{host}: {error}")
+            named = host == without_zone(url.host)
+            reasons.append(str(error) if named else f"{host}: {error}")
             permanent &= error.permanent
             if not error.elsewhere:
                 break
@@ -209,13 +212,13 @@ async def _named_to_socks(
     """What a SOCKS proxy is to connect to: the host, or its addresses for socks4 and socks5."""
     host, port = options.url.host, options.url.port
     if proxy.scheme in ("socks4a", "socks5h") or _literal(host, port) is not None:
-        return [host]
+        return [without_zone(host)]
     family = socket.AF_INET if proxy.scheme == "socks4" else options.family
     # Where we connect from says nothing about the server.
     theirs = dataclasses.replace(options, family=family, local_addr=None)
     async with phase.of("resolve"):
         addresses = await _resolve(loop, theirs, host, port)
-    return list(dict.fromkeys(str(address[3][0]) for address in addresses))
+    return list(dict.fromkeys(without_zone(str(address[3][0])) for address in addresses))
 
 
 async def _dial_by_secure_proxy(
@@ -231,7 +234,7 @@ async def _dial_by_secure_proxy(
     async with phase.of("proxy", proxy):
         try:
             secure = client_context(True if options.proxy_tls is None else options.proxy_tls)
-            pipe = await open_tls_pipe_to_proxy(loop, sock, secure, proxy.host.removesuffix("."))
+            pipe = await open_tls_pipe_to_proxy(loop, sock, secure, _tls_name(proxy.host))
         except (OSError, ssl.CertificateError) as error:
             raise ProxyError(
                 f"TLS with the proxy {proxy.where} failed: {_tls_reason(error, 'the proxy')}",
@@ -244,9 +247,7 @@ async def _dial_by_secure_proxy(
     if context is not None:
         async with phase.of("tls"):
             try:
-                await secure_tunnel(
-                    pipe, context, url.host.removesuffix("."), options.close_timeout
-                )
+                await secure_tunnel(pipe, context, _tls_name(url.host), options.close_timeout)
             except (OSError, ssl.CertificateError) as error:
                 where = f"{url.host} port {url.port}"
                 raise TLSError(f"TLS with {where} failed: {_tls_reason(error)}") from error
@@ -279,15 +280,17 @@ async def _resolve(
     return _interleaved(usable)
 
 
+def _tls_name(host: str) -> str:
+    """The name that the peer's certificate must have (RFC 6066 section 3, RFC 6874 section 4)."""
+    return without_zone(host).removesuffix(".")
+
+
 def _literal(host: str, port: int) -> Address | None:
     """The address that the host is, if it is one."""
-    for family, address in (
-        (socket.AF_INET, (host, port)),
-        (socket.AF_INET6, (host, port, 0, 0)),
-    ):
-        with contextlib.suppress(OSError, ValueError):
-            socket.inet_pton(family, host)
-            return family, socket.SOCK_STREAM, socket.IPPROTO_TCP, address
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(host).version == 4:
+            return socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, (host, port)
+        return socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, (host, port, 0, 0)
     return None
 
 
@@ -397,8 +400,8 @@ async def _connect(
     sock = ConnectionSocket(family, kind, proto)
     try:
         if local_addr is not None:
-            sock.bind(local_addr)
-        await loop.sock_connect(sock, remote)
+            sock.bind(scoped(local_addr))
+        await loop.sock_connect(sock, scoped(remote))
     except BaseException:
         sock.release()
         raise
