@@ -438,6 +438,7 @@ class Server:
             pipe.close()
             raise
         request._bind(socket=pipe.socket, peer=_peer(sock), tls=self._tls is not None)
+        request._bind(ssl_object=pipe.ssl_object)
         return request, pipe, handshake
 
     async def _refuse(self, pipe: Pipe, answer: bytes) -> None:

@@ -51,6 +51,11 @@ class SocketPipe:
         self.loop = loop
         self.socket = sock
 
+    @property
+    def ssl_object(self) -> Any:
+        """The ssl module's object of the connection, where there is TLS; else None."""
+        return None
+
     async def receive(self) -> bytes:
         """The next bytes; b"" at the end of the stream."""
         return await self.loop.sock_recv(self.socket, RECEIVE_SIZE)
@@ -93,6 +98,10 @@ class TLSPipe(SocketPipe):
                 server_side=server_side,
                 server_hostname=server_hostname,
             )
+
+    @property
+    def ssl_object(self) -> Any:
+        return self._tls
 
     async def shake_hands(self) -> None:
         """Set TLS up (RFC 8446 section 4)."""
@@ -202,6 +211,11 @@ class TransportPipe(asyncio.Protocol):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    @property
+    def ssl_object(self) -> Any:
+        """The ssl module's object of the connection, where there is TLS; else None."""
+        return self.transport.get_extra_info("ssl_object")
 
     async def receive(self) -> bytes:
         """The next bytes; b"" at the end of the stream."""
