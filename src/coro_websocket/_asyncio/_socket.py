@@ -8,6 +8,8 @@ import io
 import socket
 from typing import TYPE_CHECKING, Any
 
+from .._headers import clip
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -28,8 +30,10 @@ def scoped(address: tuple[Any, ...]) -> tuple[Any, ...]:
             socket.if_indextoname(scope)
         else:
             scope = socket.if_nametoindex(zone)
-    except (OSError, OverflowError):
-        raise OSError(f"this machine has no network interface {zone!r} (the IPv6 zone)") from None
+    except (OSError, OverflowError, ValueError):  # no name, and no number of one
+        raise OSError(
+            f"this machine has no network interface {clip(zone, 64)} (the IPv6 zone)"
+        ) from None
     return host, address[1], 0, scope
 
 
