@@ -6,6 +6,7 @@ hears of it.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
 import pytest
@@ -15,21 +16,25 @@ from test_proxies import proxy
 from coro_websocket import (
     URL,
     ConnectError,
+    ConnectTimeout,
     InvalidOption,
     InvalidURL,
     Options,
     ProxyError,
+    ServeError,
     connect,
     parse_url,
     serve,
 )
-from coro_websocket._asyncio import _dial
+from coro_websocket._asyncio import _dial, _lookup
 from coro_websocket._asyncio._socket import host_with_zone, scoped
 from coro_websocket._proxy import Proxy, proxy_from_environment
 from coro_websocket._redirect import redirected
 from coro_websocket._response import Response
 
 __all__ = ["watchdog"]
+
+pytestmark = pytest.mark.usefixtures("no_tasks_left")
 
 INTERFACE = socket.if_indextoname(1)  # the loopback's
 NOWHERE = "this machine has no network interface 'nowhere0'"
@@ -190,6 +195,29 @@ async def test_the_system_gets_the_zone_and_the_server_does_not(
                 assert res.url.shown.endswith(f"://[::1%25{INTERFACE}]:{server.port}/")
 
 
+async def test_a_refused_connection_to_an_address_with_a_zone_is_told_as_any():
+    with socket.socket(socket.AF_INET6) as closed:
+        closed.bind(("::1", 0))  # on which nobody listens
+        port = closed.getsockname()[1]
+        with pytest.raises(ConnectError, match=r"::1%1: Connection refused"):
+            await connect(f"ws://[::1%251]:{port}/")
+
+
+async def test_an_attempt_with_a_zone_can_be_cancelled_and_leaves_nothing():
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_INET6))
+        listener.bind(("::1", 0))
+        listener.listen(0)
+        for _ in range(4):  # its backlog is full
+            filler = stack.enter_context(socket.socket(socket.AF_INET6))
+            filler.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                filler.connect(listener.getsockname())
+        url = f"ws://[::1%251]:{listener.getsockname()[1]}/"
+        with pytest.raises(ConnectTimeout, match="connect_timeout"):
+            await connect(url, connect_timeout=0.1)
+
+
 async def test_a_zone_may_be_given_without_rewriting():
     async with (
         serve(hello, "::1") as server,
@@ -212,6 +240,11 @@ async def test_a_zone_that_does_not_exist_is_a_connect_error_that_says_so(how):
     with pytest.raises(ConnectError, match=NOWHERE) as caught:
         await connect(where.pop("url", None), **where)
     assert caught.value.phase == "connect"
+
+
+async def test_a_link_local_address_without_a_zone_is_told_to_need_one():
+    with pytest.raises(ConnectError, match=r"fe80::1: .*\(a link-local address needs a zone"):
+        await connect("ws://[fe80::1]:8080/")
 
 
 async def test_other_addresses_are_tried_where_a_zone_does_not_exist():
@@ -332,9 +365,23 @@ async def test_the_url_of_a_server_has_the_zone():
         assert parse_url(server.url) == URL(f"fe80::1%{INTERFACE}", server.port, False, "/")
 
 
-async def test_a_server_listens_at_an_address_with_a_zone():
+@pytest.mark.parametrize("zone", [INTERFACE, "1"])
+async def test_a_server_listens_at_an_address_with_a_zone(zone, monkeypatch):
+    bound = []
+
+    def on_loopback(address):
+        bound.append(scoped(address))
+        return bound[-1]
+
+    monkeypatch.setattr(_lookup, "scoped", on_loopback)
     async with (
-        serve(hello, "::1%1") as server,
+        serve(hello, f"::1%{zone}") as server,
         connect(server.url) as (_, read, _),
     ):
         assert (await read()).payload == f"[::1]:{server.port}"
+    assert bound == [("::1", 0, 0, 1)]
+
+
+async def test_a_server_says_that_a_zone_does_not_exist():
+    with pytest.raises(ServeError, match=NOWHERE):
+        await serve(hello, "fe80::1%nowhere0")

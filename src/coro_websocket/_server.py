@@ -12,6 +12,7 @@ import stat
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ._asyncio._lookup import look_up_to_listen
 from ._asyncio._pipes import open_pipe
 from ._asyncio._read_write import Read, Write
 from ._asyncio._socket import ConnectionSocket, host_with_zone
@@ -491,9 +492,7 @@ async def _listen_tcp(host: str, port: int) -> list[socket.socket]:
     loop = asyncio.get_running_loop()
     tries = 1 if port else FREE_PORT_TRIES
     try:
-        found = await loop.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+        found = await look_up_to_listen(loop, host, port)
         while True:
             tries -= 1
             try:

@@ -6,6 +6,7 @@ import asyncio
 import collections
 import contextlib
 import dataclasses
+import errno
 import inspect
 import ipaddress
 import itertools
@@ -359,8 +360,15 @@ async def _connect_tcp(
                     failures.append((address[3][0], error))
     finally:
         await _abandon(attempts)
-    reasons = "; ".join(f"{address}: {_os_reason(error)}" for address, error in failures)
+    reasons = "; ".join(f"{address}: {_why(address, error)}" for address, error in failures)
     raise ConnectError(f"cannot connect to {where}: {reasons}") from failures[-1][1]
+
+
+def _why(address: object, error: OSError) -> str:
+    reason = _os_reason(error)
+    if error.errno == errno.EINVAL and str(address).startswith("fe80:") and "%" not in str(address):
+        reason += " (a link-local address needs a zone, as in fe80::1%eth0)"
+    return reason
 
 
 async def _abandon(attempts: Collection[asyncio.Task[ConnectionSocket]]) -> None:
@@ -401,11 +409,37 @@ async def _connect(
     try:
         if local_addr is not None:
             sock.bind(scoped(local_addr))
-        await loop.sock_connect(sock, scoped(remote))
+        remote = scoped(remote)
+        if isinstance(loop, asyncio.BaseEventLoop) or family != socket.AF_INET6 or not remote[3]:
+            await loop.sock_connect(sock, remote)
+        else:
+            await _connect_scoped(loop, sock, remote)
     except BaseException:
         sock.release()
         raise
     return sock
+
+
+async def _connect_scoped(
+    loop: asyncio.AbstractEventLoop, sock: ConnectionSocket, remote: tuple[Any, ...]
+) -> None:
+    """What `loop.sock_connect` does, but uvloop's loses the scope id."""
+    error = sock.connect_ex(remote)
+    if error in (errno.EINPROGRESS, errno.EWOULDBLOCK):
+        writable = loop.create_future()
+        loop.add_writer(sock.fileno(), _settle, writable)
+        try:
+            await writable
+        finally:
+            loop.remove_writer(sock.fileno())
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error:
+        raise OSError(error, os.strerror(error))
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _os_reason(error: OSError) -> str:

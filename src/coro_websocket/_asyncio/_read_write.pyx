@@ -436,7 +436,7 @@ cdef class Read:
         return ABNORMAL if connection.lost else None
 
     def _end_error(self):
-        """The error that the connection ended with; None if cleanly. To be asked once it is lost."""
+        """The error that the connection ended with; None if cleanly. To be asked at its end."""
         return self.connection.end_error()
 
     @property
