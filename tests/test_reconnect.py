@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import socket
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from email.utils import format_datetime
 
 import pytest
 from raw_peer import BOUND, answer_to, read_head, until, watchdog
-from scripted_server import asking_for_a_certificate, scripted
+from scripted_server import asking_for_a_certificate, linger_zero, scripted
 
 import coro_websocket
 from coro_websocket import (
@@ -24,8 +25,10 @@ from coro_websocket import (
     InvalidOptionType,
     InvalidURL,
     NoEventLoopError,
+    ProxyError,
     Response,
     TLSError,
+    connect,
     reconnect,
     serve,
     worth_retrying,
@@ -227,6 +230,47 @@ async def test_a_server_that_hangs_up_without_an_answer_is_asked_again(pauses, a
         assert len(requests) == 3
 
 
+@pytest.mark.parametrize("line", ["408 Request Timeout", "425 Too Early", "500 Oops"])
+async def test_a_refusal_that_may_pass_is_followed_by_another_attempt(pauses, line):
+    async with refusing(status(line, "Retry-After: 7\r\n")) as (url, requests, _):
+        async for res, _, _ in reconnect(url, close_timeout=0.1):
+            assert res.code == 101
+            break
+        assert len(requests) == 2
+        assert pauses == [7]
+
+
+@pytest.mark.parametrize("through", ["no proxy", "a proxy"])
+@pytest.mark.parametrize(
+    ("alert", "again"),
+    [
+        (0, True),  # close_notify
+        (20, True),  # bad_record_mac
+        (80, True),  # internal_error
+        (90, True),  # user_canceled
+        (40, False),  # handshake_failure
+        (42, False),  # bad_certificate
+        (48, False),  # unknown_ca
+        (49, False),  # access_denied
+        (70, False),  # protocol_version
+        (112, False),  # unrecognized_name
+    ],
+)
+async def test_alerts_of_tls_that_may_pass_are_retried(alert, again, through):
+    def script(link):
+        link.more()
+        link.send(bytes((0x15, 3, 3, 0, 2, 2 if alert else 1, alert)))
+        link.wait_end()
+
+    with scripted(script) as server:
+        url = server.url.replace("ws:", "wss:")
+        options = {"proxy": url.replace("wss:", "https:")} if through == "a proxy" else {}
+        with pytest.raises(ConnectError) as caught:
+            await connect("wss://chat.test/" if options else url, **options)
+    assert type(caught.value) is (ProxyError if options else TLSError)
+    assert worth_retrying(caught.value) is again
+
+
 @pytest.mark.parametrize("line", ["404 Not Found", "401 Unauthorized", "400 Bad Request"])
 async def test_a_refusal_that_stays_is_raised(pauses, line):
     async with refusing(status(line), BUSY) as (url, requests, _):
@@ -288,12 +332,29 @@ def test_the_rule():
     lost.__cause__ = ConnectionResetError()
     wrong = TLSError("wrong")
     wrong.__cause__ = ssl.SSLCertVerificationError()
-    for error in (ConnectError("x"), ConnectTimeout("x"), refused(500), refused(429), lost):
+    for error in (ConnectError("x"), ConnectTimeout("x"), lost):
         assert worth_retrying(error)
-    for error in (wrong, refused(404), HandshakeError("x"), ConnectionClosedError("x")):
+    for error in (wrong, HandshakeError("x")):
         assert not worth_retrying(error)
+    for status in (408, 425, 429, 500, 501, 502, 503, 504, 529):
+        assert worth_retrying(refused(status))
+        assert worth_retrying(ProxyError("x", status))
+    for status in (200, 302, 400, 401, 403, 404, 407, 409, 410, 421, 426):
+        assert not worth_retrying(refused(status))
+        assert not worth_retrying(ProxyError("x", status))
+    # Of a connection that did not last.
+    for code in (1000, 1001, 1005, 1006, 1011, 1012, 1013, 1014, 3008, 4000, 4999):
+        assert worth_retrying(ConnectionClosedError("x", code))
+    for code in (1002, 1003, 1007, 1008, 1009, 1010, 3000, 3003):
+        assert not worth_retrying(ConnectionClosedError("x", code))
     # Of the hook `before`.
-    for error in (OSError("x"), TimeoutError(), socket.gaierror(), ConnectionRefusedError()):
+    for error in (
+        OSError("x"),
+        TimeoutError(),
+        socket.gaierror(),
+        ConnectionRefusedError(),
+        ssl.SSLEOFError(),
+    ):
         assert worth_retrying(error)
     for error in (ValueError("x"), ssl.SSLCertVerificationError(), FileNotFoundError("token")):
         assert not worth_retrying(error)
@@ -411,6 +472,91 @@ async def test_connections_that_do_not_settle_are_attempts_that_failed(pauses):
             async for _ in reconnect(url, max_attempts=3, close_timeout=0.1):
                 sockets[-1].close()
         assert len(requests) == 3
+
+
+def closing_with(code, reason, opened=None):
+    """A handler that closes at once."""
+
+    async def handler(req, read, write):
+        if opened is not None:
+            opened.append(req)
+        await write.close(code, reason)
+
+    return handler
+
+
+CLOSED = [(1008, "no token"), (1013, "busy"), (4001, "who are you?")]
+
+
+@pytest.mark.parametrize(("code", "reason"), CLOSED)
+async def test_the_rule_is_asked_about_a_connection_that_did_not_last(pauses, code, reason):
+    asked = []
+
+    def retry(error):
+        asked.append(error)
+        return len(asked) < 3
+
+    async with serve(closing_with(code, reason)) as server:
+        with pytest.raises(ConnectionClosedError) as caught:
+            async for _, read, _ in reconnect(server.url, retry=retry, max_attempts=5):
+                with contextlib.suppress(ConnectionClosedError):
+                    await read()
+    assert len(asked) == 3
+    assert caught.value is asked[-1]
+    for error in asked:
+        assert (error.code, error.reason) == (code, reason)
+        assert "open for only" in str(error)
+        assert f"closed the connection with {code}" in str(error)
+        assert reason in str(error)
+        assert type(error.__cause__) is ConnectionClosedError
+        assert (error.__cause__.code, error.__cause__.reason) == (code, reason)
+
+
+@pytest.mark.parametrize(("code", "reason"), CLOSED)
+async def test_of_codes_that_would_come_again_no_attempt_follows(pauses, code, reason):
+    opened = []
+    async with serve(closing_with(code, reason, opened)) as server:
+        with pytest.raises(ConnectionClosedError, match=re.escape(reason)) as caught:
+            async for _, read, _ in reconnect(server.url, max_attempts=3):
+                with contextlib.suppress(ConnectionClosedError):
+                    await read()
+        assert len(opened) == (1 if code == 1008 else 3)
+    assert caught.value.code == code
+    assert caught.value.__cause__ is not None
+
+
+async def test_a_rule_is_not_asked_about_connections_that_ended_cleanly_or_settled(pauses):
+    def retry(error):
+        raise AssertionError
+
+    async with serve(closing_with(1000, "")) as server:
+        count = 0
+        async for _, read, _ in reconnect(server.url, retry=retry, max_attempts=5):
+            assert await read() is None
+            count += 1
+            if count == 3:
+                break
+    async with serve(closing_with(1008, "expired")) as server:
+        count = 0
+        async for _, read, _ in reconnect(server.url, retry=retry, settle_time=None):
+            with pytest.raises(ConnectionClosedError, match="expired"):
+                await read()
+            count += 1
+            if count == 3:
+                break
+
+
+async def test_a_connection_that_was_reset_at_once_has_that_as_its_cause(pauses):
+    async with refusing() as (url, _, sockets):
+        with pytest.raises(ConnectionClosedError, match="open for only") as caught:
+            async for _, read, _ in reconnect(url, max_attempts=2, close_timeout=0.1):
+                linger_zero(sockets[-1])
+                sockets[-1].close()
+                with contextlib.suppress(ConnectionClosedError):
+                    await read()
+        assert caught.value.code == 1006
+        assert "without a Close frame" in str(caught.value)
+        assert type(caught.value.__cause__) is ConnectionClosedError
 
 
 async def test_how_long_closing_takes_is_no_success(pauses):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import os
 import shutil
 import socket
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from coro_websocket import _tls
 from coro_websocket._errors import InvalidOption, InvalidOptionType
 from coro_websocket._tls import TLSOptions, client_context, server_context
 
@@ -373,7 +376,106 @@ def test_the_context_of_no_options_is_made_once(monkeypatch: pytest.MonkeyPatch)
     changed = client_context(True)
     assert changed is not before
     assert changed.get_ca_certs() == [] or sys.platform == "win32"
-    assert client_context({"protocol": "TLSv1.2"}) is not client_context({"protocol": "TLSv1.2"})
+
+
+def test_equal_options_share_a_context(pki: Authority) -> None:
+    for options in (
+        {"protocol": "TLSv1.2"},
+        {"ca": pki.ca},
+        {"ca": pki.ca_file},
+        {"ca": [pki.ca_file, pki.other_ca]},
+        {"insecure": True},
+        {"ciphers": "ECDHE+AESGCM"},
+    ):
+        assert client_context(options) is client_context(TLSOptions(**options))
+    contexts = [
+        client_context(options)
+        for options in (
+            True,
+            {"protocol": "TLSv1.2"},
+            {"protocol": "TLSv1.3"},
+            {"ca": pki.ca},
+            {"ca": pki.other_ca},
+            {"ca": [pki.ca, pki.other_ca]},
+            {"ca": pki.ca, "insecure": True},
+            {"insecure": True},
+            {"ciphers": "ECDHE+AESGCM"},
+        )
+    ]
+    assert len(set(contexts)) == len(contexts)
+
+
+def test_the_number_of_contexts_that_nobody_uses_is_bounded() -> None:
+    made = [
+        weakref.ref(client_context({"insecure": True, "ciphers": "HIGH" + ":HIGH" * n}))
+        for n in range(40)
+    ]
+    gc.collect()
+    assert sum(each() is not None for each in made) <= 8
+    assert made[-1]() is not None
+
+
+def test_a_file_that_has_changed_is_read_again(pki: Authority, tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_text(pki.other_ca)
+    first = client_context({"ca": ca})
+    ca.write_text(pki.ca)
+    second = client_context({"ca": ca})
+    assert second is not first
+    shake_hands(second, server_of(pki))
+    replacement = tmp_path / "new.pem"
+    replacement.write_text(pki.ca)
+    os.replace(replacement, ca)
+    assert client_context({"ca": ca}) is not second
+    ca.unlink()
+    assert refusal(client_context, {"ca": ca}).option == "tls.ca"
+
+
+def test_what_is_in_a_directory_or_a_pipe_is_not_shared(pki: Authority, tmp_path: Path) -> None:
+    assert client_context({"ca": tmp_path}) is not client_context({"ca": tmp_path})
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    writer = threading.Thread(target=fifo.write_text, args=(pki.ca,))
+    writer.start()
+    client_context({"ca": fifo})
+    writer.join()
+
+
+def test_a_context_with_a_key_is_shared_while_it_is_used_and_not_kept(pki: Authority) -> None:
+    for cert, key in (
+        (pki.client.cert, pki.client.key),
+        (pki.client.cert_file, pki.client.key_file),
+    ):
+        options = {"ca": pki.ca, "cert": cert, "key": key}
+        context: ssl.SSLContext | None = client_context(options)
+        assert client_context(options) is context
+        assert client_context({**options, "ca": pki.other_ca}) is not context
+        assert pki.client.key not in repr(list(_tls._shared))
+        kept = weakref.ref(context)
+        context = None
+        gc.collect()
+        assert kept() is None
+
+
+def test_a_client_with_a_certificate_offers_to_show_it_later(pki: Authority) -> None:
+    options = {"ca": pki.ca, "cert": pki.client.cert, "key": pki.client.key}
+    assert client_context(options).post_handshake_auth
+    assert not client_context({"ca": pki.ca}).post_handshake_auth
+
+
+def test_insecure_does_not_load_the_systems_roots(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def load(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", load)
+    monkeypatch.setattr(ssl.SSLContext, "set_default_verify_paths", load)
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
+    context = client_context({"insecure": True})
+    assert context.get_ca_certs() == []
+    assert context.keylog_filename == str(tmp_path / "keys")
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
 
 
 def test_no_tls_makes_no_context() -> None:

@@ -36,7 +36,7 @@ from ._reconnect import reconnect, worth_retrying
 from ._response import Request, Response
 from ._server import Server, serve
 from ._stats import Stats
-from ._tls import TLSOptions
+from ._tls import TLSInfo, TLSOptions
 from ._url import URL, parse_url
 from ._wrap import wrap_io
 from .codec import decoder, encoder
@@ -55,6 +55,7 @@ __all__ = [
     "Message",
     "Options",
     "TLSOptions",
+    "TLSInfo",
     "URL",
     "Request",
     "Response",

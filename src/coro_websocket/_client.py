@@ -217,7 +217,9 @@ async def _open(
         True, max_message_size=options.max_message_size, extensions=handshake.extensions
     )
     connection = pipe.become_stream(engine, options, handshake.leftover)
-    response._bind(socket=pipe.socket, url=options.url)
+    # What TLS there is without that is a proxy's.
+    ssl_object = pipe.ssl_object if options.tls else None
+    response._bind(socket=pipe.socket, url=options.url, ssl_object=ssl_object)
     logger.info("connected to %s", options.url.shown)
     read = Read(connection, fragments=options.fragments, control=options.control)
     return response, read, Write(connection)

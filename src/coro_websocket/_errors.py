@@ -38,6 +38,15 @@ class WebSocketError(Exception):
     """The root of the tree: catch this to catch everything the library raises."""
 
 
+def may_pass(status: int) -> bool:
+    """Whether a request refused with this HTTP status may be granted later, as it is.
+
+    408 Request Timeout, 425 Too Early, 429 Too Many Requests, and 5xx, which are the server's
+    faults (RFC 9110 section 15, RFC 8470 section 5.2, RFC 6585 section 4).
+    """
+    return status in (408, 425, 429) or status >= 500
+
+
 # The caller's own mistakes: mend the call.
 
 
@@ -114,7 +123,7 @@ class ProxyError(ConnectError):
         response: its HTTP answer, without a body, where it refused with one; else None.
         permanent: True where the same again can be expected: a certificate that is not accepted,
             credentials that are rejected, a rule against this server, a proxy that speaks another
-            protocol, and every HTTP status but 429 and 5xx.
+            protocol, and every HTTP status but 408, 425, 429 and 5xx.
     """
 
     def __init__(
@@ -128,7 +137,7 @@ class ProxyError(ConnectError):
         super().__init__(message, "proxy")
         self.status = response.code if response is not None else status
         self.response = response
-        refused = self.status is not None and self.status != 429 and self.status < 500
+        refused = self.status is not None and not may_pass(self.status)
         self.permanent = permanent or refused
 
 

@@ -94,7 +94,8 @@ class Options:
 
     Attributes, where to connect:
         host: str. A name (internationalised ones become A-labels), an IPv4 address, or an IPv6
-            address with or without brackets. Default: "127.0.0.1" if there is a `port`.
+            address with or without brackets, with its zone, if it has one ("fe80::1%eth0").
+            Default: "127.0.0.1" if there is a `port`.
         port: int, 1 to 65535. Default None: 80, or 443 with `tls` (RFC 6455 section 3); `url.port`
             is the port in either case.
         path: str, bytes or path: a unix socket (the specification's pipe name) to connect to

@@ -19,7 +19,7 @@ import h11
 from ._errors import HandshakeError, InvalidOption, InvalidURL, ProxyError
 from ._head import HeadBuffer, parse_answer
 from ._headers import clip, header_bytes, normalise_headers
-from ._url import check_userinfo, normalise_host
+from ._url import check_userinfo, host_in_url, ipv6_in_url, normalise_host, without_zone
 
 if TYPE_CHECKING:
     from ._response import Response
@@ -62,7 +62,8 @@ class Proxy:
         with contextlib.suppress(ValueError):  # InvalidURL is one
             parts = urlsplit(url if "://" in url else f"http://{url}")
             port = parts.port
-            host = normalise_host(parts.hostname or "")
+            named = parts.hostname or ""
+            host = ipv6_in_url(named) if ":" in named else normalise_host(named)
         if not host or port == 0:
             raise wrong("its host or port cannot be used (in a password, '/' is %2F and '@' %40)")
         scheme = parts.scheme
@@ -89,9 +90,8 @@ class Proxy:
     @property
     def where(self) -> str:
         """The proxy for an error message."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
         source = f" (from {self.source})" if self.source else ""
-        return f"{self.scheme}://{host}:{self.port}{source}"
+        return f"{self.scheme}://{host_in_url(self.host)}:{self.port}{source}"
 
     @property
     def has_credentials(self) -> bool:
@@ -139,10 +139,14 @@ def proxy_from_environment(url: URL) -> Proxy | None:
     return None
 
 
-def _forms(host: str) -> tuple[str, str]:
-    """How `no_proxy` may write a host: IPv6 in brackets, a name with a dot at its end."""
+def _forms(host: str) -> tuple[str, ...]:
+    """How `no_proxy` may write a host.
+
+    IPv6 in brackets or without its zone, a name with a dot at its end.
+    """
     if ":" in host:
-        return host, f"[{host}]"
+        address = without_zone(host)
+        return host, f"[{host}]", host_in_url(host), address, f"[{address}]"
     name = host.removesuffix(".")
     return name, f"{name}."
 
@@ -182,7 +186,7 @@ class Tunnel:
         self._proxy = proxy
         self._http = h11.Connection(h11.CLIENT)
         self._heads = HeadBuffer("the proxy's answer", max_head_size, max_header_lines)
-        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        target = f"{host_in_url(without_zone(host))}:{port}"
         pairs = [("Host", target)]
         if user_agent:
             pairs.append(("User-Agent", user_agent))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from ._asyncio._waiting import running_loop
 from ._client import Opened, close_on_exit, connect
-from ._close import ABNORMAL
+from ._close import ABNORMAL, describe
 from ._errors import (
     ConnectError,
     ConnectionClosedError,
@@ -26,13 +26,15 @@ from ._errors import (
     ProxyError,
     TLSError,
     WebSocketError,
+    may_pass,
 )
 from ._headers import clip
 from ._option_rules import duration
 from ._options import Options
+from ._tls import may_pass as tls_may_pass
 
 if TYPE_CHECKING:
-    from ._asyncio._read_write import Write
+    from ._asyncio._read_write import Read, Write
     from ._options import OptionValues, Seconds
     from ._url import URL
 
@@ -40,9 +42,12 @@ __all__ = ["Reconnecting", "reconnect", "worth_retrying"]
 
 logger = logging.getLogger("coro_websocket.reconnect")
 
-TOO_MANY_REQUESTS, SERVER_ERRORS = 429, 500
+NOT_OF_THE_NETWORK = (ssl.SSLError, FileNotFoundError, PermissionError)
 
-NOT_OF_THE_NETWORK = (ssl.SSLError, ssl.CertificateError, FileNotFoundError, PermissionError)
+# Close codes that say that the peer, or we, would fail the connection again: a violation of the
+# protocol or of a policy, data or a size that is not taken, an extension that is missing (RFC
+# 6455 section 7.4.1), and IANA's "Unauthorized" and "Forbidden".
+FINAL_CODES = frozenset({1002, 1003, 1007, 1008, 1009, 1010, 3000, 3003})
 
 LONGEST_RETRY_AFTER = 3600.0  # seconds: a server cannot keep us away for longer
 
@@ -55,22 +60,32 @@ def worth_retrying(error: Exception) -> bool:
     """Whether another attempt may succeed where this one failed: the default rule of `reconnect`.
 
     Yes, if the server could not be reached, was lost during the handshake or was too slow, and if
-    it, or a proxy, refused with 429 or 5xx. No, if it refused otherwise, is no WebSocket server, or
-    its TLS is not accepted (certificate, name, version); nor, if a proxy's error is `permanent`.
+    it, or a proxy, refused with 408, 425, 429 or 5xx, or TLS with an internal error. No, if it
+    refused otherwise, is no WebSocket server, or its TLS is not accepted (certificate, name,
+    version); nor, if a proxy's error is `permanent`.
+
+    Of a connection that ended with an error before `settle_time`: no for the close codes 1002,
+    1003, 1007 to 1010, 3000 and 3003, which would come again; yes for all others, 1006 (no Close
+    frame) and those of private use among them.
 
     Of what the hook `before` raises: yes for an OSError that the network may be the reason of,
     TimeoutError among them; no for everything else.
     """
     if not isinstance(error, WebSocketError):
-        return isinstance(error, OSError) and not isinstance(error, NOT_OF_THE_NETWORK)
+        return isinstance(error, OSError) and _of_the_network(error)
     if isinstance(error, TLSError):
-        return not isinstance(error.__cause__, (ssl.SSLError, ssl.CertificateError))
+        return error.__cause__ is None or _of_the_network(error.__cause__)
     if isinstance(error, ProxyError):
         return not error.permanent
     if isinstance(error, HandshakeError):
-        code = 0 if error.response is None else error.response.code
-        return code == TOO_MANY_REQUESTS or code >= SERVER_ERRORS
+        return error.response is not None and may_pass(error.response.code)
+    if isinstance(error, ConnectionClosedError):
+        return error.code not in FINAL_CODES
     return isinstance(error, ConnectError)
+
+
+def _of_the_network(error: BaseException) -> bool:
+    return not isinstance(error, NOT_OF_THE_NETWORK) or tls_may_pass(error)
 
 
 def reconnect(
@@ -112,12 +127,14 @@ def reconnect(
     each attempt that fails up to `max_delay`, so that many clients do not come back at once. It is
     `first_delay` again once a connection has been open for `settle_time`; one that was not counts
     as an attempt that failed. The `Retry-After` (RFC 9110 section 10.2.3) of a server or a proxy
-    with 429 or 5xx is waited for, up to an hour.
+    with 408, 425, 429 or 5xx is waited for, up to an hour.
 
     Args:
         url: as for `connect`.
         retry: a function of the error, of an attempt or of `before`, that says whether to try
-            again, by default `worth_retrying`. All others are raised from the loop.
+            again, by default `worth_retrying`. All others are raised from the loop. It is also
+            asked about a connection that ended with an error before `settle_time`: that is a
+            ConnectionClosedError.
         before: called before each attempt with its number (1, and 1 again after a connection) and
             the error of the last one or None; a function or a coroutine function. It may return
             options that win over the others, such as `headers` with a fresh token, and `url`.
@@ -254,7 +271,7 @@ class Reconnecting:
         loop = asyncio.get_running_loop()
         self._attempts, self._since = 0, loop.time()
         pause = 0.0
-        lost: WebSocketError | None = None
+        lost: ConnectionClosedError | None = None
         while not self._ended:
             opened = await self._next(pause, lost)
             _, read, self._write = opened
@@ -276,11 +293,10 @@ class Reconnecting:
             )
             if self._pauses.settled(open_for):
                 self._attempts, self._since = 0, loop.time()
-            lost = ConnectionClosedError(
-                f"the connection was open for only {open_for:.1f} s",
-                read.close_code or ABNORMAL,
-                read.close_reason,
-            )
+            else:
+                lost = _too_short(read, open_for)
+                if lost.__cause__ and not self._ended and not self._worth_retrying(lost):
+                    raise lost
             pause = self._pauses.next()
 
     async def _next(self, pause: float, error: Exception | None) -> Opened:
@@ -354,12 +370,25 @@ class Reconnecting:
         return verdict
 
 
+def _too_short(read: Read, seconds: float) -> ConnectionClosedError:
+    """The error of a connection that was open for so long only.
+
+    How the connection ended is its cause, where that was not cleanly.
+    """
+    code = read.close_code or ABNORMAL
+    cause = read._end_error()
+    how = cause or "it was closed with " + describe(code, read.close_reason)
+    error = ConnectionClosedError(
+        f"the connection was open for only {seconds:.1f} s: {how}", code, read.close_reason
+    )
+    error.__cause__ = cause
+    return error
+
+
 def retry_after(error: Exception) -> float:
     """The seconds that server or proxy ask to wait, 0 if none does (RFC 9110 section 10.2.3)."""
     response = error.response if isinstance(error, (HandshakeError, ProxyError)) else None
-    if response is None or not (
-        response.code == TOO_MANY_REQUESTS or response.code >= SERVER_ERRORS
-    ):
+    if response is None or not may_pass(response.code):
         return 0.0
     value = (response.get("Retry-After") or "").strip()
     if value.isascii() and value.isdigit():

@@ -14,7 +14,7 @@ from urllib.parse import urljoin
 
 from ._errors import HandshakeError, InvalidURL
 from ._tls import TLSOptions
-from ._url import default_port, parse_url
+from ._url import default_port, parse_url, without_zone
 
 if TYPE_CHECKING:
     from ._options import Options
@@ -43,6 +43,8 @@ def redirected(options: Options, response: Response | None) -> Options | None:
         return None
     here = options.url
     there = _joined(here, response["Location"], response)
+    if there.host == without_zone(here.host):  # a server knows nothing of our zones
+        there = dataclasses.replace(there, host=here.host)
     if here.tls and not there.tls:
         raise HandshakeError(
             f"{here.shown} redirects to {there.shown}, without TLS, which is not followed", response

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from ._headers import Headers, clip, parse_token_list
+from ._tls import TLSInfo
 from ._url import without_query
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Response(Headers):
         "_reason",
         "_socket",
         "_subprotocol",
+        "_tls_info",
         "_url",
         "_version",
     )
@@ -69,6 +71,7 @@ class Response(Headers):
         self._body_truncated = body_truncated
         self._url = url
         self._socket = socket
+        self._tls_info: Any = None
 
     @property
     def code(self) -> int:
@@ -120,6 +123,13 @@ class Response(Headers):
         return self._socket
 
     @property
+    def tls_info(self) -> TLSInfo | None:
+        """TLS with the server: version, cipher suite, certificate; None without, or if refused."""
+        if self._tls_info is not None and not isinstance(self._tls_info, TLSInfo):
+            self._tls_info = TLSInfo.of(self._tls_info)
+        return self._tls_info
+
+    @property
     def subprotocol(self) -> str | None:
         """The subprotocol that the server chose of those offered, or None.
 
@@ -169,12 +179,14 @@ class Response(Headers):
         extensions: tuple[Extension, ...] | None = None,
         url: URL | None = None,
         socket: Any = None,
+        ssl_object: Any = None,
     ) -> Self:
         """Fill in what was not known when the head was parsed; only before it is handed out."""
         self._subprotocol = subprotocol if subprotocol is not None else self._subprotocol
         self._extensions = extensions if extensions is not None else self._extensions
         self._url = url if url is not None else self._url
         self._socket = socket if socket is not None else self._socket
+        self._tls_info = ssl_object if ssl_object is not None else self._tls_info
         return self
 
 
@@ -193,6 +205,7 @@ class Request(Headers):
         "_socket",
         "_subprotocol",
         "_tls",
+        "_tls_info",
         "_version",
     )
 
@@ -218,6 +231,7 @@ class Request(Headers):
         self._socket = socket
         self._peer = peer
         self._tls = tls
+        self._tls_info: Any = None
 
     @property
     def method(self) -> str:
@@ -284,6 +298,13 @@ class Request(Headers):
         """Whether the connection is encrypted up to this server."""
         return self._tls
 
+    @property
+    def tls_info(self) -> TLSInfo | None:
+        """TLS with the client: version, cipher suite, certificate; None without."""
+        if self._tls_info is not None and not isinstance(self._tls_info, TLSInfo):
+            self._tls_info = TLSInfo.of(self._tls_info)
+        return self._tls_info
+
     def __bool__(self) -> bool:
         """True: also a request without headers is one."""
         return True
@@ -299,10 +320,12 @@ class Request(Headers):
         socket: Any = None,
         peer: Any = None,
         tls: bool | None = None,
+        ssl_object: Any = None,
     ) -> Self:
         """Fill in what was not known when the head was parsed; only before it is handed out."""
         self._subprotocol = subprotocol if subprotocol is not None else self._subprotocol
         self._socket = socket if socket is not None else self._socket
         self._peer = peer if peer is not None else self._peer
         self._tls = tls if tls is not None else self._tls
+        self._tls_info = ssl_object if ssl_object is not None else self._tls_info
         return self

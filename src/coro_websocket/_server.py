@@ -12,9 +12,10 @@ import stat
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ._asyncio._lookup import look_up_to_listen
 from ._asyncio._pipes import open_pipe
 from ._asyncio._read_write import Read, Write
-from ._asyncio._socket import ConnectionSocket
+from ._asyncio._socket import ConnectionSocket, host_with_zone
 from ._asyncio._waiting import running_loop
 from ._engine import Engine
 from ._errors import (
@@ -245,7 +246,8 @@ class Server:
             return str(URL("localhost", default_port(tls), tls, "/", path=self._path))
         for listener in self._listeners:
             if listener.family in (socket.AF_INET, socket.AF_INET6):
-                host, port = listener.getsockname()[:2]
+                address = listener.getsockname()
+                host, port = host_with_zone(address), address[1]
                 host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
                 return str(URL(host, port, tls, "/"))
         return ""
@@ -441,6 +443,7 @@ class Server:
             pipe.close()
             raise
         request._bind(socket=pipe.socket, peer=_peer(sock), tls=self._tls is not None)
+        request._bind(ssl_object=pipe.ssl_object)
         return request, pipe, handshake
 
     async def _refuse(self, pipe: Pipe, answer: bytes) -> None:
@@ -494,9 +497,7 @@ async def _listen_tcp(host: str, port: int) -> list[socket.socket]:
     loop = asyncio.get_running_loop()
     tries = 1 if port else FREE_PORT_TRIES
     try:
-        found = await loop.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+        found = await look_up_to_listen(loop, host, port)
         while True:
             tries -= 1
             try:

@@ -10,22 +10,34 @@ are those of coro-net, the library beneath the original.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import difflib
+import hashlib
 import os
 import re
 import ssl
+import stat
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from functools import lru_cache
-from typing import Any, NoReturn, TypeAlias
+import weakref
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, NoReturn, Self, TypeAlias
 
 from ._errors import InvalidOption, InvalidOptionType
 from ._headers import clip
 
-__all__ = ["PEM", "TLSOptions", "check_names", "client_context", "server_context"]
+__all__ = [
+    "PEM",
+    "TLSInfo",
+    "TLSOptions",
+    "check_names",
+    "client_context",
+    "may_pass",
+    "server_context",
+    "ssl_reason",
+]
 
 PEM: TypeAlias = str | bytes | os.PathLike[str]
 """PEM text, which is what has "-----BEGIN" in it, or else the path of a file that holds it."""
@@ -40,6 +52,17 @@ _VERSIONS = {
 
 # What OpenSSL says of a certificate, though it is asked to load certificate and key at once.
 _CERTIFICATE_REASONS = frozenset({"EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK"})
+
+# Alerts about a fault of the server's own or of the network, and not about us (RFC 8446
+# section 6.2); the last is not an alert, but what we find ourselves.
+_PASSING_REASONS = frozenset(
+    {
+        "TLSV1_ALERT_INTERNAL_ERROR",
+        "TLSV1_ALERT_USER_CANCELLED",
+        "SSLV3_ALERT_BAD_RECORD_MAC",
+        "DECRYPTION_FAILED_OR_BAD_RECORD_MAC",
+    }
+)
 
 # A key that was meant to be PEM may come as bare base64, and would be taken for a path.
 _MAY_BE_A_KEY = re.compile(r"[A-Za-z0-9+/=_-]{48,}")
@@ -113,14 +136,52 @@ class TLSOptions:
         return f"TLSOptions({', '.join(shown)})"
 
 
+@dataclass(frozen=True, slots=True)
+class TLSInfo:
+    """What TLS has agreed on for a connection, and who the peer is (RFC 8446).
+
+    Attributes:
+        version: "TLSv1.3" or "TLSv1.2".
+        cipher: the name of the cipher suite, as OpenSSL has it: "TLS_AES_256_GCM_SHA384".
+        alpn: the protocol agreed on, "http/1.1" (RFC 7301); None if none was.
+        peer_certificate: the fields of the peer's certificate, as `ssl.SSLSocket.getpeercert()`
+            gives them; None if it has shown none, or one that was not verified (`insecure`).
+        peer_certificate_der: that certificate itself, in DER; None if it has shown none.
+
+    What TLS cannot tell any more, as it has failed since, is None.
+    """
+
+    version: str | None
+    cipher: str | None
+    alpn: str | None
+    peer_certificate: Mapping[str, Any] | None = field(hash=False)
+    peer_certificate_der: bytes | None = field(repr=False)
+
+    @classmethod
+    def of(cls, tls: ssl.SSLObject | ssl.SSLSocket) -> Self:
+        """What is known of a connection by now."""
+        cipher = tls.cipher()
+        certificate = der = None
+        with contextlib.suppress(ValueError):  # TLS has failed
+            der = tls.getpeercert(True)
+            certificate = tls.getpeercert() or None
+        return cls(
+            tls.version(),
+            cipher[0] if cipher is not None else None,
+            tls.selected_alpn_protocol(),
+            certificate,
+            der,
+        )
+
+
 def client_context(
     tls: bool | ssl.SSLContext | TLSOptions | Mapping[str, Any],
 ) -> ssl.SSLContext:
     """The context to connect with. Reads files; takes milliseconds.
 
-    True is TLSOptions(). An SSLContext is given back as it is. The context that stands for no
-    options at all is made once and then shared, so do not change it: reading the system's
-    trust store takes some 20 ms.
+    True is TLSOptions(). An SSLContext is given back as it is. Equal options share a context, so
+    do not change it: reading the system's trust store takes some 20 ms. Files that have changed
+    are read again; the system's trust store is not.
 
     Raises:
         InvalidOption: an option cannot be used; `option` names it, as in "tls.ca".
@@ -130,12 +191,14 @@ def client_context(
     if tls is False:
         raise InvalidOption("tls is False: there is no TLS to set up", "tls")
     options = TLSOptions() if tls is True else tls_options(tls)
-    if options == TLSOptions():
-        return _default_client_context(tuple(os.environ.get(name) for name in _ENVIRONMENT))
-    context = _context(ssl.Purpose.SERVER_AUTH, options)
-    if options.insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
+    likeness = _likeness(options)
+    context = _shared.get(likeness)
+    if context is None:
+        context = _client_context(options)
+        if likeness is not None:
+            _shared[likeness] = context
+    if options.cert is None:
+        _keep(context)
     return context
 
 
@@ -174,6 +237,13 @@ def server_context(tls: ssl.SSLContext | TLSOptions | Mapping[str, Any]) -> ssl.
     if options.ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether TLS, which has failed with this, may succeed later with the same options."""
+    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):  # the peer has gone
+        return True
+    return getattr(error, "reason", None) in _PASSING_REASONS
 
 
 def tls_options(tls: TLSOptions | Mapping[str, Any]) -> TLSOptions:
@@ -285,9 +355,15 @@ def _of_side(
     return context
 
 
-@lru_cache(maxsize=1)
-def _default_client_context(environment: tuple[str | None, ...]) -> ssl.SSLContext:
-    return _context(ssl.Purpose.SERVER_AUTH, TLSOptions())
+def _client_context(options: TLSOptions) -> ssl.SSLContext:
+    context = _context(ssl.Purpose.SERVER_AUTH, options)
+    if options.insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    # None where the TLS library cannot do it (RFC 8446 section 4.6.2).
+    if options.cert is not None and context.post_handshake_auth is not None:
+        context.post_handshake_auth = True
+    return context
 
 
 def _context(purpose: ssl.Purpose, options: TLSOptions) -> ssl.SSLContext:
@@ -301,8 +377,8 @@ def _context(purpose: ssl.Purpose, options: TLSOptions) -> ssl.SSLContext:
             context.set_ciphers(options.ciphers)
         except (ssl.SSLError, ValueError) as error:
             raise InvalidOption(
-                f"tls.ciphers {clip(options.ciphers)} cannot be used: {_reason(error)}. It is an "
-                "OpenSSL cipher list for TLS 1.2; the suites of TLS 1.3 cannot be set by it",
+                f"tls.ciphers {clip(options.ciphers)} cannot be used: {ssl_reason(error)}. It is "
+                "an OpenSSL cipher list for TLS 1.2; the suites of TLS 1.3 cannot be set by it",
                 "tls.ciphers",
             ) from error
     context.set_alpn_protocols(_ALPN)
@@ -313,7 +389,7 @@ def _context(purpose: ssl.Purpose, options: TLSOptions) -> ssl.SSLContext:
 def _trusting(purpose: ssl.Purpose, options: TLSOptions) -> ssl.SSLContext:
     """A default context, which trusts `ca` in place of the system's roots."""
     if options.ca is None:
-        return ssl.create_default_context(purpose)
+        return _trusting_all() if options.insecure else ssl.create_default_context(purpose)
     certificates, directories = [], []
     for value in _authorities(options.ca):
         if _pem(value) is None and os.path.isdir(value):
@@ -328,6 +404,15 @@ def _trusting(purpose: ssl.Purpose, options: TLSOptions) -> ssl.SSLContext:
     )
     for directory in directories[1:]:
         context.load_verify_locations(capath=directory)
+    return context
+
+
+def _trusting_all() -> ssl.SSLContext:
+    """A context for `insecure`, as a default one but for the system's roots, which take time."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    keylog = os.environ.get("SSLKEYLOGFILE")
+    if keylog and not sys.flags.ignore_environment:
+        context.keylog_filename = keylog
     return context
 
 
@@ -351,9 +436,9 @@ def _load_certificate(context: ssl.SSLContext, options: TLSOptions) -> None:
             context.load_cert_chain(cert_file, key_file, password=_refuse_encrypted)
         except OSError as error:  # ssl.SSLError is one
             wrong = "tls.key"
-            if isinstance(error, ssl.SSLError) and error.reason in _CERTIFICATE_REASONS:
+            if getattr(error, "reason", None) in _CERTIFICATE_REASONS:
                 wrong = "tls.cert"
-            raise InvalidOption(f"{wrong} cannot be used: {_reason(error)}", wrong) from error
+            raise InvalidOption(f"{wrong} cannot be used: {ssl_reason(error)}", wrong) from error
 
 
 def _refuse_encrypted() -> NoReturn:
@@ -374,18 +459,56 @@ def _certificates(pem: bytes, option: str) -> str:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
     except (ssl.SSLError, ValueError) as error:
         raise InvalidOption(
-            f"{option} holds no certificates that can be used: {_reason(error)}", option
+            f"{option} holds no certificates that can be used: {ssl_reason(error)}", option
         ) from error
     return text
 
 
-def _reason(error: Exception) -> str:
+def ssl_reason(error: Exception) -> str:
     """What OpenSSL says, in words and without the line of its source."""
     reason = getattr(error, "reason", None)  # not every SSLError has one
     if isinstance(error, ssl.SSLError) and isinstance(reason, str):
         return reason.replace("_", " ").lower()
     text = getattr(error, "strerror", None) or (error.args[-1] if error.args else "")
     return re.sub(r" \(_ssl\.c:\d+\)$", "", str(text)).removesuffix(".")
+
+
+# Sharing contexts. One that holds a private key lives only as long as a connection uses it.
+
+_shared: weakref.WeakValueDictionary[Hashable, ssl.SSLContext] = weakref.WeakValueDictionary()
+_kept: collections.deque[ssl.SSLContext] = collections.deque(maxlen=8)
+
+
+def _keep(context: ssl.SSLContext) -> None:
+    """Keep the contexts without a private key that were used last."""
+    with contextlib.suppress(ValueError):
+        _kept.remove(context)
+    _kept.append(context)
+
+
+def _likeness(options: TLSOptions) -> Hashable | None:
+    """Equal for options that stand for the same context; None: they are not to be compared."""
+    authorities = () if options.ca is None else _authorities(options.ca)
+    try:
+        files = [
+            None if value is None else _content(value)
+            for value in (options.cert, options.key, *authorities)
+        ]
+    except (OSError, ValueError):  # the error is for whoever reads it
+        return None
+    environment = (os.environ.get(name) for name in _ENVIRONMENT)
+    return (*files, options.insecure, options.ciphers, options.protocol, *environment)
+
+
+def _content(value: PEM) -> Hashable:
+    """Stands for the content of PEM text, of which no key is kept, or of a file."""
+    text = _pem(value)
+    if text is not None:
+        return hashlib.sha256(text).digest()
+    status = os.stat(value)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("what a pipe or a directory has is not known beforehand")
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 # PEM text and files. OpenSSL, by way of Python, reads certificate and key from files only.

@@ -4,7 +4,8 @@ The rule: a URL has one meaning, or it is refused. Nothing is stripped, skipped 
 that no two programs can take the same text for two hosts. No message and no `repr` shows
 userinfo, or anything that could be userinfo in a URL that went wrong.
 
-RFC 6455 section 3; RFC 3986; RFC 3490 (IDNA, as the standard library has it); RFC 7617.
+RFC 6455 section 3; RFC 3986; RFC 6874 (IPv6 zones); RFC 3490 (IDNA, as the standard library has
+it); RFC 7617.
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ __all__ = [
     "check_socket_path",
     "check_userinfo",
     "default_port",
+    "host_in_url",
+    "ipv6_in_url",
     "normalise_host",
     "normalise_pathname",
     "parse_port",
     "parse_url",
+    "without_zone",
 ]
 
 # scheme -> (TLS, unix socket)
@@ -49,6 +53,7 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _NOT_IN_NAME = re.compile(r"[^a-z0-9._-]")
 # The sharp s (small and capital), the final sigma, the zero-width joiner and non-joiner.
 _DEVIATION = re.compile("[\u00df\u1e9e\u03c2\u200c\u200d]")
+_ZONE = re.compile(r"[A-Za-z0-9._~-]+")  # "unreserved" (RFC 6874 section 2)
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 # What `normalise_pathname` leaves as it is, besides letters, digits and "-._~": what a path or
@@ -78,7 +83,8 @@ class URL:
 
     Attributes:
         host: name in lower case and A-labels (IDNA), IPv4 address, or IPv6 address without
-            brackets. "localhost" where `path` is set.
+            brackets and with its zone, if it has one: "fe80::1%eth0". "localhost" where `path`
+            is set.
         port: 1 to 65535; 80 or, with TLS, 443 where the URL has none.
         tls: True for wss:// and wss+unix://.
         pathname: all from the first "/" on, query included: what stands in the request line.
@@ -99,10 +105,14 @@ class URL:
     def authority(self) -> str:
         """The value of the `Host` header: brackets around IPv6, no port if it is the default.
 
+        Without an IPv6 zone, which means something on this machine only (RFC 6874 section 4).
         RFC 6455 section 4.1, item 4 of the client's requirements.
         """
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == default_port(self.tls) else f"{host}:{self.port}"
+        return host_in_url(without_zone(self.host)) + self._port_written
+
+    @property
+    def _port_written(self) -> str:
+        return "" if self.port == default_port(self.tls) else f":{self.port}"
 
     @property
     def authorization(self) -> str | None:
@@ -145,7 +155,8 @@ class URL:
     def _written(self, userinfo: str) -> str:
         scheme = "wss" if self.tls else "ws"
         if self.path is None:
-            return f"{scheme}://{userinfo}{self.authority}{self.pathname}"
+            host = host_in_url(self.host)
+            return f"{scheme}://{userinfo}{host}{self._port_written}{self.pathname}"
         path = quote(self.path.encode("utf-8", "surrogateescape"), safe=_KEPT_IN_SOCKET_PATH)
         slashes = f"//{userinfo}" if path.startswith("/") else ""
         return f"{scheme}+unix:{slashes}{path}:{self.pathname}"
@@ -162,7 +173,8 @@ def parse_url(url: str) -> URL:
 
     `ws://host:port/path?query` and `wss://...`, the scheme in any case. Without a port it is 80
     or 443, without a path "/". The host may be a name (internationalised ones become A-labels),
-    an IPv4 address, or an IPv6 address in brackets. Userinfo is kept for basic authentication.
+    an IPv4 address, or an IPv6 address in brackets, the zone of which follows "%25" (RFC 6874):
+    `ws://[fe80::1%25eth0]/`. Userinfo is kept for basic authentication.
     Path and query are kept as written, except that what HTTP cannot carry is percent-encoded
     (as UTF-8); a "%" that begins no escape stays, as in browsers.
 
@@ -282,7 +294,7 @@ def _parse_host_port(host_port: str, shown: bool) -> tuple[str, int | None]:
             raise InvalidURL("the IPv6 address lacks its closing ']'", "host")
         if rest and not rest.startswith(":"):
             raise InvalidURL("only ':' and a port may follow the ']' of an IPv6 address", "host")
-        return _ipv6(address, shown), parse_port(rest[1:], shown)
+        return ipv6_in_url(address, shown), parse_port(rest[1:], shown)
     host, _, port = host_port.partition(":")
     if ":" in port:
         raise InvalidURL(
@@ -312,7 +324,8 @@ def parse_port(port: str, shown: bool = True) -> int | None:
 def normalise_host(host: str) -> str:
     """`host` as a URL has it: lower case, A-labels, an IPv6 address without brackets.
 
-    Takes an IPv6 address with brackets or without. Raises InvalidURL, `part` "host".
+    Takes an IPv6 address with brackets or without, its zone behind "%". Raises InvalidURL, `part`
+    "host".
     """
     shown = "@" not in host and "%40" not in host  # else userinfo, which no message may show
     if host.startswith("[") and host.endswith("]"):
@@ -322,17 +335,40 @@ def normalise_host(host: str) -> str:
     return _name(host, shown)
 
 
-def _ipv6(address: str, shown: bool) -> str:
-    if "%" in address:
+def host_in_url(host: str) -> str:
+    """A host as it is written in a URL: IPv6 in brackets, "%25" before its zone (RFC 6874)."""
+    return f"[{host.replace('%', '%25')}]" if ":" in host else host
+
+
+def without_zone(host: str) -> str:
+    """A host without the zone of an IPv6 address: what follows its "%"."""
+    return host.partition("%")[0]
+
+
+def ipv6_in_url(literal: str, shown: bool = True) -> str:
+    """The address that is between the brackets of a URL; its zone follows "%25" there."""
+    address, percent, zone = literal.partition("%")
+    if percent and not zone.startswith("25"):
         raise InvalidURL(
-            "the IPv6 address has a zone id (what follows '%'), which means something on one "
-            "machine only and is not supported: leave it out",
+            "the '%' before the zone of an IPv6 address is written %25 in a URL, as in "
+            "ws://[fe80::1%25eth0]/ (RFC 6874 section 2)",
+            "host",
+        )
+    return _ipv6(address + percent + _decoded(zone[2:]), shown)
+
+
+def _ipv6(literal: str, shown: bool) -> str:
+    address, percent, zone = literal.partition("%")
+    if percent and _ZONE.fullmatch(zone) is None:
+        raise InvalidURL(
+            "the zone of an IPv6 address, which follows its '%', is the name or number of a "
+            "network interface, of letters, digits, '-', '.', '_' and '~' (RFC 6874 section 2)",
             "host",
         )
     if address[:1] in ("v", "V"):
         raise InvalidURL("IPvFuture addresses (RFC 3986 section 3.2.2) are not supported", "host")
     with contextlib.suppress(ValueError):  # it has the address in its text: no cause for ours
-        return str(ipaddress.IPv6Address(address))
+        return str(ipaddress.IPv6Address(address)) + percent + zone
     what = f", not {clip(address)}" if shown else ""
     raise InvalidURL(f"expected an IPv6 address{what}", "host")
 

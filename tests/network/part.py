@@ -97,7 +97,7 @@ async def client(url: str, do: str, ca: str | None = None, **options: Any) -> No
     await use(do, read, write)
 
 
-async def server(do: str, **options: Any) -> None:
+async def server(do: str, host: str = "", **options: Any) -> None:
     done = asyncio.Event()
 
     async def handler(request: Any, read: Any, write: Any) -> None:
@@ -106,8 +106,8 @@ async def server(do: str, **options: Any) -> None:
         finally:
             done.set()
 
-    async with serve(handler, "", **options) as running:
-        say("listening", port=running.port)
+    async with serve(handler, host, **options) as running:
+        say("listening", port=running.port, url=running.url)
         await done.wait()
 
 

@@ -6,7 +6,9 @@ import asyncio
 import collections
 import contextlib
 import dataclasses
+import errno
 import inspect
+import ipaddress
 import itertools
 import os
 import socket
@@ -17,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 from .._errors import ConnectError, ConnectTimeout, InvalidOptionType, ProxyError, TLSError
 from .._proxy import SOCKS, Tunnel
 from .._socks import SocksRefusal, SocksTunnel
-from .._tls import called, client_context
+from .._tls import called, client_context, may_pass, ssl_reason
+from .._url import without_zone
 from ._lookup import look_up
 from ._pipes import Pipe, SocketPipe, open_pipe, open_tls_pipe_to_proxy, secure_tunnel
-from ._socket import ConnectionSocket
+from ._socket import ConnectionSocket, scoped
 from ._tunnel import open_tunnel
 
 if TYPE_CHECKING:
@@ -101,7 +104,7 @@ async def dial(
                 loop,
                 sock,
                 tls=context,
-                server_hostname=url.host.removesuffix("."),
+                server_hostname=_tls_name(url.host),
                 close_timeout=options.close_timeout,
             )
     except ConnectTimeout:
@@ -190,7 +193,8 @@ async def _connect_by_socks(
             async with phase.of("proxy", proxy):
                 await open_tunnel(SocketPipe(loop, sock), proxy, tunnel)
         except SocksRefusal as error:
-            reasons.append(str(error) if host == url.host else f"{host}: {error}")
+            named = host == without_zone(url.host)
+            reasons.append(str(error) if named else f"{host}: {error}")
             permanent &= error.permanent
             if not error.elsewhere:
                 break
@@ -209,13 +213,13 @@ async def _named_to_socks(
     """What a SOCKS proxy is to connect to: the host, or its addresses for socks4 and socks5."""
     host, port = options.url.host, options.url.port
     if proxy.scheme in ("socks4a", "socks5h") or _literal(host, port) is not None:
-        return [host]
+        return [without_zone(host)]
     family = socket.AF_INET if proxy.scheme == "socks4" else options.family
     # Where we connect from says nothing about the server.
     theirs = dataclasses.replace(options, family=family, local_addr=None)
     async with phase.of("resolve"):
         addresses = await _resolve(loop, theirs, host, port)
-    return list(dict.fromkeys(str(address[3][0]) for address in addresses))
+    return list(dict.fromkeys(without_zone(str(address[3][0])) for address in addresses))
 
 
 async def _dial_by_secure_proxy(
@@ -231,11 +235,11 @@ async def _dial_by_secure_proxy(
     async with phase.of("proxy", proxy):
         try:
             secure = client_context(True if options.proxy_tls is None else options.proxy_tls)
-            pipe = await open_tls_pipe_to_proxy(loop, sock, secure, proxy.host.removesuffix("."))
+            pipe = await open_tls_pipe_to_proxy(loop, sock, secure, _tls_name(proxy.host))
         except (OSError, ssl.CertificateError) as error:
             raise ProxyError(
                 f"TLS with the proxy {proxy.where} failed: {_tls_reason(error, 'the proxy')}",
-                permanent=isinstance(error, (ssl.SSLError, ssl.CertificateError)),
+                permanent=isinstance(error, ssl.SSLError) and not may_pass(error),
             ) from error
         except BaseException:
             sock.release()
@@ -244,9 +248,7 @@ async def _dial_by_secure_proxy(
     if context is not None:
         async with phase.of("tls"):
             try:
-                await secure_tunnel(
-                    pipe, context, url.host.removesuffix("."), options.close_timeout
-                )
+                await secure_tunnel(pipe, context, _tls_name(url.host), options.close_timeout)
             except (OSError, ssl.CertificateError) as error:
                 where = f"{url.host} port {url.port}"
                 raise TLSError(f"TLS with {where} failed: {_tls_reason(error)}") from error
@@ -279,15 +281,17 @@ async def _resolve(
     return _interleaved(usable)
 
 
+def _tls_name(host: str) -> str:
+    """The name that the peer's certificate must have (RFC 6066 section 3, RFC 6874 section 4)."""
+    return without_zone(host).removesuffix(".")
+
+
 def _literal(host: str, port: int) -> Address | None:
     """The address that the host is, if it is one."""
-    for family, address in (
-        (socket.AF_INET, (host, port)),
-        (socket.AF_INET6, (host, port, 0, 0)),
-    ):
-        with contextlib.suppress(OSError, ValueError):
-            socket.inet_pton(family, host)
-            return family, socket.SOCK_STREAM, socket.IPPROTO_TCP, address
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(host).version == 4:
+            return socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, (host, port)
+        return socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, (host, port, 0, 0)
     return None
 
 
@@ -356,8 +360,15 @@ async def _connect_tcp(
                     failures.append((address[3][0], error))
     finally:
         await _abandon(attempts)
-    reasons = "; ".join(f"{address}: {_os_reason(error)}" for address, error in failures)
+    reasons = "; ".join(f"{address}: {_why(address, error)}" for address, error in failures)
     raise ConnectError(f"cannot connect to {where}: {reasons}") from failures[-1][1]
+
+
+def _why(address: object, error: OSError) -> str:
+    reason = _os_reason(error)
+    if error.errno == errno.EINVAL and str(address).startswith("fe80:") and "%" not in str(address):
+        reason += " (a link-local address needs a zone, as in fe80::1%eth0)"
+    return reason
 
 
 async def _abandon(attempts: Collection[asyncio.Task[ConnectionSocket]]) -> None:
@@ -397,12 +408,38 @@ async def _connect(
     sock = ConnectionSocket(family, kind, proto)
     try:
         if local_addr is not None:
-            sock.bind(local_addr)
-        await loop.sock_connect(sock, remote)
+            sock.bind(scoped(local_addr))
+        remote = scoped(remote)
+        if isinstance(loop, asyncio.BaseEventLoop) or family != socket.AF_INET6 or not remote[3]:
+            await loop.sock_connect(sock, remote)
+        else:
+            await _connect_scoped(loop, sock, remote)
     except BaseException:
         sock.release()
         raise
     return sock
+
+
+async def _connect_scoped(
+    loop: asyncio.AbstractEventLoop, sock: ConnectionSocket, remote: tuple[Any, ...]
+) -> None:
+    """What `loop.sock_connect` does, but uvloop's loses the scope id."""
+    error = sock.connect_ex(remote)
+    if error in (errno.EINPROGRESS, errno.EWOULDBLOCK):
+        writable = loop.create_future()
+        loop.add_writer(sock.fileno(), _settle, writable)
+        try:
+            await writable
+        finally:
+            loop.remove_writer(sock.fileno())
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error:
+        raise OSError(error, os.strerror(error))
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _os_reason(error: OSError) -> str:
@@ -417,12 +454,14 @@ def tls_error(host: str, port: int, error: Exception) -> TLSError:
 
 def _tls_reason(error: Exception, peer: str = "the server") -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"{peer}'s certificate is not accepted: {error.verify_message}"
+        # One that was made in Python has no `verify_message`.
+        why = getattr(error, "verify_message", None) or ssl_reason(error)
+        return f"{peer}'s certificate is not accepted: {why}"
+    if isinstance(error, (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        return f"{peer} closed the connection during the TLS handshake"
     if isinstance(error, ssl.SSLError):
-        reason = (error.reason or str(error)).replace("_", " ").lower()
+        reason = ssl_reason(error)
         if "wrong version number" in reason or "record layer failure" in reason:
             return f"{reason} (does {peer} speak TLS on this port?)"
         return reason
-    if isinstance(error, ConnectionError):
-        return f"{peer} closed the connection during the TLS handshake"
-    return str(error)
+    return str(error) or type(error).__name__

@@ -14,10 +14,12 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ._socket import scoped
+
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["look_up"]
+__all__ = ["look_up", "look_up_to_listen"]
 
 MOST = 32  # threads at a time; what is asked beyond that waits its turn
 
@@ -109,4 +111,17 @@ async def look_up(
         found: list[tuple[Any, ...]] = await question.answer
     finally:
         ours.withdraw(question)
+    return found
+
+
+async def look_up_to_listen(
+    loop: asyncio.AbstractEventLoop, host: str, port: int
+) -> list[tuple[Any, ...]]:
+    """What to listen on at a host, at every address for "". Raises OSError and UnicodeError."""
+    if "%" in host:  # uvloop would lose the zone
+        address = scoped((host, port))
+        return [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address)]
+    found: list[tuple[Any, ...]] = await loop.getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
     return found

@@ -21,6 +21,7 @@ except ImportError:  # Windows: transports serve every connection
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Iterator
 
     from .._engine import Engine
     from .._options import Options
@@ -30,12 +31,30 @@ if TYPE_CHECKING:
 RECEIVE_SIZE = 65536
 
 
+@contextlib.contextmanager
+def context_errors() -> Iterator[None]:
+    """Raise whatever a context of the user's own raises as an SSLError, unless it is an OSError."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        if isinstance(error, TypeError) and isinstance(error.__context__, ssl.SSLError):
+            raise error.__context__ from None  # asyncio's TLS within TLS fails to pass it on
+        raise ssl.SSLError(f"the SSLContext raised {error!r}") from error
+
+
 class SocketPipe:
     """A plain socket on a loop that has `add_reader`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: ConnectionSocket) -> None:
         self.loop = loop
         self.socket = sock
+
+    @property
+    def ssl_object(self) -> Any:
+        """The ssl module's object of the connection, where there is TLS; else None."""
+        return None
 
     async def receive(self) -> bytes:
         """The next bytes; b"" at the end of the stream."""
@@ -72,18 +91,24 @@ class TLSPipe(SocketPipe):
         super().__init__(loop, sock)
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(
-            self._incoming,
-            self._outgoing,
-            server_side=server_side,
-            server_hostname=server_hostname,
-        )
+        with context_errors():
+            self._tls = context.wrap_bio(
+                self._incoming,
+                self._outgoing,
+                server_side=server_side,
+                server_hostname=server_hostname,
+            )
+
+    @property
+    def ssl_object(self) -> Any:
+        return self._tls
 
     async def shake_hands(self) -> None:
         """Set TLS up (RFC 8446 section 4)."""
         while True:
             try:
-                self._tls.do_handshake()
+                with context_errors():
+                    self._tls.do_handshake()
                 break
             except ssl.SSLWantReadError:
                 await self._flush()
@@ -100,7 +125,8 @@ class TLSPipe(SocketPipe):
     async def receive(self) -> bytes:
         while True:
             try:
-                return self._tls.read(RECEIVE_SIZE)
+                with context_errors():
+                    return self._tls.read(RECEIVE_SIZE)
             except ssl.SSLWantReadError:
                 await self._flush()
                 if not await self._fill():
@@ -110,7 +136,8 @@ class TLSPipe(SocketPipe):
         view = memoryview(data)
         while view:
             try:
-                view = view[self._tls.write(view) :]
+                with context_errors():
+                    view = view[self._tls.write(view) :]
             except ssl.SSLWantReadError:  # a renegotiation
                 await self._flush()
                 if not await self._fill():
@@ -130,7 +157,8 @@ class TLSPipe(SocketPipe):
         )
 
     async def finish(self) -> None:
-        with contextlib.suppress(ssl.SSLError):  # the peer's close_notify is still to come
+        # An SSLError: the peer's close_notify is still to come.
+        with contextlib.suppress(ssl.SSLError), context_errors():
             self._tls.unwrap()
         await self._flush()
         self.socket.half_close()
@@ -184,6 +212,11 @@ class TransportPipe(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    @property
+    def ssl_object(self) -> Any:
+        """The ssl module's object of the connection, where there is TLS; else None."""
+        return self.transport.get_extra_info("ssl_object")
+
     async def receive(self) -> bytes:
         """The next bytes; b"" at the end of the stream."""
         if not self._received and not self._ended:
@@ -193,7 +226,8 @@ class TransportPipe(asyncio.Protocol):
             finally:
                 self._waiter = None
         if not self._received and self._error is not None:
-            raise self._error
+            with context_errors():
+                raise self._error
         data = bytes(self._received)
         self._received.clear()
         self.transport.resume_reading()
@@ -242,13 +276,14 @@ async def secure_tunnel(
 ) -> None:
     """Set TLS up inside the tunnel. Raises OSError; the pipe is then closed."""
     try:
-        pipe.transport = pipe.socket.transport = await pipe.loop.start_tls(
-            pipe.transport,
-            pipe,
-            tls,
-            server_hostname=server_hostname,
-            **_tls_timeouts(close_timeout),
-        )
+        with context_errors():
+            pipe.transport = pipe.socket.transport = await pipe.loop.start_tls(
+                pipe.transport,
+                pipe,
+                tls,
+                server_hostname=server_hostname,
+                **_tls_timeouts(close_timeout),
+            )
     except BaseException:
         pipe.close()
         raise
@@ -284,7 +319,8 @@ async def open_pipe(
     pipe = TransportPipe(loop, sock)
     settings = {} if tls is None else {"ssl": tls, **_tls_timeouts(close_timeout)}
     try:
-        await loop.connect_accepted_socket(lambda: pipe, sock, **settings)
+        with context_errors():
+            await loop.connect_accepted_socket(lambda: pipe, sock, **settings)
     except BaseException:
         pipe.close()
         raise
@@ -307,7 +343,8 @@ async def _open_transport(
             **_tls_timeouts(close_timeout),
         }
     try:
-        await loop.create_connection(lambda: pipe, sock=sock, **settings)
+        with context_errors():
+            await loop.create_connection(lambda: pipe, sock=sock, **settings)
     except BaseException:
         pipe.close()
         raise

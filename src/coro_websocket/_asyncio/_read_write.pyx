@@ -478,6 +478,10 @@ cdef class Read:
             return connection.engine.close_code
         return ABNORMAL if connection.lost else None
 
+    def _end_error(self):
+        """The error that the connection ended with; None if cleanly. To be asked at its end."""
+        return self.connection.end_error()
+
     @property
     def close_reason(self):
         """The reason in the Close frame (RFC 6455 section 7.1.6), "" if there is none."""
