@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
 __all__ = ["ConnectionSocket"]
 
@@ -25,7 +26,9 @@ class ConnectionSocket(socket.socket):
     `transport` is asyncio's, where there is one: it closes the socket before it says so.
     """
 
-    __slots__ = ("bound", "in_use", "shut_down", "transport")
+    __slots__ = ("_on_release", "bound", "in_use", "shut_down", "transport")
+
+    _on_release: Callable[[], object] | None
 
     bound: bool
     in_use: bool
@@ -39,6 +42,7 @@ class ConnectionSocket(socket.socket):
         proto: int = -1,
         fileno: int | None = None,
     ) -> None:
+        self._on_release = None
         self.bound = True
         self.in_use = False
         self.shut_down = False
@@ -86,3 +90,14 @@ class ConnectionSocket(socket.socket):
         self.bound = self.in_use = False
         self.transport = None
         self.close()
+        callback, self._on_release = self._on_release, None
+        if callback is not None:
+            with contextlib.suppress(Exception):  # whatever it does, the connection has ended
+                callback()
+
+    def when_released(self, callback: Callable[[], object]) -> None:
+        """Call this once the descriptor is closed; at once if it is."""
+        if self.bound:
+            self._on_release = callback
+        else:
+            callback()
