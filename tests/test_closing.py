@@ -595,7 +595,7 @@ async def test_wait_closed_waits_whoever_closes(side):
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(None, 1000), (ValueError, 1011), (asyncio.CancelledError, 1001)],
+    [(None, 1000), (ValueError, 1011), (asyncio.CancelledError, 1011), ("cancelled", 1001)],
 )
 async def test_async_with_closes_with_the_code_of_the_exit(error, code):
     codes = asyncio.Queue()
@@ -610,7 +610,10 @@ async def test_async_with_closes_with_the_code_of_the_exit(error, code):
 
         async def use():
             async with connect(server.url) as _:
-                if error is not None:
+                if error == "cancelled":
+                    asyncio.current_task().cancel()
+                    await asyncio.sleep(0)
+                elif error is not None:
                     raise error
 
         task = asyncio.create_task(use())

@@ -180,8 +180,8 @@ class Thrown(Exception):
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(None, 1000), (Thrown, 1011), (asyncio.CancelledError, 1001)],
-    ids=["normally", "by an exception", "by being cancelled"],
+    [(None, 1000), (Thrown, 1011), (asyncio.CancelledError, 1011)],
+    ids=["normally", "by an exception", "by the cancellation of something else"],
 )
 async def test_the_peer_is_told_how_the_block_was_left_rfc_6455_7_4_1(error, code):
     closes = []

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from raw_peer import watchdog
+from raw_peer import BOUND, watchdog
 
 from coro_websocket import (
     ConnectionClosedError,
@@ -61,9 +61,9 @@ async def test_a_close_reason_forges_no_line_of_a_log_and_stays_as_it_is(caplog)
         error = await raised
     assert error.reason == reason
     assert r"bye\n2026-01-01 CRITICAL root: forged\x1b[31m\u2028" in str(error)
-    (line,) = (r.getMessage() for r in caplog.records if "ended" in r.getMessage())
-    assert line.isprintable()
-    assert r"bye\n2026" in line
+    lines = [r.getMessage() for r in caplog.records if "closed with" in r.getMessage()]
+    assert all(line.isprintable() for line in lines)
+    assert any(r"bye\n2026" in line for line in lines)
 
 
 @pytest.mark.usefixtures("no_tasks_left")
@@ -81,14 +81,13 @@ async def test_opening_and_closing_are_logged_without_secrets(caplog):
                 await read()
     assert "connected to ws://127.0.0.1" in caplog.text
     assert "/chat?..." in caplog.text
-    assert "the handler failed for /chat?..." in caplog.text
-    assert "ended" not in caplog.text  # the block has caught it
+    assert "the handler failed for the connection from 127.0.0.1:" in caplog.text
     async with serve(handler) as server:
         with pytest.raises(ConnectionError):
             async with connect(with_userinfo(server.url), headers=HEADERS) as (_, read, write):
                 await write("x")
                 await read()
-        assert f"the connection to {server.url}chat?... ended: " in caplog.text
+        assert f"the connection to {server.url}chat?... closed with 1011 " in caplog.text
         url = with_userinfo(server.url)
         async with reconnect(url, headers=HEADERS, first_delay=0.001) as connections:
             async for _, _, write in connections:
@@ -185,3 +184,159 @@ def test_sslkeylogfile_is_respected_in_both_roles(certificates, tmp_path, wanted
     lines = keys.read_text().splitlines() if keys.exists() else []
     secrets = [line for line in lines if line.startswith("CLIENT_TRAFFIC_SECRET_0 ")]
     assert len(secrets) == (2 if wanted else 0)  # the client's and the server's
+
+
+def lines_of(caplog, logger):
+    """What that logger has said of single connections."""
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.name == f"coro_websocket.{logger}" and "serving on" not in record.getMessage()
+    ]
+
+
+@pytest.mark.usefixtures("no_tasks_left")
+async def test_a_server_logs_a_line_for_each_connection_that_opens_and_one_when_it_closes(caplog):
+    caplog.set_level(logging.INFO)
+
+    async def handler(req, read, write):
+        assert len(lines_of(caplog, "server")) == 1
+        await read()
+
+    async with serve(handler) as server:
+        async with connect(server.url, pathname="/chat?token=t0ken") as (res, _, _):
+            host, port = res.socket.getsockname()
+    which = f"the connection from {host}:{port} to '/chat?...'"
+    assert lines_of(caplog, "server") == [
+        f"{which} opened with 101",
+        f"{which} closed with 1000 (normal closure)",
+    ]
+    shown = f"{server_url(caplog)}chat?..."
+    assert lines_of(caplog, "client") == [
+        f"connected to {shown}, subprotocol None",
+        f"the connection to {shown} closed with 1000 (normal closure)",
+    ]
+
+
+def server_url(caplog):
+    (line,) = [r.getMessage() for r in caplog.records if "serving on" in r.getMessage()]
+    return line.removeprefix("serving on ")
+
+
+@pytest.mark.usefixtures("no_tasks_left")
+async def test_the_closing_line_comes_when_the_connection_ends_not_when_its_handler_does(caplog):
+    caplog.set_level(logging.INFO)
+    done = asyncio.Event()
+
+    async def handler(req, read, write):
+        await done.wait()
+
+    async with serve(handler) as server:
+        res, _, write = await connect(server.url)
+        res.socket.close()
+        await write.wait_closed()
+        async with asyncio.timeout(BOUND):
+            while len(lines_of(caplog, "server")) < 2:
+                await asyncio.sleep(0.001)
+        done.set()
+    assert len(lines_of(caplog, "server")) == 2
+    assert "closed with 1006 (abnormal closure): the peer closed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("request_", "line"),
+    [
+        (b"GET /a?t0ken HTTP/1.1\r\nHost: a\r\n\r\n", " to '/a?...' refused with 426: "),
+        (b"GET /\x1b[31m HTTP/1.1\r\nHost: a\r\n\r\n", " refused with 400: "),
+        (b"GET / HTTP/1.1\r\nX: " + b"y" * 70_000, " refused with 431: "),
+        (b"CONNECT u:t0ken@a:1 HTTP/1.1\r\nHost: a\r\n\r\n", " refused with 405: "),
+        (b"GET /a?t0ken HTTP/1.1\r\n", " failed in its opening handshake: "),
+        (b"", " failed in its opening handshake: "),
+    ],
+    ids=["plain http", "control characters", "long head", "connect", "half a head", "nothing"],
+)
+@pytest.mark.usefixtures("no_tasks_left")
+async def test_a_server_logs_one_line_for_a_connection_that_is_not_opened(request_, line, caplog):
+    caplog.set_level(logging.INFO)
+
+    async def handler(req, read, write):
+        raise AssertionError
+
+    async with serve(handler) as server, asyncio.timeout(BOUND):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        port = writer.get_extra_info("sockname")[1]
+        writer.write(request_)
+        writer.write_eof()
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+    (said,) = lines_of(caplog, "server")
+    assert said.startswith(f"the connection from 127.0.0.1:{port}{line}")
+    assert said.isprintable()
+    assert "t0ken" not in said
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.usefixtures("no_tasks_left")
+async def test_a_client_that_is_too_slow_or_speaks_no_tls_is_logged_with_its_address(
+    tls, certificates, caplog
+):
+    caplog.set_level(logging.INFO)
+
+    async def handler(req, read, write):
+        raise AssertionError
+
+    context = certificates.server if tls else None
+    async with serve(handler, tls=context, timeout=0.05) as server, asyncio.timeout(BOUND):
+        for data in (b"", b"GET / HTTP/1.1\r\n"):
+            with socket.create_connection(("127.0.0.1", server.port)) as client:
+                client.sendall(data)
+                which = f"the connection from 127.0.0.1:{client.getsockname()[1]} failed in its "
+                while which not in caplog.text:
+                    await asyncio.sleep(0.001)
+    lines = lines_of(caplog, "server")
+    assert len(lines) == 2
+    assert lines[0].endswith("opening handshake: it took longer than 0.05 s (timeout)")
+
+
+@pytest.mark.usefixtures("no_tasks_left")
+async def test_a_client_on_a_unix_socket_is_logged_by_its_path_escaped(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    path = str(tmp_path / "socket")
+    own = str(tmp_path / "own\nforged")
+
+    async def handler(req, read, write):
+        assert req.peer in (own, None)
+
+    async with serve(handler, path=path):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.bind(own)
+            client.connect(path)
+            async with connect("ws://localhost/", sock=client) as (_, read, _):
+                await read()
+        async with connect(path=path) as (_, read, _):
+            await read()
+    lines = lines_of(caplog, "server")
+    assert len(lines) == 4
+    assert all(line.isprintable() for line in lines)
+    assert "own\\nforged' to '/' opened with 101" in lines[0]
+    assert lines[2] == "the connection from a unix socket to '/' opened with 101"
+
+
+@pytest.mark.usefixtures("no_tasks_left")
+async def test_a_log_handler_that_fails_leaves_the_connection_to_end_well(monkeypatch):
+    class Broken(logging.Handler):
+        def emit(self, record):
+            if "closed with" in record.getMessage():
+                raise ValueError("of the log")
+
+    async def handler(req, read, write):
+        await read()
+
+    logger = logging.getLogger("coro_websocket")
+    monkeypatch.setattr(logger, "handlers", [Broken()])
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    async with serve(handler) as server, asyncio.timeout(BOUND):
+        _, read, write = await connect(server.url)
+        await write.close()
+        assert await read() is None

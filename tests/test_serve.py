@@ -15,6 +15,7 @@ from raw_peer import BOUND
 from coro_websocket import (
     ConnectionClosedError,
     HandshakeError,
+    InvalidMessage,
     InvalidOption,
     InvalidOptionType,
     NoEventLoopError,
@@ -272,6 +273,27 @@ async def test_a_handshake_that_drips_is_cut_off_at_the_timeout():
         with contextlib.suppress(ConnectionError):
             assert await raw(server.port, b"GET / HTTP/1.1\r\nHost:") == b""
         assert server.connections == 0
+
+
+@pytest.mark.parametrize("code", [999, 1005, "1000", 1001])
+@pytest.mark.parametrize("connected", [True, False])
+async def test_a_close_that_cannot_be_sent_is_refused_and_the_server_goes_on(code, connected):
+    async with serve(echo) as server, asyncio.timeout(BOUND):
+        opened = await connect(server.url) if connected else None
+        with pytest.raises(InvalidMessage):
+            await server.close(code, "x" * 124 if code == 1001 else "")
+        waiting = asyncio.ensure_future(server.wait_closed())
+        await exchange(server.url)
+        assert not waiting.done()
+        if opened is not None:
+            await opened[2]("x")
+            assert (await opened[1]()).payload == "x"
+        await server.close(4000, "bye")
+        await waiting
+        if opened is not None:
+            with pytest.raises(ConnectionClosedError) as caught:
+                await opened[1]()
+            assert (caught.value.code, caught.value.reason) == (4000, "bye")
 
 
 async def test_closing_ends_every_connection_with_1001_and_waits_for_the_handlers():

@@ -506,3 +506,19 @@ async def test_scripts_that_wait_are_ended_with_the_server():
     with pytest.raises(ConnectionClosedError):
         await read()
     await write.close()
+
+
+async def test_a_script_that_lets_a_cancelled_error_out_fails_the_test():
+    """It was not cancelled: something that it waited for was."""
+
+    async def script(peer):
+        waiting = asyncio.get_running_loop().create_future()
+        waiting.cancel()
+        await waiting
+
+    with pytest.raises(RuntimeError, match="CancelledError") as caught:
+        async with FakeServer(script) as server, asyncio.timeout(BOUND):
+            _, read, _ = await connect(server.url)
+            with pytest.raises(ConnectionClosedError):
+                await read()
+    assert isinstance(caught.value.__cause__, asyncio.CancelledError)

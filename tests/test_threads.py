@@ -335,7 +335,7 @@ async def test_a_forked_child_sends_nothing_over_its_parents_connections():
             except BaseException:
                 status = 1
             os._exit(status)
-        assert os.waitpid(child, 0)[1] == 0
+        assert os.waitpid(child, 0)[1] == 0  # noqa: ASYNC222 (it has ended, or is about to)
         await end.write("from the parent")
         assert await peer.message() == (TEXT, b"queued by the parent")
         assert await peer.message() == (TEXT, b"from the parent")

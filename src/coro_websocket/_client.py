@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 from ._asyncio._dial import Phase, dial, tls_error, with_proxy_context
 from ._asyncio._read_write import Read, Write
 from ._asyncio._waiting import running_loop
+from ._connection_log import log_end
 from ._engine import Engine
 from ._errors import (
     ConnectError,
-    ConnectionClosedError,
     ConnectTimeout,
     HandshakeError,
     InvalidOption,
     WebSocketError,
 )
 from ._handshake import ClientHandshake
+from ._leaving import close_on_exit
 from ._options import Options
 from ._redirect import is_redirect, redirected
 from ._tls import client_context
@@ -125,22 +126,10 @@ class Connecting(Coroutine[Any, Any, Opened]):
         traceback: TracebackType | None,
     ) -> None:
         assert self._write is not None
-        if isinstance(error, ConnectionClosedError):
-            logger.info("the connection to %s ended: %s", self._options.url.shown, error)
         await close_on_exit(self._write, error)
 
     def __repr__(self) -> str:
         return f"<connect to {self._options.url.shown}>"
-
-
-async def close_on_exit(write: Write, error: BaseException | None) -> None:
-    """Close with the code that tells the peer how the block was left."""
-    if error is None:
-        await write.close()
-    elif isinstance(error, Exception):
-        await write.close(1011, "internal error")
-    else:  # cancelled, or the program ends
-        await write.close(1001, "going away")
 
 
 def client_handshake(options: Options) -> ClientHandshake:
@@ -221,6 +210,7 @@ async def _open(
     ssl_object = pipe.ssl_object if options.tls else None
     response._bind(socket=pipe.socket, url=options.url, ssl_object=ssl_object)
     logger.info("connected to %s", options.url.shown)
+    log_end(logger, f"the connection to {options.url.shown}", connection, pipe.socket)
     read = Read(connection, fragments=options.fragments, control=options.control)
     return response, read, Write(connection)
 

@@ -196,6 +196,7 @@ class ConnectionClosedError(WebSocketError, ConnectionError):
     # Also where a subclass of an extension's has an `__init__` that forgets them.
     code: int = 1006
     reason: str = ""
+    _engine: int = 0  # the id of the engine of the connection that this is the end of
 
     def __init__(self, message: str, code: int = 1006, reason: str = "") -> None:
         super().__init__(message)

@@ -403,9 +403,15 @@ class ServerHandshake:
         self._http = h11.Connection(h11.SERVER)
         self._heads = HeadBuffer("the client's request", max_head_size, max_header_lines)
         self._method = "GET"
+        self._pathname: str | None = None
         self._begun = False
         self._request: Request | None = None
         self._error: HandshakeError | None = None
+
+    @property
+    def pathname(self) -> str | None:
+        """What the client asks for, also where it is refused; None if that could not be read."""
+        return self._pathname
 
     @property
     def leftover(self) -> bytes:
@@ -466,6 +472,7 @@ class ServerHandshake:
         assert isinstance(event, h11.Request)
         request = _request(event)
         self._method = request.method
+        self._pathname = request.pathname
         chosen = check_request(request, subprotocols=self._subprotocols, origins=self._origins)
         self._agreed = agree_on_extensions(request, self._factories)
         self._request = request._bind(subprotocol=chosen)

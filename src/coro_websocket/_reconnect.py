@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Unpack
 
 from ._asyncio._waiting import running_loop
-from ._client import Opened, close_on_exit, connect
+from ._client import Opened, connect
 from ._close import ABNORMAL, describe
 from ._errors import (
     ConnectError,
@@ -29,6 +29,7 @@ from ._errors import (
     may_pass,
 )
 from ._headers import clip
+from ._leaving import close_on_exit
 from ._option_rules import duration
 from ._options import Options
 from ._tls import may_pass as tls_may_pass

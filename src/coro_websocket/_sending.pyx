@@ -213,18 +213,16 @@ cdef class Sending:
 
     cdef object refuse_to_send(self):
         """The error for a message that comes after the Close frame (section 5.5.1)."""
+        code = ABNORMAL if self.close_code is None else self.close_code
         if self.error is not None:
-            return ConnectionClosedError(
-                f"cannot send: the connection was failed, {self.error}",
-                self.close_code,
-                self.close_reason,
-            )
-        if self.close_received:
+            how = f"the connection was failed, {self.error}"
+        elif self.close_received:
             how = "the connection was closed with " + describe(self.close_code, self.close_reason)
         else:
             how = "the connection is being closed"
-        code = ABNORMAL if self.close_code is None else self.close_code
-        return ConnectionClosedError("cannot send: " + how, code, self.close_reason)
+        error = ConnectionClosedError("cannot send: " + how, code, self.close_reason)
+        error._engine = id(self)
+        return error
 
     # What Python sees: the streams call the above from native code.
 

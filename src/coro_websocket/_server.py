@@ -3,42 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
 import logging
-import os
 import socket
-import stat
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ._asyncio._lookup import look_up_to_listen
+from ._accepting import ACCEPTS_PER_TURN, accept_connections
 from ._asyncio._pipes import open_pipe
 from ._asyncio._read_write import Read, Write
 from ._asyncio._socket import ConnectionSocket, host_with_zone
+from ._asyncio._turns import Turns
 from ._asyncio._waiting import running_loop
+from ._close import close_payload
+from ._connection_log import log_end, shown_address
 from ._engine import Engine
-from ._errors import (
-    ConnectionClosedError,
-    HandshakeError,
-    InvalidOption,
-    InvalidOptionType,
-    ServeError,
-)
+from ._errors import ConnectionClosedError, HandshakeError, InvalidOption, InvalidOptionType
 from ._handshake import check_subprotocols
 from ._handshake_server import ServerHandshake, check_origins, check_response_headers
 from ._headers import clip
+from ._leaving import close_on_exit, is_cancellation
+from ._listening import check_listening, listen_tcp, listen_unix
 from ._option_rules import stream_socket
 from ._options import Options
 from ._tls import check_names, server_context
 from ._url import URL, default_port, without_query
 
 if TYPE_CHECKING:
+    import os
     import ssl
     from types import TracebackType
 
     from ._asyncio._pipes import Pipe
     from ._handshake_server import Origins
+    from ._listening import UnixFile
     from ._response import Request
     from ._tls import TLSOptions
 
@@ -48,9 +45,8 @@ logger = logging.getLogger("coro_websocket.server")
 
 Handler = Callable[["Request", Read, Write], Awaitable[object]]
 
-BACKLOG = 1024
-FREE_PORT_TRIES = 20  # for a port that every address of a name has free
-OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+TLS_STEPS_PER_TURN = 4  # of TLS handshakes; a signature takes milliseconds
+LINGER = 2.0  # seconds that a client which was refused has to read the answer and hang up
 
 
 def serve(
@@ -81,11 +77,13 @@ def serve(
     Args:
         handler: a coroutine function, called for each connection with its Request, `read`
             and `write`. When it returns, the connection is closed with 1000; when it
-            raises, the error is logged and the connection closed with 1011.
+            raises, the error is logged and the connection closed with 1011. How this connection
+            itself has ended is no error of the handler's.
         host: the address to listen on, all addresses of a name; 127.0.0.1 by default,
             "" for every address of the machine.
         port: the port, 0 to 65535; 0, the default, takes a free one (`server.port`).
-        path: the path of a unix socket to listen on, instead of host and port.
+        path: the path of a unix socket to listen on, instead of host and port. One that a server
+            has left behind is replaced; closing the server deletes its own.
         sock: a stream socket that listens already, instead of host and port. It is the server's
             then, which closes it.
         tls: an SSLContext, TLSOptions or a mapping with its names (`cert` and `key` are
@@ -117,7 +115,7 @@ def serve(
         raise InvalidOption("host has an '@' inside: expected a name or an address only", "host")
     path = Options(path=path).path
     if sock is not None:
-        _check_listening(stream_socket("sock", sock))
+        check_listening(stream_socket("sock", sock))
     if isinstance(port, bool) or not isinstance(port, int):
         raise InvalidOptionType(f"port is an int, not {type(port).__name__}", "port")
     if not 0 <= port <= 65535:
@@ -176,13 +174,15 @@ class Serving:
 
     async def _open(self) -> Server:
         host, port, path, sock = self._where
+        file = None
         if sock is not None:
             listeners = [sock]
         elif path is not None:
-            listeners = [_listen_unix(path)]
+            listener, file = await listen_unix(path)
+            listeners = [listener]
         else:
-            listeners = await _listen_tcp(host, port)
-        self._server._start(listeners, path)
+            listeners = await listen_tcp(host, port)
+        self._server._start(listeners, path, file)
         return self._server
 
     async def __aenter__(self) -> Server:
@@ -216,8 +216,10 @@ class Server:
         self._origins = origins
         self._headers = headers
         self._loop = asyncio.get_running_loop()
+        self._tls_turns = Turns(self._loop, TLS_STEPS_PER_TURN)
         self._listeners: list[socket.socket] = []
         self._path: str | None = None
+        self._file: UnixFile | None = None
         self._accepting: list[asyncio.Task[None]] = []
         self._connections: dict[asyncio.Task[None], Write | None] = {}
         self._accepted: dict[asyncio.Task[None], socket.socket] = {}  # not begun yet
@@ -269,7 +271,11 @@ class Server:
 
         A handler that has not returned `close_timeout` seconds after its connection was
         closed is cancelled; all are, and not waited for, if this is cancelled itself.
+
+        Raises InvalidMessage, and leaves the server as it is, for a code or a reason that may not
+        be sent.
         """
+        close_payload(code, reason)
         try:
             await self._close(code, reason)
         except asyncio.CancelledError:
@@ -282,6 +288,9 @@ class Server:
                 self._closed.set_result(None)
 
     async def _close(self, code: int, reason: str) -> None:
+        file, self._file = self._file, None
+        if file is not None and self._listeners[0].fileno() >= 0:
+            file.delete()
         accepting, self._accepting = self._accepting, []
         for task in accepting:
             task.cancel()
@@ -289,9 +298,6 @@ class Server:
             await asyncio.wait(accepting)
         for listener in self._listeners:
             listener.close()
-        if self._path is not None and self._listeners:
-            with contextlib.suppress(OSError, ValueError):  # an abstract name is no file
-                os.unlink(self._path)
         self._listeners.clear()
         current = asyncio.current_task()
         handlers = [task for task in self._connections if task is not current]
@@ -317,95 +323,89 @@ class Server:
 
     # Accepting
 
-    def _start(self, listeners: list[socket.socket], path: str | None) -> None:
+    def _start(
+        self, listeners: list[socket.socket], path: str | None, file: UnixFile | None
+    ) -> None:
         self._listeners = listeners
         self._path = path
+        self._file = file
+        most = max(1, ACCEPTS_PER_TURN // len(listeners))
         for listener in listeners:
             listener.setblocking(False)
-            self._accepting.append(self._loop.create_task(self._accept(listener)))
+            accepting = accept_connections(listener, most, self._begin)
+            self._accepting.append(self._loop.create_task(accepting))
         logger.info("serving on %s", self.url)
 
-    async def _accept(self, listener: socket.socket) -> None:
-        try:
-            while True:
-                await self._accept_one(listener)
-        except OSError:
-            if listener.fileno() >= 0:
-                raise
-        finally:
-            listener.close()  # also where the loop ends and nobody has closed the server
-
-    async def _accept_one(self, listener: socket.socket) -> None:
-        try:
-            accepted = await self._next_client(listener)
-        except OSError as error:
-            if listener.fileno() < 0:
-                raise
-            if error.errno in OUT_OF_DESCRIPTORS:
-                logger.error("cannot accept a connection: %s", error.strerror)
-                await asyncio.sleep(1)
-            return  # else the client has gone before it was accepted
-        task = self._loop.create_task(self._serve(accepted))
+    def _begin(self, accepted: socket.socket, peer: Any) -> None:
+        task = self._loop.create_task(self._serve(accepted, peer))
         if task not in self._connections:  # an eager task has begun already
             self._connections[task] = None
             self._accepted[task] = accepted
         task.add_done_callback(self._ended)
-
-    async def _next_client(self, listener: socket.socket) -> socket.socket:
-        """Accept; a client that has been accepted is not dropped by a cancellation."""
-        descriptor = listener.fileno()
-        while True:
-            with contextlib.suppress(BlockingIOError):
-                return listener.accept()[0]
-            readable = self._loop.create_future()
-            try:
-                self._loop.add_reader(descriptor, _wake, readable)
-            except NotImplementedError:
-                return (await self._loop.sock_accept(listener))[0]
-            try:
-                await readable
-            finally:
-                self._loop.remove_reader(descriptor)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._connections[task]
         if task in self._accepted:  # cancelled before it began
             self._accepted.pop(task).close()
 
-    async def _serve(self, accepted: socket.socket) -> None:
+    async def _serve(self, accepted: socket.socket, address: Any) -> None:
         """One connection, from its first byte to its last."""
         task = asyncio.current_task()
         assert task is not None
         self._connections[task] = None
         self._accepted.pop(task, None)
-        opened = await self._open(accepted)
+        opened = await self._open(accepted, address)
         if opened is None:
             return
         self._connections[task] = opened[2]
         await self._handle(*opened)
 
-    async def _open(self, accepted: socket.socket) -> tuple[Request, Read, Write] | None:
+    async def _open(
+        self, accepted: socket.socket, address: Any
+    ) -> tuple[Request, Read, Write, Engine] | None:
         """The opening handshake; nothing that only it has needed is kept."""
         options = self._options
         sock = ConnectionSocket(accepted.family, accepted.type, accepted.proto, accepted.detach())
+        handshake = self._new_handshake()
+        pipe: Pipe | None = None
         try:
-            async with asyncio.timeout(options.timeout):
-                opened = await self._shake_hands(sock)
-        except TimeoutError:
-            logger.info("an opening handshake took longer than %s s (timeout)", options.timeout)
+            async with asyncio.timeout(options.timeout) as deadline:
+                pipe = await open_pipe(
+                    self._loop,
+                    sock,
+                    tls=self._tls,
+                    server_side=True,
+                    close_timeout=options.close_timeout,
+                    turns=self._tls_turns,
+                )
+                request = None
+                while request is None:
+                    request = handshake.receive(await pipe.receive())
+                await pipe.send(handshake.accept(self._headers))
+        except HandshakeError as error:
+            assert pipe is not None
+            await self._refuse(pipe, handshake, error, address)
             return None
-        except OSError as error:  # lost, or no TLS
-            logger.info("opening handshake failed: %s", error)
+        except BaseException as error:
+            if pipe is not None:
+                pipe.close()
+            if not isinstance(error, Exception):
+                raise
+            if deadline.expired():
+                error = TimeoutError(f"it took longer than {options.timeout:g} s (timeout)")
+            _log_failure(error, address)
             return None
-        if opened is None:
-            return None
-        request, pipe, handshake = opened
+        request._bind(socket=pipe.socket, peer=address or None, tls=self._tls is not None)
+        request._bind(ssl_object=pipe.ssl_object)
         engine = Engine(
             False, max_message_size=options.max_message_size, extensions=handshake.extensions
         )
         connection = pipe.become_stream(engine, options, handshake.leftover)
+        which = _which(address, request.pathname)
+        logger.info("%s opened with 101", which)
+        log_end(logger, which, connection, pipe.socket)
         read = Read(connection, fragments=options.fragments, control=options.control)
-        return request, read, Write(connection)
+        return request, read, Write(connection), engine
 
     def _new_handshake(self) -> ServerHandshake:
         return ServerHandshake(
@@ -416,142 +416,70 @@ class Server:
             max_header_lines=self._options.max_header_lines,
         )
 
-    async def _shake_hands(
-        self, sock: ConnectionSocket
-    ) -> tuple[Request, Pipe, ServerHandshake] | None:
-        pipe = await open_pipe(
-            self._loop,
-            sock,
-            tls=self._tls,
-            server_side=True,
-            close_timeout=self._options.close_timeout,
-        )
-        try:
-            handshake = self._new_handshake()
-            request = None
-            while request is None:
-                request = handshake.receive(await pipe.receive())
-            await pipe.send(handshake.accept(self._headers))
-        except HandshakeError as error:
-            if error.__cause__ is None:
-                logger.info("refused an opening handshake: %s", error)
-            else:
-                logger.error("refused an opening handshake: %s", error, exc_info=error)
-            await self._refuse(pipe, handshake.refusal())
-            return None
-        except BaseException:
-            pipe.close()
-            raise
-        request._bind(socket=pipe.socket, peer=_peer(sock), tls=self._tls is not None)
-        request._bind(ssl_object=pipe.ssl_object)
-        return request, pipe, handshake
-
-    async def _refuse(self, pipe: Pipe, answer: bytes) -> None:
+    async def _refuse(
+        self, pipe: Pipe, handshake: ServerHandshake, error: HandshakeError, address: Any
+    ) -> None:
         """Send the answer, and let the client read it before the connection goes."""
+        if error.response is None:
+            _log_failure(error, address)
+        else:
+            code = error.response.code
+            logger.log(
+                logging.INFO if error.__cause__ is None else logging.ERROR,
+                "%s refused with %d: %s",
+                _which(address, handshake.pathname),
+                code,
+                str(error).split(f"refused with {code}: ", 1)[-1],
+                exc_info=error if error.__cause__ is not None else None,
+            )
+        limits = (LINGER, self._options.timeout, self._options.close_timeout)
         try:
-            if answer:
-                await pipe.send(answer)
-                await pipe.finish()
+            async with asyncio.timeout(min(limit for limit in limits if limit is not None)):
+                if answer := handshake.refusal():
+                    await pipe.send(answer)
+                    await pipe.finish()
+        except OSError:
+            pass  # the client has gone, or does not hang up
         finally:
             pipe.close()
 
-    async def _handle(self, request: Request, read: Read, write: Write) -> None:
+    async def _handle(self, request: Request, read: Read, write: Write, engine: Engine) -> None:
         try:
             await self._handler(request, read, write)
-        except asyncio.CancelledError:
-            await write.close(1001, "going away")
-            raise
-        except ConnectionClosedError as error:
+        except (Exception, asyncio.CancelledError) as error:
+            cancelled = is_cancellation(error)
             # The handler need not care how the peer left.
-            # %r, as a client of a unix socket chooses its path.
-            logger.info("connection of %r ended: %s", request.peer, error)
-            await write.close(1011, "internal error")
-        except Exception:
-            logger.exception("the handler failed for %s", without_query(request.pathname))
-            await write.close(1011, "internal error")
+            if not cancelled and not _tells_the_end_of(engine, error):
+                logger.exception(
+                    "the handler failed for %s", _which(request.peer, request.pathname)
+                )
+            await close_on_exit(write, error)
+            if cancelled:
+                raise
         else:
             await write.close()
 
 
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+def _tells_the_end_of(engine: Engine, error: BaseException) -> bool:
+    """Whether this connection has raised the error: another one's end is the handler's failure."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_tells_the_end_of(engine, each) for each in error.exceptions)
+    return isinstance(error, ConnectionClosedError) and error._engine == id(engine)
 
 
-def _peer(sock: socket.socket) -> Any:
-    try:
-        return sock.getpeername() or None
-    except OSError:
-        return None
+def _log_failure(error: Exception, address: Any) -> None:
+    known = isinstance(error, OSError)  # lost, late, or no TLS
+    logger.log(
+        logging.INFO if known else logging.ERROR,
+        "the connection from %s failed in its opening handshake: %s",
+        shown_address(address),
+        error,
+        exc_info=None if known else error,
+    )
 
 
-def _check_listening(sock: socket.socket) -> None:
-    option = getattr(socket, "SO_ACCEPTCONN", None)
-    if option is None or sock.getsockopt(socket.SOL_SOCKET, option):
-        return
-    raise InvalidOption("sock must listen already: bind it, and call its listen()", "sock")
-
-
-async def _listen_tcp(host: str, port: int) -> list[socket.socket]:
-    """Listen on every address of `host`, on the same port."""
-    loop = asyncio.get_running_loop()
-    tries = 1 if port else FREE_PORT_TRIES
-    try:
-        found = await look_up_to_listen(loop, host, port)
-        while True:
-            tries -= 1
-            try:
-                return _listen_on_all(list(dict.fromkeys(found)), port)
-            except OSError as error:
-                # A port that one address has free may be another's in use.
-                if error.errno != errno.EADDRINUSE or not tries:
-                    raise
-    except ValueError as error:  # UnicodeError too: no name, and not for any resolver
-        raise InvalidOption(f"host: {clip(host)} is no host name: {error}", "host") from None
-    except OSError as error:
-        where = clip(host) if host else "every address"
-        where += f", port {port}" if port else ""
-        raise _cannot_listen(where, error) from error
-
-
-def _listen_on_all(addresses: Sequence[Any], port: int) -> list[socket.socket]:
-    listeners: list[socket.socket] = []
-    try:
-        for family, kind, proto, _, address in addresses:
-            listener = socket.socket(family, kind, proto)
-            listeners.append(listener)
-            if os.name == "posix":
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind((address[0], port, *address[2:]))
-            listener.listen(BACKLOG)
-            port = listener.getsockname()[1]
-    except BaseException:
-        for listener in listeners:
-            listener.close()
-        raise
-    return listeners
-
-
-def _listen_unix(path: str) -> socket.socket:
-    """Listen on a unix socket; one that a server has left behind is replaced."""
-    if not hasattr(socket, "AF_UNIX"):
-        raise InvalidOption("this platform has no unix sockets", "path")
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with contextlib.suppress(FileNotFoundError, ValueError):  # an abstract name is no file
-            if stat.S_ISSOCK(os.stat(path).st_mode):
-                os.unlink(path)
-        listener.bind(path)
-        listener.listen(BACKLOG)
-    except BaseException as error:
-        listener.close()
-        if isinstance(error, OSError):
-            raise _cannot_listen(f"the unix socket {clip(path)}", error) from error
-        raise
-    return listener
-
-
-def _cannot_listen(where: str, error: OSError) -> ServeError:
-    return ServeError(f"cannot listen on {where}: {error.strerror or error}", error.errno)
+def _which(address: Any, pathname: str | None) -> str:
+    which = f"the connection from {shown_address(address)}"
+    if pathname is None or not pathname.startswith("/"):
+        return which  # what is no path may have credentials: CONNECT's target, say
+    return f"{which} to {clip(without_query(pathname))}"

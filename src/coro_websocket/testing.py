@@ -31,6 +31,7 @@ from ._close import close_payload
 from ._engine import Engine
 from ._errors import HandshakeError, WebSocketError
 from ._handshake_server import ServerHandshake
+from ._leaving import is_cancellation
 from ._messages import Message, as_message
 from ._options import Options
 from ._tls import server_context
@@ -354,9 +355,12 @@ class FakeServer:
                 with contextlib.suppress(ClientGone):
                     await self.script(peer)
                 await peer._answer_close()
-        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
-            raise
         except BaseException as error:  # what `pytest.fail` raises is no Exception
+            if is_cancellation(error) or isinstance(error, (KeyboardInterrupt, SystemExit)):
+                raise
+            if isinstance(error, asyncio.CancelledError):  # raised, it would look like ours
+                cancelled, error = error, RuntimeError("the script let a CancelledError out")
+                error.__cause__ = cancelled
             self._errors.append(error)
 
     async def _shake_hands(

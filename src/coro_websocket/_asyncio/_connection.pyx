@@ -307,12 +307,22 @@ cdef class Connection(Writing):
 
     cdef object end_error(self):
         """How the connection ended: None if cleanly."""
-        if self.engine.error is None:
+        error = self.engine.error
+        if error is None:
             if isinstance(self.cause, ConnectionClosedError):
-                return self.cause
-            if getattr(self.socket, "shut_down", False) and not self.engine.close_received:
+                error = self.cause
+            elif getattr(self.socket, "shut_down", False) and not self.engine.close_received:
                 return None
-        return self.engine.end_error(self.cause)
+            else:
+                error = self.engine.end_error(self.cause)
+        if error is not None:
+            error._engine = id(self.engine)
+        return error
+
+    @property
+    def ended_with(self):
+        """The error that says how the connection ended; None if cleanly."""
+        return self.end_error()
 
     # Closing
 

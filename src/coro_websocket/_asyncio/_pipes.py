@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .._options import Options
     from ._connection import Connection
     from ._socket import ConnectionSocket
+    from ._turns import Turns
 
 RECEIVE_SIZE = 65536
 
@@ -69,8 +70,10 @@ class SocketPipe:
     async def finish(self) -> None:
         """Say that no more will be sent and wait until the peer has closed."""
         self.socket.half_close()
-        while await self.receive():
-            pass
+        data = True
+        while data:
+            data = bool(await self.receive())
+            await asyncio.sleep(0)  # a peer that sends without end would leave the loop no turn
 
     def close(self) -> None:
         self.socket.release()
@@ -87,8 +90,10 @@ class TLSPipe(SocketPipe):
         *,
         server_side: bool,
         server_hostname: str | None,
+        turns: Turns | None,
     ) -> None:
         super().__init__(loop, sock)
+        self._turns = turns
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         with context_errors():
@@ -116,6 +121,8 @@ class TLSPipe(SocketPipe):
                     raise ConnectionResetError(
                         "the stream ended during the TLS handshake"
                     ) from None
+                if self._turns is not None:
+                    await self._turns.take()
             except ssl.SSLError:
                 with contextlib.suppress(OSError):
                     await self._flush()  # the alert that says why
@@ -164,6 +171,7 @@ class TLSPipe(SocketPipe):
         self.socket.half_close()
         while await self._fill():
             self._incoming.read()
+            await asyncio.sleep(0)
 
     async def _flush(self) -> None:
         if self._outgoing.pending:
@@ -245,7 +253,10 @@ class TransportPipe(asyncio.Protocol):
 
     async def finish(self) -> None:
         """Say that no more will be sent and wait until the peer has closed."""
-        self.transport.close()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
         while not self._ended:
             await self.receive()
 
@@ -297,8 +308,11 @@ async def open_pipe(
     server_side: bool = False,
     server_hostname: str | None = None,
     close_timeout: float | None = None,
+    turns: Turns | None = None,
 ) -> Pipe:
     """The pipe over a connected socket; with `tls` once TLS is set up on it.
+
+    `turns` says when it may go on with a step of that, which costs much.
 
     Raises OSError (ssl.SSLError among them); the socket is then closed.
     """
@@ -307,7 +321,12 @@ async def open_pipe(
             return SocketPipe(loop, sock)
         try:
             tls_pipe = TLSPipe(
-                loop, sock, tls, server_side=server_side, server_hostname=server_hostname
+                loop,
+                sock,
+                tls,
+                server_side=server_side,
+                server_hostname=server_hostname,
+                turns=turns,
             )
             await tls_pipe.shake_hands()
         except BaseException:

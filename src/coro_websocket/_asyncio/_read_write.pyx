@@ -356,11 +356,13 @@ cdef object in_its_loop(Connection connection, str name, call):
 
 cdef object cut_off(Connection connection):
     code = connection.engine.close_code
-    return ConnectionClosedError(
+    error = ConnectionClosedError(
         "the connection was closed before the message had ended",
         ABNORMAL if code is None else code,
         connection.engine.close_reason,
     )
+    error._engine = id(connection.engine)
+    return error
 
 
 cdef class Read:

@@ -12,6 +12,7 @@ from .._headers import clip
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
 __all__ = ["ConnectionSocket", "host_with_zone", "scoped"]
 
@@ -59,7 +60,9 @@ class ConnectionSocket(socket.socket):
     `transport` is asyncio's, where there is one: it closes the socket before it says so.
     """
 
-    __slots__ = ("bound", "in_use", "shut_down", "transport")
+    __slots__ = ("_on_release", "bound", "in_use", "shut_down", "transport")
+
+    _on_release: Callable[[], object] | None
 
     bound: bool
     in_use: bool
@@ -73,6 +76,7 @@ class ConnectionSocket(socket.socket):
         proto: int = -1,
         fileno: int | None = None,
     ) -> None:
+        self._on_release = None
         self.bound = True
         self.in_use = False
         self.shut_down = False
@@ -120,3 +124,14 @@ class ConnectionSocket(socket.socket):
         self.bound = self.in_use = False
         self.transport = None
         self.close()
+        callback, self._on_release = self._on_release, None
+        if callback is not None:
+            with contextlib.suppress(Exception):  # whatever it does, the connection has ended
+                callback()
+
+    def when_released(self, callback: Callable[[], object]) -> None:
+        """Call this once the descriptor is closed; at once if it is."""
+        if self.bound:
+            self._on_release = callback
+        else:
+            callback()

@@ -393,7 +393,9 @@ cdef class Writing(Sender):
         if self.engine.close_sent:
             return self.engine.refuse_to_send()
         how = "the connection is lost" + (f" ({self.cause})" if self.cause else "")
-        return ConnectionClosedError(f"cannot send: {how}", ABNORMAL)
+        error = ConnectionClosedError(f"cannot send: {how}", ABNORMAL)
+        error._engine = id(self.engine)
+        return error
 
     # Pings
 
