@@ -107,7 +107,9 @@ class Channel:
         finally:
             self.reading = False
         if message is None:
-            error = self.engine.end_error(_told(self.cause))
+            error = self.engine.end_error(
+                _told(self.cause), given_up=self.deaf or self.skipping
+            )
             if error is not None:
                 raise error.with_traceback(None) from (error.__cause__ or self.cause)
         return message
@@ -575,11 +577,7 @@ class FrameStream:
                     )
                 message = await channel.read(True, False, self)
             if message is None:
-                raise ConnectionClosedError(
-                    "the connection was closed before the message had ended",
-                    ABNORMAL if channel.engine.close_code is None else channel.engine.close_code,
-                    channel.engine.close_reason,
-                )
+                raise channel.engine.cut_off_error()
             if message.fin:
                 self._ended = True
                 channel.streaming = None

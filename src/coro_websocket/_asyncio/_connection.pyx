@@ -307,12 +307,16 @@ cdef class Connection(Writing):
 
     cdef object end_error(self):
         """How the connection ended: None if cleanly."""
+        cdef bint ended_by_us = False
         if self.engine.error is None:
             if isinstance(self.cause, ConnectionClosedError):
                 return self.cause
-            if getattr(self.socket, "shut_down", False) and not self.engine.close_received:
-                return None
-        return self.engine.end_error(self.cause)
+            ended_by_us = (
+                getattr(self.socket, "shut_down", False) and not self.engine.close_received
+            )
+        return self.engine.end_error(
+            self.cause, ended_by_us=ended_by_us, given_up=self.deaf or self.skipping
+        )
 
     # Closing
 

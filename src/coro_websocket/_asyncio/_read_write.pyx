@@ -27,7 +27,7 @@ from ._waiting cimport (
 )
 
 from .._close import ABNORMAL, NORMAL
-from .._errors import ConcurrencyError, ConnectionClosedError
+from .._errors import ConcurrencyError
 
 cdef extern from "Python.h":
     PyObject *Py_None
@@ -98,7 +98,7 @@ cdef class NextMessage:
             if self.wanted == ITEM:
                 raise StopAsyncIteration
             if self.wanted == CHUNK:
-                raise cut_off(connection)
+                raise connection.engine.cut_off_error()
             outcome = [] if self.wanted == BATCH else None
             Py_INCREF(outcome)
             result[0] = <PyObject *>outcome
@@ -311,15 +311,6 @@ for made_here in (NextMessage, Chunk, MessageStream):
     forbid_construction(made_here)
 
 
-cdef object cut_off(Connection connection):
-    code = connection.engine.close_code
-    return ConnectionClosedError(
-        "the connection was closed before the message had ended",
-        ABNORMAL if code is None else code,
-        connection.engine.close_reason,
-    )
-
-
 cdef class Read:
     """`read`: gives the messages of a connection, to one task at a time.
 
@@ -329,7 +320,9 @@ cdef class Read:
 
     A cancelled read loses no message. The connection ends cleanly when we close it, or
     when the peer closes it with 1000, 1001 or no code; however else it ends, every read
-    from then on raises. What came before the end is given first.
+    from then on raises. So it does where the peer closed in the middle of a message, or where
+    fragments of a message have been read and no more will come. What came before the end is
+    given first.
     """
 
     def __cinit__(self, Connection connection not None, *, bint fragments, bint control):
