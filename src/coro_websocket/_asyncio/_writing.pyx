@@ -19,7 +19,7 @@ import os
 import time
 from collections.abc import AsyncIterable
 
-from .._close import ABNORMAL, BROKEN_OFF, INTERNAL_ERROR, NORMAL
+from .._close import ABNORMAL, NORMAL, broken_off
 from .._errors import ConcurrencyError, ConnectionClosedError
 from .._messages import is_fragments
 from .._sending import control_payload
@@ -381,13 +381,10 @@ cdef class Writing(Sender):
         """Close: a part of a message has been sent, and cannot be taken back."""
         if self.broken:
             return 0
+        error = broken_off()
         if self.cause is None and not self.engine.close_sent:
-            self.cause = ConnectionClosedError(
-                f"we closed the connection: {BROKEN_OFF} (close code {INTERNAL_ERROR})",
-                INTERNAL_ERROR,
-                BROKEN_OFF,
-            )
-        return self.begin_close(INTERNAL_ERROR, BROKEN_OFF)
+            self.cause = error
+        return self.begin_close(error.code, error.reason)
 
     cdef object closed_error(self):
         if self.engine.close_sent:
