@@ -1,4 +1,4 @@
-"""What may handle the connections of a server: a mistake is told by `serve`, not by each connection.
+"""What may handle the connections of a server: a mistake is told by `serve`, at once.
 
 The rule: refused is only what can be no handler. A function that is not `async def` may return an
 awaitable all the same; of these, lambdas and what wraps a coroutine function are let through.

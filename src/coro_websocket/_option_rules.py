@@ -443,7 +443,7 @@ NAMES_ELSEWHERE = {
 }
 
 NAMES_ELSEWHERE_OF_SERVERS = {
-    **{name: "it is an option of connect()" for name in RULES},
+    **dict.fromkeys(RULES, "it is an option of connect()"),
     **_ANYWHERE,
     **_instead("'subprotocols'", "subprotocol protocol protocols select_subprotocol"),
     **_instead("'origins'", "origin allowed_origins check_origin"),

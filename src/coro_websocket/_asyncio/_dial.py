@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 __all__ = ["Phase", "dial", "tls_error", "with_proxy_context"]
 
 
+# X509_V_ERR_...: no issuer is known that is trusted, among them certificates that sign themselves.
+UNKNOWN_ISSUER = frozenset({2, 18, 19, 20, 21})
+WITHOUT_TLS = {"the server": "ws://", "the proxy": "an http:// proxy"}
+
 ATTEMPT_DELAY = 0.25  # seconds from one address to the next (RFC 8305 section 5)
 
 
@@ -416,12 +420,23 @@ def tls_error(host: str, port: int, error: Exception) -> TLSError:
 
 
 def _tls_reason(error: Exception, peer: str = "the server") -> str:
+    """Why TLS failed, and what may help."""
+    hint = ""
+    if getattr(error, "verify_code", None) in UNKNOWN_ISSUER:
+        option = "tls" if peer == "the server" else "proxy_tls"
+        hint = f"; trust an authority of your own by {option}={{'ca': ...}}"
+    elif isinstance(error, (ConnectionError, ssl.SSLEOFError)):
+        hint = " (does it speak TLS on this port?)"
+    return _what_failed(error, peer) + hint
+
+
+def _what_failed(error: Exception, peer: str) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"{peer}'s certificate is not accepted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         reason = (error.reason or str(error)).replace("_", " ").lower()
         if "wrong version number" in reason or "record layer failure" in reason:
-            return f"{reason} (does {peer} speak TLS on this port?)"
+            return f"{reason} (does {peer} speak TLS on this port? If not, try {WITHOUT_TLS[peer]})"
         return reason
     if isinstance(error, ConnectionError):
         return f"{peer} closed the connection during the TLS handshake"
