@@ -6,6 +6,7 @@ read that is cancelled has taken nothing. A write is encoded when it is called.
 
 cimport cython
 from cpython.object cimport PyObject
+from cpython.tuple cimport PyTuple_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint64_t
 
@@ -26,11 +27,17 @@ from ._waiting cimport (
     raise_thrown,
 )
 
+from .._advice import check_read_call, check_write_call, no_attribute, not_iterable
 from .._close import ABNORMAL, NORMAL
 from .._errors import ConcurrencyError
 
+ctypedef PyObject *(*Call)(PyObject *self, PyObject *args, PyObject *kwargs) except NULL
+
 cdef extern from "Python.h":
     PyObject *Py_None
+
+cdef extern from "call.h":
+    Call call_install(object type, Call call) noexcept
 
 cdef enum:
     SMALL = 4096  # bytes of a message that may be kept a moment longer than it is wanted
@@ -46,6 +53,23 @@ cdef enum Wanted:  # besides a message: what there is once the connection has cl
     BATCH  # an empty list
     STREAM  # None
     CHUNK  # an error, as the message has not ended
+
+
+cdef dict CALLS = {
+    ONE: "read()",
+    ITEM: "anext(read)",
+    BATCH: "read.batch()",
+    STREAM: "read.stream()",
+    CHUNK: "anext(stream)",
+}
+
+cdef dict ITERATE = {
+    ONE: "'async for msg in read', without a call",
+    ITEM: "'async for msg in read'",
+    BATCH: "'for msg in await read.batch()'",
+    STREAM: "'async for chunk in await read.stream()'",
+    CHUNK: "'async for frame in read.fragments()'",
+}
 
 
 @cython.final
@@ -175,6 +199,17 @@ cdef class NextMessage:
         if suspended:
             self.connection.unattended()
         return 0
+
+    # What is done to a call of `read` that should have been awaited
+
+    def __aiter__(self):
+        not_iterable(self.called(), ITERATE[self.wanted if self.unit != FRAME else CHUNK])
+
+    def __getattr__(self, name):
+        no_attribute(self.called(), name)
+
+    cdef str called(self):
+        return CALLS[self.wanted]
 
     def throw(self, kind, value=None, traceback=None):
         self.give_up()
@@ -479,7 +514,8 @@ cdef class Write:
         Raises:
             ConnectionClosedError: the connection is closed or closing; nothing was sent.
             InvalidMessageType, InvalidMessage: what was given is no message that may be
-                sent (RFC 6455 sections 5.2 to 5.6); nothing was sent.
+                sent (RFC 6455 sections 5.2 to 5.6), an empty mapping and an iterable without
+                fragments among that; nothing was sent.
             ConcurrencyError: this task began a fragmented message (`fin=False`) and starts
                 another before its last fragment. Other tasks wait for their turn.
         """
@@ -532,6 +568,22 @@ cdef class Write:
 
     def __repr__(self):
         return f"<write {describe(self.connection)}>"
+
+
+cdef PyObject *call_read(PyObject *self, PyObject *args, PyObject *kwargs) except NULL:
+    if kwargs != NULL or PyTuple_GET_SIZE(<tuple>args):
+        check_read_call(<tuple>args, <dict>kwargs if kwargs != NULL else ())
+    return own_call_of_read(self, args, kwargs)
+
+
+cdef PyObject *call_write(PyObject *self, PyObject *args, PyObject *kwargs) except NULL:
+    if kwargs != NULL or PyTuple_GET_SIZE(<tuple>args) > 1:
+        check_write_call(<tuple>args, <dict>kwargs if kwargs != NULL else ())
+    return own_call_of_write(self, args, kwargs)
+
+
+cdef Call own_call_of_read = call_install(Read, call_read)
+cdef Call own_call_of_write = call_install(Write, call_write)
 
 
 def broadcast(writes, message):

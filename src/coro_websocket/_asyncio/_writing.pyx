@@ -21,7 +21,7 @@ from collections.abc import AsyncIterable
 
 from .._close import ABNORMAL, NORMAL, broken_off
 from .._errors import ConcurrencyError, ConnectionClosedError
-from .._messages import is_fragments
+from .._messages import is_fragments, only_fragment
 from .._sending import control_payload
 
 cdef extern from "Python.h":
@@ -341,7 +341,10 @@ cdef class Writing(Sender):
                     written = self.write_message(message, transform)
                     begun = True
                     await written
-                last = "" if opcode == TEXT else b""
+                if begun:
+                    last = "" if opcode == TEXT else b""
+                else:
+                    last = only_fragment(fragments)
             else:
                 last = None
                 for fragment in fragments:
@@ -354,7 +357,8 @@ cdef class Writing(Sender):
                         begun = True
                         await written
                     last = fragment
-                last = b"" if last is None else last
+                if last is None:
+                    last = only_fragment(fragments)
             # The final fragment passes the turn on, like any other.
             written = self.write_message(as_fragment(last, opcode, begun, True), transform)
             ended = True
