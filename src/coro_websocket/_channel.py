@@ -20,7 +20,7 @@ from ._engine import Engine
 from ._errors import ConcurrencyError, ConnectionClosedError, NoEventLoopError, ProtocolError
 from ._frames import decode_frame, encode_frame
 from ._loops import Limit, Running, Signal, Turn, current_loop
-from ._messages import Message, as_fragment, as_message, only_fragment
+from ._messages import Message, as_fragment, as_message, empty_end
 from ._sending import control_payload
 from ._stats import Stats
 
@@ -288,10 +288,7 @@ class Channel:
                     begun = True
                     await self.send(message)
             if previous is None:
-                if begun:
-                    previous = "" if opcode == 1 else b""
-                else:
-                    previous = only_fragment(fragments)
+                previous = empty_end(fragments, opcode)
             self.encode(as_fragment(previous, opcode, begun, True))
         except BaseException as error:
             if self.engine.sending_fragments:

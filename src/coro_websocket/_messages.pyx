@@ -153,12 +153,13 @@ def is_fragments(value):
     )
 
 
-def only_fragment(fragments):
-    """What to send for an iterable that has given no fragment: an error unless it is a stream.
+def empty_end(fragments, opcode):
+    """The empty fragment that ends a message of this opcode once its fragments have been sent.
 
-    What `read.stream()` gives has no chunk where the message is empty, which can be passed on.
+    opcode: 0 where the iterable has given none, which is an error. But what `read.stream()` gives
+    has no chunk where the message is empty, and can be passed on.
     """
-    opcode = getattr(fragments, "opcode", None)
+    opcode = opcode or getattr(fragments, "opcode", 0)
     if opcode in (1, 2):
         return "" if opcode == 1 else b""
     raise InvalidMessage(

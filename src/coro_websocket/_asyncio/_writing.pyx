@@ -21,7 +21,7 @@ from collections.abc import AsyncIterable
 
 from .._close import ABNORMAL, NORMAL, broken_off
 from .._errors import ConcurrencyError, ConnectionClosedError
-from .._messages import is_fragments, only_fragment
+from .._messages import empty_end, is_fragments
 from .._sending import control_payload
 
 cdef extern from "Python.h":
@@ -341,10 +341,7 @@ cdef class Writing(Sender):
                     written = self.write_message(message, transform)
                     begun = True
                     await written
-                if begun:
-                    last = "" if opcode == TEXT else b""
-                else:
-                    last = only_fragment(fragments)
+                last = empty_end(fragments, opcode)
             else:
                 last = None
                 for fragment in fragments:
@@ -358,7 +355,7 @@ cdef class Writing(Sender):
                         await written
                     last = fragment
                 if last is None:
-                    last = only_fragment(fragments)
+                    last = empty_end(fragments, opcode)
             # The final fragment passes the turn on, like any other.
             written = self.write_message(as_fragment(last, opcode, begun, True), transform)
             ended = True
