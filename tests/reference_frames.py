@@ -217,6 +217,7 @@ class Received:
     answers: list[tuple[int, bytes]] = field(default_factory=list)  # a Close's without its reason
     violation: int | None = None
     finished: bool = False
+    cut_off: bool = field(default=False, compare=False)  # a message, by a Close
 
     @property
     def pongs(self) -> list[bytes]:
@@ -297,6 +298,7 @@ def _receive(
                 seen.messages.append((head.opcode, payload, True))
             if head.opcode == CLOSE:
                 seen.finished = True
+                seen.cut_off = kind != CONT
                 return
             continue
 

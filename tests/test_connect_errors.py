@@ -7,6 +7,7 @@ go, by its scripts. RFC 6455 sections 4.1 and 7.1.7; "Bad input" of issue 2.
 from __future__ import annotations
 
 import asyncio
+import datetime
 import logging
 import socket
 import ssl
@@ -145,13 +146,46 @@ async def test_tls_with_a_server_that_has_none_is_a_tls_error_that_says_so():
         assert type(error) is TLSError
         assert error.phase == "tls"
         assert f"127.0.0.1 port {server.port}" in str(error)
-        assert "does the server speak TLS" in str(error)
+        assert "does the server speak TLS on this port? If not, try ws://" in str(error)
 
 
 async def test_no_tls_with_a_server_that_has_it_is_an_error_that_names_the_handshake(certificates):
     async with serve(echo, tls=certificates.server) as server:
         error = await failure(server.url.replace("wss:", "ws:"))
         assert isinstance(error, HandshakeError | ConnectError)
+        assert "wss://" in str(error)
+
+
+@pytest.mark.parametrize("how", ["hang up", "reset"])
+async def test_a_server_that_hangs_up_on_a_request_without_tls_may_want_it(how):
+    def script(link):
+        link.head()
+        if how == "reset":
+            link.reset()
+
+    with scripted(script) as server:
+        error = await failure(server.url)
+        assert type(error) is ConnectError
+        assert "if it speaks TLS on this port, try wss://" in str(error)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html><title>400 The plain HTTP request was sent to HTTPS port</title>",
+        b"Client sent an HTTP request to an HTTPS server.",
+        b"Reason: You're speaking plain HTTP to an SSL-enabled server port.<br />",
+    ],
+)
+async def test_a_server_that_answers_without_tls_that_it_wants_tls_is_understood(body):
+    def script(link):
+        link.head()
+        link.send(b"HTTP/1.1 400 Bad Request\r\n\r\n" + body)
+
+    with scripted(script) as server:
+        error = await failure(server.url)
+        assert type(error) is HandshakeError
+        assert "use wss://" in str(error)
 
 
 async def test_a_tls_record_in_place_of_an_answer_is_recognised():
@@ -171,7 +205,30 @@ async def test_a_certificate_of_an_unknown_authority_is_a_tls_error(certificates
             error = await failure(host="127.0.0.1", port=server.port, tls=tls)
             assert type(error) is TLSError
             assert "certificate is not accepted" in str(error)
+            assert "tls={'ca': ...}" in str(error)
             assert f"127.0.0.1 port {server.port}" in str(error)
+
+
+async def test_a_certificate_that_signs_itself_may_be_trusted_by_ca():
+    own = trustme.CA()  # its certificate, and no other
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    with own.cert_pem.tempfile() as cert, own.private_key_pem.tempfile() as key:
+        context.load_cert_chain(cert, key)
+    async with serve(echo, tls=context) as server:
+        error = await failure(server.url)
+        assert type(error) is TLSError
+        assert "tls={'ca': ...}" in str(error)
+
+
+async def test_an_expired_certificate_is_no_matter_of_trust():
+    ca = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    long_ago = datetime.datetime(2001, 1, 1, tzinfo=datetime.UTC)
+    ca.issue_cert("127.0.0.1", not_after=long_ago).configure_cert(context)
+    async with serve(echo, tls=context) as server:
+        error = await failure(server.url, tls={"ca": ca.cert_pem.bytes()})
+        assert "expired" in str(error)
+        assert "'ca'" not in str(error)
 
 
 async def test_a_certificate_for_another_name_is_a_tls_error(certificates):
@@ -182,6 +239,7 @@ async def test_a_certificate_for_another_name_is_a_tls_error(certificates):
         error = await failure(server.url, tls={"ca": ca.cert_pem.bytes()})
         assert type(error) is TLSError
         assert "127.0.0.1" in str(error)
+        assert "'ca'" not in str(error)
 
 
 async def test_versions_of_tls_that_do_not_meet_are_a_tls_error(certificates):
@@ -529,6 +587,85 @@ async def test_a_refusal_carries_the_whole_response(answer, code, body, place):
             assert error.response["www-authenticate"] == "Basic"
         if code == 301:
             assert error.response["location"] == "/x"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "said"),
+    [
+        ("text/plain", b"no such room\nsecond line", "'no such room'"),
+        (
+            "text/plain; charset=utf-8",
+            "kein Zutritt für Sie".encode(),
+            r"'kein Zutritt f\xfcr Sie'",
+        ),
+        ("text/plain; charset=iso-8859-1", b"f\xfcr", r"'f\xfcr'"),
+        (None, b"Client is too old", "'Client is too old'"),
+        ("application/json", b'{\n  "error": "quota"\n}\n', """'{ "error": "quota" }'"""),
+        ("application/problem+json", b'{"title":"gone"}', """'{"title":"gone"}'"""),
+        ("text/plain", b"\r\n\r\n  indented", "'indented'"),
+        ("text/plain", b"x" * 1000, "'" + "x" * 100 + "'..."),
+        ("text/html", b"<title>Forbidden</title>", None),
+        ("text/plain", b"<html>", None),
+        ("text/plain", b"a\x1b[31mred", None),
+        ("text/plain", b"", None),
+        ("text/plain; charset=punycode", b"abc-def", None),
+        ("application/octet-stream", b"abc", None),
+        ("text/plain\r\nContent-Encoding: gzip", b"abc", None),
+    ],
+)
+async def test_the_first_line_of_a_refusals_body_is_in_the_message(kind, body, said):
+    header = f"Content-Type: {kind}\r\n" if kind else ""
+
+    def script(link):
+        link.head()
+        link.send(f"HTTP/1.1 403 No\r\n{header}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+
+    with scripted(script) as server:
+        error = await failure(server.url)
+        assert error.response.body == body
+        if said is None:
+            assert "it says" not in str(error)
+        else:
+            assert str(error).endswith(f"it says {said}")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"headers": {"Authorization": "Bearer tok-1234567890"}},
+        {"headers": {"Authorization": "tok-1234567890"}},
+        {"headers": {"X-Whatever": "tok-1234567890"}},
+        {"headers": {"Cookie": "theme=dark; session=tok-1234567890"}},
+        {"subprotocol": ["chat", "tok-1234567890"]},
+        {"pathname": "/?a=b&token=tok-1234567890"},
+        {"pathname": "/?token=%74ok-1234567890"},
+        {"username": "me", "password": "tok-1234567890"},
+        {"username": "tok-1234567890", "password": ""},
+    ],
+)
+@pytest.mark.parametrize("shown", ["tok-1234567890", "tok-12345...", "...4567890"])
+async def test_a_refusal_that_echoes_what_we_have_sent_is_not_quoted(options, shown, caplog):
+    caplog.set_level(logging.INFO)
+
+    def script(link):
+        link.head()
+        link.send(b"HTTP/1.1 401 No\r\n\r\nnot valid: " + shown.encode())
+
+    with scripted(script) as server:
+        error = await failure(host="127.0.0.1", port=server.port, **options)
+    assert type(error) is HandshakeError
+    assert shown not in str(error) + caplog.text
+    assert shown.encode() in error.response.body
+
+
+async def test_a_refusal_that_echoes_nothing_of_ours_is_quoted_beside_credentials():
+    def script(link):
+        link.head()
+        link.send(b"HTTP/1.1 401 No\r\n\r\nBearer token has expired")
+
+    with scripted(script) as server:
+        error = await failure(server.url, headers={"Authorization": "Bearer SECRET-1234567890"})
+    assert str(error).endswith("it says 'Bearer token has expired'")
 
 
 @pytest.mark.parametrize("end", ["silence", "reset", "hanging up"])

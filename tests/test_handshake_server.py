@@ -604,6 +604,52 @@ def test_what_no_origin_header_can_be_is_refused_as_an_option(origin: str):
     assert caught.value.option == "origins"
 
 
+@pytest.mark.parametrize(
+    ("origin", "said"),
+    [
+        ("https://example.com:443", "did you mean 'https://example.com'?"),
+        ("HTTP://example.com:80", "did you mean 'http://example.com'?"),
+        ("https://[::1]:443", "did you mean 'https://[::1]'?"),
+        ("https://example.com/", "did you mean 'https://example.com'?"),
+        ("https://example.com:8443/chat?x#y", "did you mean 'https://example.com:8443'?"),
+        ("https://user:pass@example.com", "did you mean 'https://example.com'?"),
+        ("example.com", "did you mean 'https://example.com'?"),
+        ("localhost:3000", "did you mean 'https://localhost:3000'?"),
+        ("*", "give origins=None to let in any"),
+        ("https://*", "no wildcards"),
+        ("*.example.com", "no wildcards"),
+        ("https://*.example.com", "no wildcards"),
+        ("https://exämple.com", "no origin"),
+        ("https://a b", "no origin"),
+        ("https://a:port", "no origin"),
+        ("https://a\n", "no origin"),
+    ],
+)
+def test_an_origin_that_could_never_match_is_refused_with_one_that_does(origin: str, said: str):
+    with pytest.raises(InvalidOption, match="no origin") as caught:
+        ServerHandshake(origins=[origin])
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://example.com",
+        "https://Example.COM",
+        "https://example.com:80",
+        "http://example.com:443",
+        "http://localhost:3000",
+        "http://[::1]:3000",
+        "https://xn--exmple-cua.com",
+        "chrome-extension://abcdefghijklmnop",
+        "app://localhost",
+        "null",
+    ],
+)
+def test_an_origin_as_programs_send_it_is_let_in(origin: str):
+    assert ServerHandshake(origins=[origin]).receive(request(*lines(Origin=origin)))
+
+
 @pytest.mark.parametrize("origins", ["https://a", "SAME", b"https://a", [b"https://a"], [1], 1])
 def test_origins_of_another_type_are_refused(origins: Any):
     with pytest.raises(InvalidOptionType):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import logging
 import socket
 import sys
+import unittest.mock
 
 import pytest
 from raw_peer import BOUND
@@ -394,6 +396,122 @@ async def test_many_connections_at_once():
 async def test_an_option_that_cannot_be_used_is_refused_at_once(options, kind):
     with pytest.raises(kind):
         serve(echo, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("max_size", "'max_message_size'"),
+        ("extra_headers", "'headers'"),
+        ("additional_headers", "'headers'"),
+        ("ssl", "'tls'"),
+        ("ssl_context", "'tls'"),
+        ("open_timeout", "'timeout'"),
+        ("max_queue", "'read_high_water'"),
+        ("compress", "'compression'"),
+        ("subprotocol", "'subprotocols'"),
+        ("origin", "'origins'"),
+        ("check_origin", "'origins'"),
+        ("unix", "'path'"),
+        ("process_request", "1008"),
+        ("create_protocol", "read and write"),
+        ("reuse_port", "'sock'"),
+        ("proxy", "option of connect()"),
+        ("hosts", "'host'"),
+        ("zzz", "ping_interval"),
+    ],
+)
+async def test_a_name_that_other_libraries_use_is_refused_with_ours(name, hint):
+    with pytest.raises(InvalidOptionType) as caught:
+        serve(echo, **{name: 1})
+    assert hint in str(caught.value)
+    assert caught.value.option == name
+
+
+def plain(req, read, write):
+    pass
+
+
+def generator(req, read, write):
+    yield
+
+
+async def asynchronous_generator(req, read, write):
+    yield
+
+
+async def of_one(websocket):
+    pass
+
+
+async def of_four(req, read, write, token="SECRET", *, more):
+    pass
+
+
+class Handlers:
+    async def handle(self, req, read, write):
+        await write.close()
+
+    def plain(self, req, read, write):
+        pass
+
+    async def __call__(self, req, read, write):
+        await write.close()
+
+
+@functools.wraps(echo)
+def wrapped(*args):
+    return echo(*args)
+
+
+@pytest.mark.parametrize(
+    ("handler", "said"),
+    [
+        (None, "NoneType cannot be called"),
+        (plain, "put async before it"),
+        (functools.partial(plain, write=1), "put async before it"),
+        (Handlers().plain, "put async before it"),
+        (generator, "put async before it"),
+        (asynchronous_generator, "yield"),
+        (Handlers, "class"),
+        (of_one, "(websocket)"),
+        (of_four, "(req, read, write, token, more)"),
+        (functools.partial(of_four, token="SECRET"), "(req, read, write, token, more)"),
+        (functools.partial(of_one, 1), "no arguments"),
+    ],
+)
+async def test_what_can_be_no_handler_is_refused_at_once(handler, said):
+    with pytest.raises(InvalidOptionType) as caught:
+        serve(handler)
+    assert "async def handler(req, read, write)" in str(caught.value)
+    assert said in str(caught.value)
+    assert "SECRET" not in str(caught.value)
+    assert caught.value.option == "handler"
+
+
+async def test_a_handler_that_was_called_is_refused_without_a_warning():
+    with pytest.raises(InvalidOptionType, match="without calling it"):
+        serve(echo(None, None, None))
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        echo,
+        wrapped,
+        lambda *args: echo(*args),
+        lambda req, read, write: echo(req, read, write),
+        functools.partial(echo),
+        functools.partial(of_four, more=1),
+        Handlers().handle,
+        Handlers(),
+        unittest.mock.AsyncMock(),
+        unittest.mock.Mock(side_effect=echo),
+    ],
+)
+async def test_what_may_be_awaited_once_it_is_called_is_a_handler(handler):
+    async with serve(handler) as server, connect(server.url):
+        pass
 
 
 def test_outside_an_event_loop_it_says_so():

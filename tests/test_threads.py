@@ -76,10 +76,7 @@ async def test_what_four_threads_send_arrives_once_and_whole(
     threads, each = 4, 250
     loop = asyncio.get_running_loop()
     messages = [
-        [
-            json.dumps({"thread": thread, "n": n, "data": os.urandom(480).hex()})
-            for n in range(each)
-        ]
+        [json.dumps({"thread": thread, "n": n, "data": os.urandom(480).hex()}) for n in range(each)]
         for thread in range(threads)
     ]
     tls = certificates.server if secure else None
@@ -135,7 +132,9 @@ async def test_ping_and_pong_from_a_thread(role: str):
     loop = asyncio.get_running_loop()
     async with end_and_peer(role) as (end, peer):
         reading = asyncio.ensure_future(end.read())
-        asking = asyncio.ensure_future(from_a_thread(loop, lambda: end.write.ping(b"are you there")))
+        asking = asyncio.ensure_future(
+            from_a_thread(loop, lambda: end.write.ping(b"are you there"))
+        )
         assert await peer.read() == Frame(PING, b"are you there")
         await peer.write(PONG, b"are you there")
         assert 0 < await asking < 8

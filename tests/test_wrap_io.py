@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 import types
 
@@ -28,6 +29,7 @@ from coro_websocket import (
     serve,
     wrap_io,
 )
+from coro_websocket._loops import TaskEnd
 
 __all__ = ["both_ends", "watchdog"]
 
@@ -853,6 +855,20 @@ async def test_writers_learn_why_a_broken_off_message_closed_the_connection(mask
             await wire.write("x")
 
 
+async def test_who_reads_learns_that_our_message_was_broken_off(mask):
+    async with asyncio.timeout(BOUND):
+        wire = Wire(mask)
+        reading = asyncio.create_task(wire.read())
+        await asyncio.create_task(wire.write(Message("a", 1, fin=False)))
+        assert not (await wire.next()).fin
+        assert (await wire.next()).opcode == 8
+        wire.feed((close_payload(1011), 8))
+        for read in (reading, wire.read(), anext(aiter(wire.read)), wire.read.batch()):
+            with pytest.raises(ConnectionClosedError, match="we closed the connection") as caught:
+                await read
+            assert caught.value.code == 1011
+
+
 # Options
 
 
@@ -1077,6 +1093,77 @@ def test_it_works_on_trio():
                     await channel.send(frame)
 
         return send
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("ends", ["returns", "raises", "cancelled"])
+def test_a_task_of_trio_that_ends_inside_its_message_blocks_no_other(ends):
+    trio = pytest.importorskip("trio")
+
+    async def main():
+        raw_write, sent = trio.open_memory_channel(10)
+        incoming, raw_read = trio.open_memory_channel(10)
+        read, write = wrap_io(raw_read.receive, raw_write.send, mask=True)
+
+        async def begin(cancel_scope):
+            with cancel_scope:
+                await write(Message("a", 1, fin=False))
+                assert (await sent.receive()).fin is False
+                if ends == "raises":
+                    raise ZeroDivisionError
+                if ends == "cancelled":
+                    cancel_scope.cancel()
+                    await trio.sleep_forever()
+
+        async def begin_and_fail(cancel_scope):
+            try:
+                async with trio.open_nursery() as inner:
+                    inner.start_soon(begin, cancel_scope)
+            except* ZeroDivisionError:
+                assert ends == "raises"
+
+        async def wait_for_the_turn(message):
+            with pytest.raises(ConnectionClosedError, match="cannot send"):
+                await write(message)
+
+        with trio.fail_after(BOUND):
+            await write("whole")
+            await sent.receive()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(begin_and_fail, trio.CancelScope())
+                await trio.testing.wait_all_tasks_blocked()
+                for message in ("x", ["y", "z"]):
+                    nursery.start_soon(wait_for_the_turn, message)
+            close = await sent.receive()
+            assert close.payload == close_payload(1011, "a fragmented message was broken off")
+            await incoming.send(Message(close_payload(1011), 8))
+            with pytest.raises(ConnectionClosedError, match="we closed the connection"):
+                await read()
+            await write.wait_closed()
+
+    trio.run(main)
+
+
+def test_nobody_watches_the_tasks_of_trio_once_their_messages_have_ended():
+    trio = pytest.importorskip("trio")
+
+    async def main():
+        raw_write, sent = trio.open_memory_channel(10)
+        _, write = wrap_io(trio.sleep_forever, raw_write.send, close_timeout=0.01)
+
+        async def in_two():
+            await write(Message("a", 1, fin=False))
+            await write(Message("b", 0))
+
+        with trio.fail_after(BOUND):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(in_two)
+            await write("c")
+            assert not [each for each in gc.get_objects() if isinstance(each, TaskEnd)]
+            frames = [(await sent.receive()).payload for _ in range(3)]
+            assert frames == [b"a", b"b", b"c"]
+            await write.close()
 
     trio.run(main)
 

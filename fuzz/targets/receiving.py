@@ -178,7 +178,8 @@ def check_end(engine: Engine, whole: Received) -> None:
     elif whole.finished:
         assert engine.close_received
         assert engine.close_sent
-        assert (error is None) == (engine.close_code in (1000, 1001, 1005))
+        clean = engine.close_code in (1000, 1001, 1005) and not whole.cut_off
+        assert (error is None) == clean, (error, whole)
     else:
         assert error is not None
     assert engine.finished == (engine.error is not None or whole.finished)

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import os
 import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ._close import ABNORMAL, BROKEN_OFF, INTERNAL_ERROR, describe
+from ._close import ABNORMAL, broken_off, describe
 from ._engine import Engine
 from ._errors import ConcurrencyError, ConnectionClosedError, NoEventLoopError, ProtocolError
 from ._frames import decode_frame, encode_frame
 from ._loops import Limit, Running, Signal, Turn, current_loop
-from ._messages import Message, as_fragment, as_message
+from ._messages import Message, as_fragment, as_message, empty_end
 from ._sending import control_payload
 from ._stats import Stats
 
@@ -65,7 +66,8 @@ class Channel:
         self.broken = False  # the raw writer has failed
         self.turn = Turn()  # held for as long as a message takes
         self.turn_owner: Any = None  # the task that sends it frame by frame
-        self.broken_off = False
+        self.unwatch: Callable[[], None] | None = None  # to learn no more of that task's end
+        self.broken_off: ConnectionClosedError | None = None  # once a message of ours was
         self.pings: dict[bytes, RoundTrip] = {}
         self.latency: float | None = None
         # What closing owns
@@ -107,10 +109,16 @@ class Channel:
         finally:
             self.reading = False
         if message is None:
-            error = self.engine.end_error(_told(self.cause))
+            error = self.end_error()
             if error is not None:
                 raise error.with_traceback(None) from (error.__cause__ or self.cause)
         return message
+
+    def end_error(self) -> ConnectionClosedError | None:
+        """How the connection ended: None if cleanly."""
+        if self.engine.error is None and self.broken_off is not None:
+            return self.broken_off
+        return self.engine.end_error(_told(self.cause), given_up=self.deaf or self.skipping)
 
     async def take(self, fragments: bool, control: bool) -> Message | None:
         """The next message, or None if there will be none."""
@@ -229,27 +237,30 @@ class Channel:
                 self.pass_turn()
             elif self.turn_owner is None:
                 self.turn_owner = task
-                if hasattr(task, "add_done_callback"):
-                    task.add_done_callback(self.owner_ended)
+                if task is not None:
+                    self.unwatch = current_loop().watch(
+                        task, functools.partial(self.owner_ended, task)
+                    )
         await self.sent()
 
     def pass_turn(self) -> None:
-        if hasattr(self.turn_owner, "remove_done_callback"):
-            self.turn_owner.remove_done_callback(self.owner_ended)
-        self.turn_owner = None
+        if self.unwatch is not None:
+            self.unwatch()
+        self.turn_owner = self.unwatch = None
         self.turn.pass_on()
 
-    def owner_ended(self, _: object) -> None:
-        """The task that has begun a fragmented message is done, and has not ended it."""
-        self.break_off()
-        self.pass_turn()
+    def owner_ended(self, task: object) -> None:
+        """The task that has begun a fragmented message is done: has it ended it?"""
+        if self.turn_owner is task:
+            self.break_off()
+            self.pass_turn()
 
     def break_off(self) -> None:
         """Close: a part of a message has been sent, and cannot be taken back."""
         if self.closed or self.engine.close_sent:
             return
-        self.broken_off = True
-        self.engine.send_close(INTERNAL_ERROR, BROKEN_OFF)
+        self.broken_off = broken_off()
+        self.engine.send_close(self.broken_off.code, self.broken_off.reason)
         self.start_closing()
 
     async def write_fragments(self, fragments: Any) -> None:
@@ -264,19 +275,20 @@ class Channel:
         opcode = 0
         try:
             previous = None
-            async for item in _async_items(fragments):
-                message = as_fragment(item, opcode, begun, False)
-                opcode = opcode or message.opcode
-                if not isinstance(fragments, AsyncIterable):
-                    # The last one is known only when no other follows.
-                    item, previous = previous, item
-                    if item is None:
-                        continue
+            async with contextlib.aclosing(_async_items(fragments)) as items:
+                async for item in items:
                     message = as_fragment(item, opcode, begun, False)
-                begun = True
-                await self.send(message)
+                    opcode = opcode or message.opcode
+                    if not isinstance(fragments, AsyncIterable):
+                        # The last one is known only when no other follows.
+                        item, previous = previous, item
+                        if item is None:
+                            continue
+                        message = as_fragment(item, opcode, begun, False)
+                    begun = True
+                    await self.send(message)
             if previous is None:
-                previous = "" if opcode == 1 else b""
+                previous = empty_end(fragments, opcode)
             self.encode(as_fragment(previous, opcode, begun, True))
         except BaseException as error:
             if self.engine.sending_fragments:
@@ -297,7 +309,7 @@ class Channel:
         """Put a message among what the engine has to send, or raise: nothing was sent then."""
         if self.closed or self.broken:
             raise self.closed_error() from self.cause
-        if self.broken_off:
+        if self.broken_off is not None:
             raise self.closed_error()
         self.engine.send_message(message)
 
@@ -405,12 +417,12 @@ class Channel:
             answered.fail(self.closed_error())
 
     def closed_error(self) -> ConnectionClosedError:
-        if self.broken_off:
+        if self.broken_off is not None:
+            code, reason = self.broken_off.code, self.broken_off.reason
             return ConnectionClosedError(
-                f"cannot send: the connection was closed with "
-                f"{describe(INTERNAL_ERROR, BROKEN_OFF)}",
-                INTERNAL_ERROR,
-                BROKEN_OFF,
+                f"cannot send: the connection was closed with {describe(code, reason)}",
+                code,
+                reason,
             )
         if self.engine.close_sent:
             return self.engine.refuse()
@@ -575,11 +587,7 @@ class FrameStream:
                     )
                 message = await channel.read(True, False, self)
             if message is None:
-                raise ConnectionClosedError(
-                    "the connection was closed before the message had ended",
-                    ABNORMAL if channel.engine.close_code is None else channel.engine.close_code,
-                    channel.engine.close_reason,
-                )
+                raise channel.engine.cut_off_error()
             if message.fin:
                 self._ended = True
                 channel.streaming = None

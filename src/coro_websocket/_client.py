@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import ssl
 from collections.abc import Coroutine, Generator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, Unpack
@@ -24,6 +25,7 @@ from ._handshake import ClientHandshake
 from ._leaving import close_on_exit
 from ._options import Options
 from ._redirect import is_redirect, redirected
+from ._refusal_text import refusal_text
 from ._tls import client_context
 
 if TYPE_CHECKING:
@@ -39,6 +41,11 @@ __all__ = ["connect"]
 logger = logging.getLogger("coro_websocket.client")
 
 Opened = tuple["Response", Read, Write]
+
+# What servers say to a request without TLS on a port for TLS.
+_WANTS_TLS = re.compile(
+    rb"HTTP request was sent to HTTPS|HTTP request to an HTTPS|plain HTTP to an SSL", re.IGNORECASE
+)
 
 
 def connect(
@@ -239,6 +246,7 @@ async def _attempt(
 
 async def _shake_hands(pipe: Pipe, url: URL, handshake: ClientHandshake, follow: bool) -> Response:
     data: bytes | None = None
+    answered = False
     unsent: ConnectionError | None = None
     try:
         try:
@@ -248,6 +256,7 @@ async def _shake_hands(pipe: Pipe, url: URL, handshake: ClientHandshake, follow:
         response = None
         while response is None:
             data = await pipe.receive()
+            answered = answered or data != b""
             if unsent is not None and not data and not handshake.refusing:
                 raise unsent
             response = handshake.receive(data)
@@ -255,8 +264,8 @@ async def _shake_hands(pipe: Pipe, url: URL, handshake: ClientHandshake, follow:
                 handshake.give_up()
     except HandshakeError as error:
         if data == b"" and error.response is None:
-            raise _lost(url, error) from None
-        raise _located(error, url) from None
+            raise _lost(url, error, answered) from None
+        raise _located(error, url, handshake) from None
     except OSError as error:
         if handshake.refusing:
             _raise_refusal(url, handshake)
@@ -264,12 +273,17 @@ async def _shake_hands(pipe: Pipe, url: URL, handshake: ClientHandshake, follow:
             # With TLS 1.3 a server refuses our certificate when TLS is set up for us already
             # (RFC 8446 section 2).
             raise tls_error(url.host, url.port, error) from error
-        raise _lost(url, error.strerror or error) from error
+        raise _lost(url, error.strerror or error, answered) from error
     return response
 
 
-def _lost(url: URL, why: object) -> ConnectError:
-    return ConnectError(f"{url.shown} was lost during the opening handshake: {why}", "handshake")
+def _lost(url: URL, why: object, answered: bool) -> ConnectError:
+    hint = ""
+    if not answered and not url.tls and url.path is None:
+        hint = "; if it speaks TLS on this port, try wss://"
+    return ConnectError(
+        f"{url.shown} was lost during the opening handshake: {why}{hint}", "handshake"
+    )
 
 
 def _raise_refusal(url: URL, handshake: ClientHandshake) -> NoReturn:
@@ -277,10 +291,15 @@ def _raise_refusal(url: URL, handshake: ClientHandshake) -> NoReturn:
     try:
         handshake.give_up()
     except HandshakeError as error:
-        raise _located(error, url) from None
+        raise _located(error, url, handshake) from None
 
 
-def _located(error: HandshakeError, url: URL) -> HandshakeError:
+def _located(error: HandshakeError, url: URL, handshake: ClientHandshake) -> HandshakeError:
+    said = ""
     if error.response is not None:
         error.response._bind(url=url)
-    return HandshakeError(f"{url.shown}: {error}", error.response)
+        if (text := refusal_text(error.response, handshake.request())) != "":
+            said = f"; it says {text}"
+        if not url.tls and _WANTS_TLS.search(error.response.body, 0, 4096):
+            said += "; it speaks TLS on this port: use wss://"
+    return HandshakeError(f"{url.shown}: {error}{said}", error.response)

@@ -5,15 +5,15 @@ RFC 6455 sections 7.1.5 to 7.1.7 and 7.4, and IANA's registry of close codes.
 
 from __future__ import annotations
 
-from ._errors import InvalidMessage
+from ._errors import ConnectionClosedError, InvalidMessage
 
 __all__ = [
     "ABNORMAL",
-    "BROKEN_OFF",
     "INTERNAL_ERROR",
     "NORMAL",
     "NO_STATUS",
     "TRY_AGAIN_LATER",
+    "broken_off",
     "close_payload",
     "describe",
     "failure",
@@ -27,7 +27,7 @@ INTERNAL_ERROR = 1011
 TRY_AGAIN_LATER = 1013
 
 # The reason where a part of a message has been sent and the rest is not to come.
-BROKEN_OFF = "a fragmented message was broken off"
+_BROKEN_OFF = "a fragmented message was broken off"
 
 # What ends a connection without an error, if the peer closed it.
 CLEAN = frozenset({1000, 1001, NO_STATUS})
@@ -71,6 +71,15 @@ def describe(code: int, reason: str) -> str:
     else:
         name = NAMES.get(code, "unknown")
     return f"{code} ({name})" + (f": {_printable(reason)}" if reason else "")
+
+
+def broken_off() -> ConnectionClosedError:
+    """How a connection ended that we closed because a message of ours was broken off."""
+    return ConnectionClosedError(
+        f"we closed the connection: {_BROKEN_OFF} (close code {INTERNAL_ERROR})",
+        INTERNAL_ERROR,
+        _BROKEN_OFF,
+    )
 
 
 def _printable(reason: str) -> str:

@@ -9,7 +9,7 @@ from libc.stdint cimport uint64_t
 
 from ._receiving cimport Receiving
 
-from ._close import CLEAN, describe
+from ._close import ABNORMAL, CLEAN, describe
 from ._errors import ConnectionClosedError
 
 cdef extern from "Python.h":
@@ -27,25 +27,41 @@ cdef class Engine(Receiving):
         for extension in extensions:
             self.rsv |= extension.rsv
 
-    def end_error(self, cause=None):
+    def end_error(self, cause=None, *, bint ended_by_us=False, bint given_up=False):
         """How the connection ended: None if cleanly, else the error that says why not.
 
         To be asked once no more bytes will come. It ended cleanly if we began the
-        closing handshake, or if the peer closed with 1000, 1001 or without a code.
+        closing handshake, or if the peer closed with 1000, 1001 or without a code; but not
+        if the peer broke off a message, or if a part of a message was read and no more came.
+
+        ended_by_us: we ended the connection, though not with a Close.
+        given_up: nobody wants the rest of a message that has begun.
         """
         if self.error is not None:
             return self.error
-        if self.initiated_close:
+        ended_by_us = ended_by_us or self.initiated_close
+        if ended_by_us or (self.close_received and self.close_code in CLEAN):
+            wanted = self.message_begun and not given_up
+            if self.message_opcode and (wanted or not ended_by_us):
+                return self.cut_off_error()
             return None
         if not self.close_received:
             how = "the peer closed the connection"
             if cause is not None:
                 how = f"the connection was lost ({cause})"
             return ConnectionClosedError(f"{how} without a Close frame (RFC 6455 section 7.1.5)")
-        if self.close_code in CLEAN:
-            return None
         return ConnectionClosedError(
             "the peer closed the connection with " + describe(self.close_code, self.close_reason),
             self.close_code,
             self.close_reason,
         )
+
+    def cut_off_error(self):
+        """The error of a message that had not ended when the connection did."""
+        error = ConnectionClosedError(
+            "the connection was closed before the message had ended",
+            ABNORMAL if self.close_code is None else self.close_code,
+            self.close_reason,
+        )
+        error._engine = id(self)
+        return error

@@ -57,7 +57,12 @@ Origins: TypeAlias = "Sequence[str | None] | Literal['same'] | None"
 """
 
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
-_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+\-.]*://[^/?#\s]+|null")  # RFC 6454 section 6.1
+# As browsers write it: without the port of the scheme, and in ASCII (RFC 6454 section 6.2).
+_ORIGIN = re.compile(
+    r"(?!http://[^/]*:80\Z|https://[^/]*:443\Z)"
+    r"[a-z][a-z0-9+\-.]*://(?:[a-z0-9\-._~!$&'()+,;=%]+|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?|null",
+    re.IGNORECASE | re.ASCII,
+)
 _ABSOLUTE = re.compile(r"(?:http|ws)s?://([^/?#]*)", re.IGNORECASE)  # RFC 9112 section 3.2.2
 # Its host and port, without userinfo (RFC 9110 section 4.2.4).
 _AUTHORITY = re.compile(
@@ -102,10 +107,22 @@ def check_origins(origins: Origins) -> tuple[str | None, ...] | Literal["same"] 
         if origin is not None and not _ORIGIN.fullmatch(origin):
             raise InvalidOption(
                 f"{_without_userinfo(origin)} is no origin: expected 'scheme://host' or "
-                "'scheme://host:port' without a path (RFC 6454 section 6.1)",
+                f"'scheme://host:port' without a path (RFC 6454 section 6.1){_origin_hint(origin)}",
                 "origins",
             )
     return tuple(origins)
+
+
+def _origin_hint(origin: str) -> str:
+    """What to give in place of an origin that no `Origin` header has."""
+    if "*" in origin:
+        return "; there are no wildcards: list each origin, or give origins=None to let in any"
+    scheme, _, rest = origin.rpartition("://")
+    scheme = scheme.lower() or "https"
+    host = re.split(r"[/?#]", rest)[0].rpartition("@")[2]
+    host = host.removesuffix({"http": ":80", "https": ":443"}.get(scheme, ":"))
+    instead = f"{scheme}://{host}"
+    return f"; did you mean {instead!r}?" if _ORIGIN.fullmatch(instead) else ""
 
 
 def check_response_headers(

@@ -55,6 +55,10 @@ class Loop(Protocol):
     def event(self) -> Event: ...
     def spawn(self, work: Callable[[], Awaitable[None]]) -> Running: ...
     def current_task(self) -> object: ...
+    def watch(self, task: Any, ended: Callable[[], None]) -> Callable[[], None]:
+        """Have `ended` called once the task has ended, unless what is returned is called before."""
+        ...
+
     def limit(self, seconds: float | None) -> contextlib.AbstractAsyncContextManager[Limit]: ...
     async def sleep(self, seconds: float) -> None: ...
 
@@ -70,6 +74,13 @@ class AsyncioLoop:
 
     def current_task(self) -> object:
         return asyncio.current_task()
+
+    def watch(self, task: Any, ended: Callable[[], None]) -> Callable[[], None]:
+        def done(_: object) -> None:
+            ended()
+
+        task.add_done_callback(done)
+        return lambda: task.remove_done_callback(done)
 
     @contextlib.asynccontextmanager
     async def limit(self, seconds: float | None) -> AsyncIterator[Limit]:
@@ -113,6 +124,19 @@ class TrioLoop:
     def current_task(self) -> object:
         return self.trio.lowlevel.current_task()
 
+    def watch(self, task: Any, ended: Callable[[], None]) -> Callable[[], None]:
+        async def tell() -> None:
+            ended()
+
+        watching = TaskEnd(task, lambda: self.spawn(tell))
+        self.trio.lowlevel.add_instrument(watching)
+
+        def unwatch() -> None:
+            with contextlib.suppress(KeyError):
+                self.trio.lowlevel.remove_instrument(watching)
+
+        return unwatch
+
     @contextlib.asynccontextmanager
     async def limit(self, seconds: float | None) -> AsyncIterator[Limit]:
         with self.trio.CancelScope() as scope:
@@ -124,6 +148,18 @@ class TrioLoop:
 
     async def sleep(self, seconds: float) -> None:
         await self.trio.sleep(seconds)
+
+
+class TaskEnd:
+    """An instrument of trio's that tells when one task has ended."""
+
+    def __init__(self, task: Any, ended: Callable[[], object]) -> None:
+        self.task = task
+        self.ended = ended
+
+    def task_exited(self, task: Any) -> None:
+        if task is self.task:
+            self.ended()
 
 
 class TrioLimit:
@@ -152,6 +188,9 @@ class NoLoop:
 
     def current_task(self) -> object:
         return self  # whoever it is
+
+    def watch(self, task: Any, ended: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None  # nobody could tell
 
     @contextlib.asynccontextmanager
     async def limit(self, seconds: float | None) -> AsyncIterator[Limit]:

@@ -8,8 +8,9 @@ cimport cython
 from cpython.bytes cimport PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_CheckExact
 
-from collections.abc import AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Coroutine, Iterable, Mapping
 
+from ._advice import message_hint
 from ._errors import InvalidMessage, InvalidMessageType
 
 cdef extern from "Python.h":
@@ -145,8 +146,25 @@ cdef Message new_message(uint8_t bits, bint masked, object payload, int64_t leng
 
 def is_fragments(value):
     """Whether what is to be written is an (async) iterable of a message's fragments."""
+    if not isinstance(value, AsyncIterable) and isinstance(value, Awaitable):
+        return False
     return isinstance(value, (AsyncIterable, Iterable)) and not isinstance(
-        value, (str, bytes, bytearray, memoryview, Message, Mapping)
+        value, (str, bytes, bytearray, memoryview, Message, Mapping, Coroutine)
+    )
+
+
+def empty_end(fragments, opcode):
+    """The empty fragment that ends a message of this opcode once its fragments have been sent.
+
+    opcode: 0 where the iterable has given none, which is an error. But what `read.stream()` gives
+    has no chunk where the message is empty, and can be passed on.
+    """
+    opcode = opcode or getattr(fragments, "opcode", 0)
+    if opcode in (1, 2):
+        return "" if opcode == 1 else b""
+    raise InvalidMessage(
+        "a message in fragments has one at least, and none came; to send an empty message, "
+        "write('') or write(b'')"
     )
 
 
@@ -162,7 +180,7 @@ cpdef Message as_message(object value):
         return message_from_mapping(value)
     raise InvalidMessageType(
         "a message is str, bytes, bytearray, memoryview, a Message or a mapping with its "
-        f"fields, not {type(value).__name__}"
+        f"fields, not {type(value).__name__}{message_hint(value)}"
     )
 
 
@@ -180,6 +198,7 @@ cpdef Message as_fragment(object value, int opcode, bint begun, bint fin):
     if not isinstance(value, (str, bytes, bytearray, memoryview)):
         raise InvalidMessageType(
             f"a fragment is str, bytes, bytearray or memoryview, not {type(value).__name__}"
+            f"{message_hint(value)}"
         )
     fragment = as_message(value)
     if opcode and fragment.bits & 15 != opcode:
@@ -201,7 +220,12 @@ cdef Message message_from_mapping(object mapping):
         if name not in FIELDS:
             raise InvalidMessageType(
                 f"a message has the fields {', '.join(FIELDS)}; it has no {name!r}"
+                f"{message_hint(mapping)}"
             )
+    if not mapping:
+        raise InvalidMessage(
+            "an empty mapping is no message; to send an empty message, write('') or write(b'')"
+        )
     payload = plain_payload(mapping.get("payload", b""))
     return new_message(
         fill_bits(
@@ -240,7 +264,8 @@ cdef object plain_payload(object payload):
     if isinstance(payload, (bytes, bytearray, memoryview)):
         return memoryview(payload).tobytes()
     raise InvalidMessageType(
-        "a payload is str, bytes, bytearray or memoryview, not " + type(payload).__name__
+        f"a payload is str, bytes, bytearray or memoryview, not {type(payload).__name__}"
+        f"{message_hint(payload)}"
     )
 
 

@@ -23,7 +23,7 @@ from ._tls import TLSOptions, called, tls_options
 from ._url import check_socket_path, check_userinfo, normalise_host, normalise_pathname
 from .extensions import Deflate, ExtensionFactory
 
-__all__ = ["NAMES_ELSEWHERE", "RULES", "duration"]
+__all__ = ["NAMES_ELSEWHERE", "NAMES_ELSEWHERE_OF_SERVERS", "RULES", "duration"]
 
 # The largest frame (RFC 6455 section 5.2), and what 64 bits with a sign can count.
 _LARGEST = 2**63 - 1
@@ -356,17 +356,106 @@ RULES: dict[str, Callable[[str, Any], Any]] = {
 }
 
 # Names that people know from other libraries, and what there is here.
+
+
+def _instead(hint: str, names: str) -> dict[str, str]:
+    return dict.fromkeys(names.split(), f"did you mean {hint}?")
+
+
+def _told(hint: str, names: str) -> dict[str, str]:
+    return dict.fromkeys(names.split(), hint)
+
+
+_ANYWHERE = {
+    **_instead("'tls'", "ssl ssl_context sslopt"),
+    **_instead(
+        "tls={'cert': ..., 'key': ...}", "cert key certfile keyfile ssl_certfile ssl_keyfile"
+    ),
+    **_instead("tls={'ca': ...}", "ca cafile ca_certs ssl_ca_certs"),
+    **_instead("'timeout'", "open_timeout handshakeTimeout websocket_handshake_timeout"),
+    **_instead("'close_timeout'", "disconnect_timeout"),
+    **_instead(
+        "'max_message_size'",
+        "max_size max_msg_size max_message_size_bytes max_frame_size max_payload maxPayload "
+        "ws_max_size",
+    ),
+    **_instead(
+        "'read_high_water' (bytes)",
+        "max_queue ws_max_queue queue_size message_queue_size read_limit",
+    ),
+    **_instead("'write_high_water' (bytes)", "write_limit writer_limit"),
+    **_instead(
+        "'ping_interval'",
+        "enable_auto_ping auto_ping_idle_timeout keepalive_ping_interval_seconds ws_ping_interval",
+    ),
+    **_instead(
+        "'ping_timeout'",
+        "auto_ping_reply_timeout keepalive_ping_timeout_seconds ws_ping_timeout",
+    ),
+    **_instead("'ping_message', which is sent in place of a Ping", "ping_payload"),
+    **_instead(
+        "'compression'",
+        "compress compression_options deflate enable_compression perMessageDeflate "
+        "permessage_deflate",
+    ),
+    **_instead("'headers'", "header additional_headers extra_headers"),
+    **_instead("'path'", "unix_socket unix uds"),
+    **_instead("'sock'", "socket"),
+    **_told("Pings are always answered", "autoping enable_auto_pong"),
+    **_told("a Close is always answered", "autoclose"),
+    **_told("text is always checked", "skip_utf8_validation"),
+    **_told("put asyncio.timeout() around read()", "receive_timeout"),
+    **_told("the event loop is the one that runs", "loop"),
+    **_told("the loggers are called 'coro_websocket.client' and 'coro_websocket.server'", "logger"),
+    **_told(
+        "there is no class to replace: messages go by read and write",
+        "class_ create_connection create_protocol klass ws_listener_factory",
+    ),
+    **_told(
+        "there are no callbacks: iterate with 'async for msg in read'",
+        "on_close on_error on_message on_message_callback on_open",
+    ),
+}
+
 NAMES_ELSEWHERE = {
-    "url": "the URL is the first argument",
-    "uri": "the URL is the first argument",
-    "ssl": "did you mean 'tls'?",
-    "ssl_context": "did you mean 'tls'?",
-    "open_timeout": "did you mean 'timeout'?",
-    "additional_headers": "did you mean 'headers'?",
-    "extra_headers": "did you mean 'headers'?",
-    "max_size": "did you mean 'max_message_size'?",
-    "max_msg_size": "did you mean 'max_message_size'?",
-    "unix_socket": "did you mean 'path'?",
-    "compress": "did you mean 'compression'?",
-    "perMessageDeflate": "did you mean 'compression'?",
+    **_ANYWHERE,
+    **_told("the URL is the first argument", "url uri"),
+    **_told("the query belongs to the URL, or to 'pathname'", "params query"),
+    **_instead("'subprotocol'", "subprotocols protocol protocols"),
+    **_instead("'origin'", "origins"),
+    **_told("no Origin is sent unless 'origin' says so", "suppress_origin"),
+    **_instead("'user_agent'", "user_agent_header"),
+    **_instead("'headers' with a Cookie in it", "cookie cookies"),
+    **_instead("'username' and 'password'", "auth"),
+    **_instead("tls={'insecure': True}", "insecure verify verify_ssl rejectUnauthorized"),
+    **_told("the certificate is checked against the URL's host", "server_hostname"),
+    **_instead(
+        "proxy='http://user:password@host:port'",
+        "http_proxy_host http_proxy_port http_proxy_auth http_proxy_timeout proxy_type proxy_auth "
+        "proxy_headers",
+    ),
+    **_instead("proxy=None", "http_no_proxy"),
+    **_instead("'proxy_tls'", "proxy_ssl proxy_ssl_context"),
+    **_instead("'max_redirects'", "redirect_limit follow_redirects followRedirects maxRedirects"),
+    **_instead("'local_addr'", "local_address source_address"),
+    **_told("set it on res.socket, or on a socket that you give as 'sock'", "sockopt"),
+    **_told("reconnect() connects again, and takes 'retry'", "reconnect process_exception"),
+}
+
+NAMES_ELSEWHERE_OF_SERVERS = {
+    **dict.fromkeys(RULES, "it is an option of connect()"),
+    **_ANYWHERE,
+    **_instead("'subprotocols'", "subprotocol protocol protocols select_subprotocol"),
+    **_instead("'origins'", "origin allowed_origins check_origin"),
+    **_instead("'headers'", "server_header"),
+    **_told("a server listens on 'host' and 'port', 'path' or 'sock'", "url uri"),
+    **_told("the handler finds the path in req.pathname", "pathname"),
+    **_told(
+        "the handler gets the request: it may close with a code such as 1008",
+        "process_request process_response",
+    ),
+    **_told(
+        "make a socket that listens as you want, and give it as 'sock'",
+        "backlog family reuse_address reuse_port start_serving",
+    ),
 }

@@ -18,12 +18,13 @@ from ._close import close_payload
 from ._connection_log import log_end, shown_address
 from ._engine import Engine
 from ._errors import ConnectionClosedError, HandshakeError, InvalidOption, InvalidOptionType
+from ._handler import check_handler
 from ._handshake import check_subprotocols
 from ._handshake_server import ServerHandshake, check_origins, check_response_headers
 from ._headers import clip
 from ._leaving import close_on_exit, is_cancellation
 from ._listening import check_listening, listen_tcp, listen_unix
-from ._option_rules import stream_socket
+from ._option_rules import NAMES_ELSEWHERE_OF_SERVERS, stream_socket
 from ._options import Options
 from ._tls import check_names, server_context
 from ._url import URL, default_port, without_query
@@ -104,7 +105,8 @@ def serve(
         ServeError: when awaited, if the address cannot be listened on; an OSError.
     """
     running_loop("serve()")
-    check_names(options, SERVER_OPTIONS, "option of serve")
+    known = (*ADDRESS_AND_HANDSHAKE, *SERVER_OPTIONS)
+    check_names(options, known, "option of serve", NAMES_ELSEWHERE_OF_SERVERS)
     if sum(given is not None for given in (host, path, sock)) > 1:
         raise InvalidOption("give one of host, path and sock", "host")
     if host is not None and not isinstance(host, str):
@@ -122,8 +124,7 @@ def serve(
         raise InvalidOption(f"port is 0 to 65535, not {port}", "port")
     if port and (path is not None or sock is not None):
         raise InvalidOption("port is for TCP: leave it out with path or sock", "port")
-    if not callable(handler):
-        raise InvalidOptionType("handler is a coroutine function", "handler")
+    check_handler(handler)
     server = Server(
         handler,
         Options.build(None, host="localhost", **options),
@@ -135,6 +136,16 @@ def serve(
     return Serving(server, "127.0.0.1" if host is None else host, port, path, sock)
 
 
+ADDRESS_AND_HANDSHAKE = (
+    "host",
+    "port",
+    "path",
+    "sock",
+    "tls",
+    "subprotocols",
+    "origins",
+    "headers",
+)
 SERVER_OPTIONS = (
     "timeout",
     "close_timeout",

@@ -8,8 +8,9 @@ frame that breaks the protocol is refused, and the connection failed.
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
+from ._advice import check_read_call, check_write_call
 from ._channel import Channel
 from ._close import ABNORMAL, NORMAL
 from ._errors import InvalidOption, InvalidOptionType
@@ -128,9 +129,14 @@ class FrameRead:
         self._control = control
 
     async def __call__(
-        self, *, fragments: bool | None = None, control: bool | None = None
+        self,
+        *args: Never,
+        fragments: bool | None = None,
+        control: bool | None = None,
+        **more: Never,
     ) -> Message | None:
         """The next message, or None once the connection has closed cleanly; see Read."""
+        check_read_call(args, more)
         return await self._channel.read(
             self._fragments if fragments is None else fragments,
             self._control if control is None else control,
@@ -187,12 +193,15 @@ class FrameWrite:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
-    async def __call__(self, message: Any = None, *, compress: bool = True) -> None:
+    async def __call__(
+        self, message: Any = None, *args: Never, compress: bool = True, **more: Never
+    ) -> None:
         """Send a message, its fragments, or None to close; see Write.
 
         A write that is cancelled once the message is encoded does not take it back. compress
         makes no difference here.
         """
+        check_write_call((message, *args), more)
         if message is None:
             await self._channel.close(NORMAL, "")
         elif is_fragments(message):

@@ -307,14 +307,17 @@ cdef class Connection(Writing):
 
     cdef object end_error(self):
         """How the connection ended: None if cleanly."""
+        cdef bint ended_by_us = False
         error = self.engine.error
-        if error is None:
-            if isinstance(self.cause, ConnectionClosedError):
-                error = self.cause
-            elif getattr(self.socket, "shut_down", False) and not self.engine.close_received:
-                return None
-            else:
-                error = self.engine.end_error(self.cause)
+        if error is None and isinstance(self.cause, ConnectionClosedError):
+            error = self.cause
+        elif error is None:
+            ended_by_us = (
+                getattr(self.socket, "shut_down", False) and not self.engine.close_received
+            )
+            error = self.engine.end_error(
+                self.cause, ended_by_us=ended_by_us, given_up=self.deaf or self.skipping
+            )
         if error is not None:
             error._engine = id(self.engine)
         return error

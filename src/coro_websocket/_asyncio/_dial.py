@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 __all__ = ["Phase", "dial", "tls_error", "with_proxy_context"]
 
 
+# X509_V_ERR_...: no issuer is known that is trusted, among them certificates that sign themselves.
+UNKNOWN_ISSUER = frozenset({2, 18, 19, 20, 21})
+WITHOUT_TLS = {"the server": "ws://", "the proxy": "an http:// proxy"}
+
 ATTEMPT_DELAY = 0.25  # seconds from one address to the next (RFC 8305 section 5)
 
 
@@ -453,6 +457,17 @@ def tls_error(host: str, port: int, error: Exception) -> TLSError:
 
 
 def _tls_reason(error: Exception, peer: str = "the server") -> str:
+    """Why TLS failed, and what may help."""
+    hint = ""
+    if getattr(error, "verify_code", None) in UNKNOWN_ISSUER:
+        option = "tls" if peer == "the server" else "proxy_tls"
+        hint = f"; trust an authority of your own by {option}={{'ca': ...}}"
+    elif isinstance(error, (ConnectionError, ssl.SSLEOFError)):
+        hint = " (does it speak TLS on this port?)"
+    return _what_failed(error, peer) + hint
+
+
+def _what_failed(error: Exception, peer: str) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         # One that was made in Python has no `verify_message`.
         why = getattr(error, "verify_message", None) or ssl_reason(error)
@@ -462,6 +477,6 @@ def _tls_reason(error: Exception, peer: str = "the server") -> str:
     if isinstance(error, ssl.SSLError):
         reason = ssl_reason(error)
         if "wrong version number" in reason or "record layer failure" in reason:
-            return f"{reason} (does {peer} speak TLS on this port?)"
+            return f"{reason} (does {peer} speak TLS on this port? If not, try {WITHOUT_TLS[peer]})"
         return reason
     return str(error) or type(error).__name__

@@ -7,6 +7,7 @@ where the connection's loop does not run, when that loop awaits it.
 
 cimport cython
 from cpython.object cimport PyObject
+from cpython.tuple cimport PyTuple_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint64_t
 
@@ -31,15 +32,21 @@ from ._waiting cimport (
 import functools
 from asyncio import _get_running_loop
 
+from .._advice import check_read_call, check_write_call, no_attribute, not_iterable
 from .._close import ABNORMAL, NORMAL
-from .._errors import ConcurrencyError, ConnectionClosedError, OtherEventLoopError
+from .._errors import ConcurrencyError, OtherEventLoopError
 from .._messages import as_message, is_fragments
+
+ctypedef PyObject *(*Call)(PyObject *self, PyObject *args, PyObject *kwargs) except NULL
 
 cdef extern from "Python.h":
     PyObject *Py_None
 
 cdef extern from "pythread.h":
     unsigned long PyThread_get_thread_ident() noexcept
+
+cdef extern from "call.h":
+    Call call_install(object type, Call call) noexcept
 
 cdef enum:
     SMALL = 4096  # bytes of a message that may be kept a moment longer than it is wanted
@@ -55,6 +62,23 @@ cdef enum Wanted:  # besides a message: what there is once the connection has cl
     BATCH  # an empty list
     STREAM  # None
     CHUNK  # an error, as the message has not ended
+
+
+cdef dict CALLS = {
+    ONE: "read()",
+    ITEM: "anext(read)",
+    BATCH: "read.batch()",
+    STREAM: "read.stream()",
+    CHUNK: "anext(stream)",
+}
+
+cdef dict ITERATE = {
+    ONE: "'async for msg in read', without a call",
+    ITEM: "'async for msg in read'",
+    BATCH: "'for msg in await read.batch()'",
+    STREAM: "'async for chunk in await read.stream()'",
+    CHUNK: "'async for frame in read.fragments()'",
+}
 
 
 @cython.final
@@ -108,7 +132,7 @@ cdef class NextMessage:
             if self.wanted == ITEM:
                 raise StopAsyncIteration
             if self.wanted == CHUNK:
-                raise cut_off(connection)
+                raise connection.engine.cut_off_error()
             outcome = [] if self.wanted == BATCH else None
             Py_INCREF(outcome)
             result[0] = <PyObject *>outcome
@@ -189,6 +213,17 @@ cdef class NextMessage:
         if suspended:
             self.connection.unattended()
         return 0
+
+    # What is done to a call of `read` that should have been awaited
+
+    def __aiter__(self):
+        not_iterable(self.called(), ITERATE[self.wanted if self.unit != FRAME else CHUNK])
+
+    def __getattr__(self, name):
+        no_attribute(self.called(), name)
+
+    cdef str called(self):
+        return CALLS[self.wanted]
 
     def throw(self, kind, value=None, traceback=None):
         self.give_up()
@@ -354,17 +389,6 @@ cdef object in_its_loop(Connection connection, str name, call):
     return coroutine
 
 
-cdef object cut_off(Connection connection):
-    code = connection.engine.close_code
-    error = ConnectionClosedError(
-        "the connection was closed before the message had ended",
-        ABNORMAL if code is None else code,
-        connection.engine.close_reason,
-    )
-    error._engine = id(connection.engine)
-    return error
-
-
 cdef class Read:
     """`read`: gives the messages of a connection, to one task at a time.
 
@@ -374,7 +398,9 @@ cdef class Read:
 
     A cancelled read loses no message. The connection ends cleanly when we close it, or
     when the peer closes it with 1000, 1001 or no code; however else it ends, every read
-    from then on raises. What came before the end is given first.
+    from then on raises. So it does where the peer closed in the middle of a message, or where
+    fragments of a message have been read and no more will come. What came before the end is
+    given first.
     """
 
     def __cinit__(self, Connection connection not None, *, bint fragments, bint control):
@@ -535,7 +561,8 @@ cdef class Write:
         Raises:
             ConnectionClosedError: the connection is closed or closing; nothing was sent.
             InvalidMessageType, InvalidMessage: what was given is no message that may be
-                sent (RFC 6455 sections 5.2 to 5.6); nothing was sent.
+                sent (RFC 6455 sections 5.2 to 5.6), an empty mapping and an iterable without
+                fragments among that; nothing was sent.
             ConcurrencyError: this task began a fragmented message (`fin=False`) and starts
                 another before its last fragment. Other tasks wait for their turn.
             OtherEventLoopError: awaited in an event loop that is not the connection's.
@@ -611,6 +638,22 @@ cdef class Write:
 
     def __repr__(self):
         return f"<write {describe(self.connection)}>"
+
+
+cdef PyObject *call_read(PyObject *self, PyObject *args, PyObject *kwargs) except NULL:
+    if kwargs != NULL or PyTuple_GET_SIZE(<tuple>args):
+        check_read_call(<tuple>args, <dict>kwargs if kwargs != NULL else ())
+    return own_call_of_read(self, args, kwargs)
+
+
+cdef PyObject *call_write(PyObject *self, PyObject *args, PyObject *kwargs) except NULL:
+    if kwargs != NULL or PyTuple_GET_SIZE(<tuple>args) > 1:
+        check_write_call(<tuple>args, <dict>kwargs if kwargs != NULL else ())
+    return own_call_of_write(self, args, kwargs)
+
+
+cdef Call own_call_of_read = call_install(Read, call_read)
+cdef Call own_call_of_write = call_install(Write, call_write)
 
 
 def broadcast(writes, message):

@@ -19,9 +19,9 @@ import os
 import time
 from collections.abc import AsyncIterable
 
-from .._close import ABNORMAL, BROKEN_OFF, INTERNAL_ERROR, NORMAL
+from .._close import ABNORMAL, NORMAL, broken_off
 from .._errors import ConcurrencyError, ConnectionClosedError
-from .._messages import is_fragments
+from .._messages import empty_end, is_fragments
 from .._sending import control_payload
 
 cdef extern from "Python.h":
@@ -341,7 +341,7 @@ cdef class Writing(Sender):
                     written = self.write_message(message, transform)
                     begun = True
                     await written
-                last = "" if opcode == TEXT else b""
+                last = empty_end(fragments, opcode)
             else:
                 last = None
                 for fragment in fragments:
@@ -354,7 +354,8 @@ cdef class Writing(Sender):
                         begun = True
                         await written
                     last = fragment
-                last = b"" if last is None else last
+                if last is None:
+                    last = empty_end(fragments, opcode)
             # The final fragment passes the turn on, like any other.
             written = self.write_message(as_fragment(last, opcode, begun, True), transform)
             ended = True
@@ -381,13 +382,10 @@ cdef class Writing(Sender):
         """Close: a part of a message has been sent, and cannot be taken back."""
         if self.broken:
             return 0
+        error = broken_off()
         if self.cause is None and not self.engine.close_sent:
-            self.cause = ConnectionClosedError(
-                f"we closed the connection: {BROKEN_OFF} (close code {INTERNAL_ERROR})",
-                INTERNAL_ERROR,
-                BROKEN_OFF,
-            )
-        return self.begin_close(INTERNAL_ERROR, BROKEN_OFF)
+            self.cause = error
+        return self.begin_close(error.code, error.reason)
 
     cdef object closed_error(self):
         if self.engine.close_sent:
