@@ -56,6 +56,7 @@ COMBINATIONS = [
     if loop == "asyncio" or "transports" not in place
 ]
 BOUND = 60.0  # seconds for one conversation, which takes some milliseconds
+MOMENT = 0.5  # seconds in which a timer of milliseconds has run
 SOCKET_BUFFER = 65536  # bytes; small, so that writers are held back
 NUMBER = struct.Struct(">BII")  # stream, number, size
 BROADCASTS = 9  # the stream of what is broadcast
@@ -621,7 +622,10 @@ async def settled(before: set[asyncio.Task[Any]], stress: Stress) -> None:
         while left := asyncio.all_tasks() - before - {asyncio.current_task()}:
             await asyncio.wait(left)
     await turns_of_the_loop(3)
-    timers = stress.timers.waiting()
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + MOMENT
+    while (timers := stress.timers.waiting()) and loop.time() < deadline:
+        await asyncio.sleep(0)
     assert not timers, timers
 
 

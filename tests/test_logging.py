@@ -213,7 +213,7 @@ async def test_a_server_logs_a_line_for_each_connection_that_opens_and_one_when_
     ]
     shown = f"{server_url(caplog)}chat?..."
     assert lines_of(caplog, "client") == [
-        f"connected to {shown}, subprotocol None",
+        f"connected to {shown}",
         f"the connection to {shown} closed with 1000 (normal closure)",
     ]
 
