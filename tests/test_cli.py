@@ -277,6 +277,7 @@ def example(document, name):
         ("docs/testing-programs.md", "echo", "1000\n"),
         ("docs/testing-programs.md", "tls", "secret\n"),
         ("docs/flow.md", "stream", "588890 characters\n"),
+        ("docs/threads.md", "threads", "20.5 20.7\n"),
     ],
 )
 def test_an_example_runs_as_printed(document, name, printed):
