@@ -57,7 +57,7 @@ cdef enum:
 
     PREFIX = 256  # bytes kept free at the front of a stream's buffer, for what was left over
     HELD_ROOM = 65536  # bytes received at once behind messages that nobody has read
-    DIRECT = 16384  # a frame that misses more than this is received into its message's body
+    DIRECT = 16384  # a body that has and misses more than this is received into where it is
     RAW_PIECE = 16384  # bytes of a compressed message that are inflated at once for a piece
 
 
@@ -83,6 +83,7 @@ cdef class Receiving(Sending):
         if (
             self.in_frame
             and self.frame_left >= DIRECT
+            and body.size >= DIRECT
             and inbox.cur == inbox.end
             and not self.over
             and not (self.piecewise and self.message_rsv)
@@ -122,6 +123,7 @@ cdef class Receiving(Sending):
             if self.over:
                 self.inbox.cur = self.inbox.end  # what comes after the end is nobody's
             self.drop_behind_close()
+            self.inbox.fit()
         if not self.inbox.borrowed or self.inbox.cur == self.inbox.end:
             return self.inbox.release()  # which moves nothing
         try:

@@ -133,14 +133,18 @@ cdef class NextMessage:
     cdef list gather(self, Message message):
         """The message and those that are here behind it, up to the next control frame.
 
-        A Close is answered, and nothing can be sent any more, once it is parsed.
+        A Close is answered, and nothing can be sent any more, once it is parsed. It ends at
+        `read_high_water`, as what is here may be compressed.
         """
+        cdef Connection connection = self.connection
         cdef list messages = [message]
-        while self.connection.engine.data_is_next():
-            message = self.connection.take(self.unit, self.control)
+        cdef size_t size = message.length
+        while size < connection.read_high_water and connection.engine.data_is_next():
+            message = connection.take(self.unit, self.control)
             if message is None:
                 break
             messages.append(message)
+            size += message.length
         return messages
 
     cdef int leave(self) except -1:
@@ -379,7 +383,8 @@ cdef class Read:
                 for msg in messages: ...
 
         Cheaper than reading them one by one where very many small messages come. A batch
-        ends before a control frame, and holds at most what `read_high_water` lets through.
+        ends before a control frame, and with the message that makes it `read_high_water`
+        bytes or more, decompressed.
 
         Returns:
             The messages that `read()` would have given, one at least; [] once the connection

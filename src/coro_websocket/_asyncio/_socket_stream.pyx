@@ -143,6 +143,8 @@ cdef class SocketStream(Connection):
         n = socket_receive(self.fd, to, room[0])
         if n > 0:
             self.received(n)
+        else:
+            self.engine.release()  # the room for what has not come
         return n
 
     def writable(self):
