@@ -22,6 +22,7 @@ cdef extern from "Python.h":
     void Py_XDECREF(PyObject *) noexcept
 
 cdef enum:
+    BODY_AHEAD = 8
     BODY_LEAST = 64
     HELD_KEPT = 4096  # bytes of room behind what is unread that are not worth giving back
     OUT_STEP = 1024
@@ -163,14 +164,14 @@ cdef class Body:
     cdef int make_room(self, size_t need, uint64_t want) except -1:
         """Have room for `need` more bytes, and rather for `want`.
 
-        What a header announces is not allocated before it comes: a body is made at most four
-        times as large as it has to be. To move it more often costs more than to receive it.
+        What a header announces is not allocated before it comes: a body is made at most
+        BODY_AHEAD times as large as it has to be. To move it often costs more than to receive it.
         Raises MemoryError, the body then being gone.
         """
         cdef uint64_t capacity
         if need <= self.capacity - self.size:
             return 0
-        capacity = min(self.size + want, 4 * (<uint64_t>self.size + need))
+        capacity = min(self.size + want, BODY_AHEAD * (<uint64_t>self.size + need))
         if self.size:
             # Fragments: grow by half, so that many small ones cost linear time.
             capacity = max(capacity, self.capacity + <uint64_t>(self.capacity // 2))

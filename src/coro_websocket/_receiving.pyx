@@ -57,7 +57,8 @@ cdef enum:
 
     PREFIX = 256  # bytes kept free at the front of a stream's buffer, for what was left over
     HELD_ROOM = 65536  # bytes received at once behind messages that nobody has read
-    DIRECT = 16384  # a body that has and misses more than this is received into where it is
+    DIRECT = 16384  # a frame that misses more than this is received into its message's body
+    LARGE = 131072  # bytes of a body that is made larger for that
     RAW_PIECE = 16384  # bytes of a compressed message that are inflated at once for a piece
 
 
@@ -83,10 +84,10 @@ cdef class Receiving(Sending):
         if (
             self.in_frame
             and self.frame_left >= DIRECT
-            and body.size >= DIRECT
             and inbox.cur == inbox.end
             and not self.over
             and not (self.piecewise and self.message_rsv)
+            and (body.size >= LARGE or self.frame_left <= body.capacity - body.size)
         ):
             body.make_room(DIRECT, self.frame_left)
             self.target_kind = INTO_BODY
