@@ -17,6 +17,7 @@ cdef class LoopState:
     cdef bint flush_scheduled
     cdef size_t burst  # bytes written since the loop last had its turn
     cdef list unsent  # who has bytes that wait for the end of the callback
+    cdef list spare  # an empty one, so that flushing takes no memory; None: it is in use
     cdef object flush_callback
 
     cdef uint8_t *sealed_buffer(self, size_t size) except NULL

@@ -21,6 +21,7 @@ cdef class LoopState:
         if self.scratch == NULL:
             raise MemoryError
         self.unsent = []
+        self.spare = []
         self.watching = weakref.WeakSet()
         self.flush_callback = self.flush_in_turn
 
@@ -50,8 +51,12 @@ cdef class LoopState:
 
     cdef int flush(self) except -1:
         cdef Sender sender
+        failed = None
         unsent = self.unsent
-        self.unsent = []
+        if self.spare is None:
+            self.spare = []
+        self.unsent = self.spare
+        self.spare = None
         unsent.reverse()
         try:
             while unsent:
@@ -61,10 +66,17 @@ cdef class LoopState:
                     try:
                         sender.transmit()
                     except Exception as error:  # of this connection: the others go on
-                        sender.fail_sending(error)
+                        try:
+                            sender.fail_sending(error)
+                        except Exception as another:
+                            failed = another
         finally:
             if unsent:  # an interrupt: their turn comes later
                 self.unsent += unsent
+            else:
+                self.spare = unsent
+        if failed is not None:
+            raise failed
         return 0
 
     def flush_in_turn(self):
@@ -109,17 +121,23 @@ cdef class Sender:
         if self.queued or self.blocked:
             return 0
         if state.depth == 0 and not state.flush_scheduled:
-            self.loop.call_soon(state.flush_callback)
-            state.flush_scheduled = True
+            try:
+                self.loop.call_soon(state.flush_callback)
+                state.flush_scheduled = True
+            except MemoryError:  # then what follows is sent at once, too
+                pass
             self.transmit()
             return 0
         return self.flush_soon()
 
     cdef int flush_soon(self) except -1:
         cdef LoopState state = self.state
-        self.queued = True
-        state.unsent.append(self)
-        if state.depth == 0 and not state.flush_scheduled:
-            self.loop.call_soon(state.flush_callback)
-            state.flush_scheduled = True
+        try:
+            if state.depth == 0 and not state.flush_scheduled:
+                self.loop.call_soon(state.flush_callback)
+                state.flush_scheduled = True
+            state.unsent.append(self)
+            self.queued = True
+        except MemoryError:
+            self.transmit()
         return 0

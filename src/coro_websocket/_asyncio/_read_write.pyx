@@ -72,6 +72,8 @@ cdef class NextMessage:
             raise RuntimeError("cannot reuse already awaited read()")
         if self.state == SUSPENDED and connection.waiter.state == WAITING:
             raise RuntimeError("read() is being awaited already")
+        if self.state == SUSPENDED:
+            connection.waiter.gone_on()
         if self.state == NEW and connection.reader is not None:
             raise ConcurrencyError(
                 "another task is reading from this connection: one task reads at a time"
@@ -85,7 +87,11 @@ cdef class NextMessage:
         message = connection.take(self.unit, self.control)
         if message is not None:
             self.leave()
-            outcome = message if self.wanted <= ITEM else self.made_of(message)
+            try:
+                outcome = message if self.wanted <= ITEM else self.made_of(message)
+            except MemoryError:  # the next read gets it
+                connection.ready = message
+                raise
             Py_INCREF(outcome)
             result[0] = <PyObject *>outcome
             return 0
@@ -112,8 +118,11 @@ cdef class NextMessage:
         connection.reader_unit = self.unit
         connection.reader_control = self.control
         if connection.paused:
-            connection.paused = False
-            connection.resume_reading()
+            try:
+                connection.paused = False
+                connection.resume_reading()
+            except MemoryError:
+                connection.fail_memory()
         Py_INCREF(waiter)
         result[0] = <PyObject *>waiter
         return 1
@@ -143,7 +152,11 @@ cdef class NextMessage:
             message = connection.take(self.unit, self.control)
             if message is None:
                 break
-            messages.append(message)
+            try:
+                messages.append(message)
+            except MemoryError:  # the next read gets it
+                connection.ready = message
+                break
             size += message.length
         return messages
 
@@ -177,7 +190,11 @@ cdef class NextMessage:
         cdef bint suspended = self.state == SUSPENDED
         self.leave()
         if suspended:
-            self.connection.unattended()
+            self.connection.waiter.gone_on()
+            try:
+                self.connection.unattended()
+            except MemoryError:
+                self.connection.fail_memory()
         return 0
 
     def throw(self, kind, value=None, traceback=None):
@@ -575,7 +592,11 @@ def broadcast(writes, message):
     encoder.send_message(whole)
     frame = encoder.data_to_send()
     for write in list(writes):
-        if not (<Write?>write).connection.write_shared(whole, frame):
+        try:
+            sent = (<Write?>write).connection.write_shared(whole, frame)
+        except MemoryError:  # the others go on
+            sent = False
+        if not sent:
             missed.append(write)
     return missed
 
