@@ -318,6 +318,15 @@ async def test_what_a_peer_goes_on_sending_is_dropped_while_closing_once_it_is_t
         assert await wire.read() is None
 
 
+async def test_a_batch_stops_with_the_message_that_makes_it_256_kib():
+    async with asyncio.timeout(BOUND):
+        wire = Wire(SERVER)
+        wire.feed((b"x" * 200_000, 2), (b"y" * 200_000, 2), (b"z", 2), (close_payload(1000), 8))
+        await wire.write.close()
+        assert [len(msg.payload) for msg in await wire.read.batch()] == [200_000, 200_000]
+        assert await wire.read() is None
+
+
 async def test_closing_while_another_task_reads():
     async with asyncio.timeout(BOUND):
         wire = Wire(SERVER)

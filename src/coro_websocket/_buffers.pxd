@@ -14,6 +14,7 @@ cdef class Inbox:
     cdef int borrow(self, uint8_t *received, size_t n) noexcept
     cdef int release(self) except -1
     cdef int make_room(self, size_t n) except -1
+    cdef int fit(self) noexcept
     cdef size_t room(self) noexcept
     cdef int drop(self) noexcept
     cdef int grow(self, size_t capacity) except -1

@@ -22,8 +22,9 @@ cdef extern from "Python.h":
     void Py_XDECREF(PyObject *) noexcept
 
 cdef enum:
-    BODY_STEP = 1048576  # a body is not made larger than this before its bytes are there
+    BODY_AHEAD = 8
     BODY_LEAST = 64
+    HELD_KEPT = 4096  # bytes of room behind what is unread that are not worth giving back
     OUT_STEP = 1024
     OUT_KEPT = 4096  # a larger send buffer is given back once it is empty
     LARGE = 65536  # bytes of a block that malloc may give back to the system at once
@@ -101,6 +102,21 @@ cdef class Inbox:
         self.place(self.held, looked, left)
         return 0
 
+    cdef int fit(self) noexcept:
+        """Give back the room that what has come does not need, in our own memory."""
+        cdef size_t left = self.unread()
+        cdef size_t looked = self.ahead - self.cur if self.ahead > self.cur else 0
+        cdef uint8_t *smaller
+        if self.borrowed or left == 0 or self.capacity <= 2 * left + HELD_KEPT:
+            return 0
+        memmove(self.held, self.cur, left)
+        smaller = <uint8_t *>PyMem_RawRealloc(self.held, left)
+        if smaller != NULL:
+            self.held = smaller
+            self.capacity = left
+        self.place(self.held, looked, left)
+        return 0
+
     cdef size_t room(self) noexcept:
         """How many bytes fit behind the unread ones, after `make_room`."""
         return self.capacity - (self.end - self.held)
@@ -148,13 +164,14 @@ cdef class Body:
     cdef int make_room(self, size_t need, uint64_t want) except -1:
         """Have room for `need` more bytes, and rather for `want`.
 
-        What a header announces is not allocated before it comes: beyond BODY_STEP the
-        body at most doubles. Raises MemoryError, the body then being gone.
+        What a header announces is not allocated before it comes: a body is made at most
+        BODY_AHEAD times as large as it has to be. To move it often costs more than to receive it.
+        Raises MemoryError, the body then being gone.
         """
         cdef uint64_t capacity
         if need <= self.capacity - self.size:
             return 0
-        capacity = min(self.size + want, max(<uint64_t>BODY_STEP, 2 * <uint64_t>self.capacity))
+        capacity = min(self.size + want, BODY_AHEAD * (<uint64_t>self.size + need))
         if self.size:
             # Fragments: grow by half, so that many small ones cost linear time.
             capacity = max(capacity, self.capacity + <uint64_t>(self.capacity // 2))

@@ -136,11 +136,16 @@ class Channel:
         self.held -= message.len
         return message
 
-    def take_ready(self) -> list[Message]:
-        """The messages that are here already."""
-        messages = list(self.ready)
-        self.ready.clear()
-        self.held = 0
+    def batch(self, first: Message) -> list[Message]:
+        """The message and those that are here already, up to `read_high_water` bytes."""
+        limit = self.options.read_high_water
+        messages = [first]
+        size = first.len
+        while self.ready and (limit is None or size < limit):
+            message = self.ready.popleft()
+            self.held -= message.len
+            size += message.len
+            messages.append(message)
         return messages
 
     def keep(self, message: Message) -> None:

@@ -58,6 +58,7 @@ cdef enum:
     PREFIX = 256  # bytes kept free at the front of a stream's buffer, for what was left over
     HELD_ROOM = 65536  # bytes received at once behind messages that nobody has read
     DIRECT = 16384  # a frame that misses more than this is received into its message's body
+    LARGE = 131072  # bytes of a body that is made larger for that
     RAW_PIECE = 16384  # bytes of a compressed message that are inflated at once for a piece
 
 
@@ -86,6 +87,7 @@ cdef class Receiving(Sending):
             and inbox.cur == inbox.end
             and not self.over
             and not (self.piecewise and self.message_rsv)
+            and (body.size >= LARGE or self.frame_left <= body.capacity - body.size)
         ):
             body.make_room(DIRECT, self.frame_left)
             self.target_kind = INTO_BODY
@@ -122,6 +124,7 @@ cdef class Receiving(Sending):
             if self.over:
                 self.inbox.cur = self.inbox.end  # what comes after the end is nobody's
             self.drop_behind_close()
+            self.inbox.fit()
         if not self.inbox.borrowed or self.inbox.cur == self.inbox.end:
             return self.inbox.release()  # which moves nothing
         try:

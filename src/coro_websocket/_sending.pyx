@@ -331,6 +331,7 @@ cdef class Sending:
         if self.close_sent:
             return
         self.send_late_pong()
+        self.outbox.make_room(FRAME_HEADER_MAX + 125)  # without it no Close would ever be sent
         self.close_sent = True
         self.initiated_close = True
         self.send_frame(FIN | CLOSE, payload, len(payload))
@@ -340,9 +341,14 @@ cdef class Sending:
         payload = control_payload(payload)
         if self.close_sent:
             raise self.refuse_to_send()
-        self.send_frame(FIN | PING, payload, len(payload))
         if expected:
             self.pings.append(payload)
+        try:
+            self.send_frame(FIN | PING, payload, len(payload))
+        except BaseException:
+            if expected:
+                self.pings.pop()
+            raise
 
     def forget_ping(self, payload):
         """Expect no Pong for this Ping any more."""

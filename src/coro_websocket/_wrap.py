@@ -156,7 +156,7 @@ class FrameRead:
         message = await self()
         if message is None:
             return []
-        return [message, *self._channel.take_ready()]
+        return self._channel.batch(message)
 
     async def stream(self) -> FrameStream | None:
         """The next message, as its frames come, or None once closed; see Read.stream."""

@@ -44,6 +44,7 @@ __all__ = ["Deflate", "Extension", "ExtensionFactory"]
 NAME = "permessage-deflate"
 TAIL = b"\x00\x00\xff\xff"  # ends every message, and is not sent (RFC 7692 section 7.2.1)
 NO_BYTE = 256
+Z_MEM_ERROR = -4
 DEFAULT_BITS = 12
 EMPTY = b"\x00"  # a message without contents (section 7.2.3.6)
 
@@ -325,6 +326,11 @@ def _library(name: str) -> ModuleType:
     return module
 
 
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether this is zlib's error for our having no memory, which is no fault of the data."""
+    return str(error).startswith(f"Error {Z_MEM_ERROR} ")
+
+
 def _values(parameters: Parameters) -> dict[str, int | None] | None:
     """The parameters by name, window bits as numbers; None if one is not as section 7.1 has it."""
     values: dict[str, int | None] = {}
@@ -381,7 +387,13 @@ class DeflateExtension(Extension):
                 self.settings.level, zlib.DEFLATED, -self.send_bits, self.settings.memory_level
             )
         # Section 7.2.1: to a byte boundary, without the last four bytes of the message.
-        encoded = self._deflate.compress(payload) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
+        try:
+            encoded = self._deflate.compress(payload) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
+        except BaseException as error:
+            self._deflate = None  # what it has seen is never sent: nothing may refer to it
+            if _out_of_memory(error):
+                raise MemoryError(str(error)) from None
+            raise
         if ends:
             encoded = encoded.removesuffix(TAIL) or EMPTY
             if not self.send_takeover:
@@ -400,6 +412,8 @@ class DeflateExtension(Extension):
             if ends and not self._ends_well():
                 raise self._zlib.error("it does not end with an empty block without compression")
         except self._zlib.error as error:
+            if _out_of_memory(error):
+                raise MemoryError(str(error)) from None
             reason = str(error).rpartition(": ")[2]
             raise ProtocolError(
                 f"the peer sent a message that cannot be inflated: {reason} "

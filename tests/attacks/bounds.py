@@ -38,6 +38,18 @@ def measured() -> Iterator[Cost]:
         tracemalloc.stop()
 
 
+@contextlib.contextmanager
+def growth() -> Iterator[Callable[[], int]]:
+    """Its block is given a function: how many bytes more are allocated now than before."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        yield lambda: tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+
+
 def assert_linear(attack: Callable[[int], object], n: int, *, times: int = 8) -> None:
     """`attack(n * times)` takes about `times` as long as `attack(n)`, and not its square."""
 

@@ -5,6 +5,7 @@ RFC 7692 section 8 and RFC 6455 section 10.4: the limit holds while inflating.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import struct
 import subprocess
@@ -14,11 +15,13 @@ import zlib
 
 import pytest
 from bounds import GIB, KIB, MIB, assert_linear, measured
+from raw_peer import turns_of_the_loop
 from reference_frames import BINARY, CONT, TEXT, Frame, drain, encode, header
 
 from coro_websocket import Deflate, LimitError, ProtocolError
 from coro_websocket._engine import Engine
 from coro_websocket.extensions import DeflateExtension
+from coro_websocket.testing import connected_pair
 
 both_roles = pytest.mark.parametrize("client", [True, False], ids=["client", "server"])
 
@@ -251,6 +254,25 @@ def test_compressed_fragments_of_one_byte_cost_linear_time(client):
         assert receiving.next_message().payload == b"a" * 100 * n
 
     assert_linear(attack, 1_000)
+
+
+@pytest.mark.parametrize("high_water", [256 * KIB, 3 * MIB, None])
+async def test_a_batch_stops_with_the_message_that_makes_it_as_large_as_the_mark(high_water):
+    size = MIB
+    (_, read, _), (_, _, write) = connected_pair(read_high_water=high_water)
+    for _ in range(8):  # some 10 KiB, compressed
+        await write(bytes(size))
+    await write("the last")
+    got = []
+    async with asyncio.timeout(8):
+        while "the last" not in got:
+            await turns_of_the_loop()
+            batch = [message.payload for message in await read.batch()]
+            if high_water is not None:
+                assert sum(map(len, batch[:-1])) < high_water
+            got += batch
+    assert got == [bytes(size)] * 8 + ["the last"]
+    await write.close()
 
 
 SERVER = """

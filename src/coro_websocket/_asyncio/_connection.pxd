@@ -50,13 +50,16 @@ cdef class Connection(Writing):
     cdef int half_close(self) except -1
     cdef int abort(self) except -1
     cdef uint64_t taken(self) except? 1
+    cdef int unhook(self) except -1
+    cdef int release(self) except -1
 
     # What a stream tells
     cdef int receive_into(self, uint8_t **to, size_t *room) except -1
     cdef int received(self, size_t n) except -1
     cdef int transmitted(self) except -1
     cdef int lose(self, object cause) except -1
-    cdef int fail_memory(self) except -1
+    cdef int end_all(self, bint now) except -1
+    cdef int end_step(self, int step, bint now) except -1
 
     # Reading
     cdef Message take(self, Unit unit, bint control)
@@ -71,6 +74,9 @@ cdef class Connection(Writing):
     # Closing
     cdef int advance_closing(self) except -1
     cdef int start_close_timer(self) except -1
+
+    # Keeping alive
+    cdef int look_for_life(self) except -1
 
 
 cdef object out_of_memory()

@@ -16,7 +16,7 @@ from .._messages cimport Message, as_whole_message, new_message
 from .._receiving cimport MESSAGE, PIECE, Unit
 from ._loop_state cimport SCRATCH, LoopState
 from ._waiting cimport WAITING
-from ._writing cimport high_water, wake_all
+from ._writing cimport current_task, high_water, wake_all
 
 import asyncio
 import os
@@ -43,6 +43,10 @@ cdef dict OVERFLOW = {
 cdef double NEVER = -1
 cdef double TIMER_SLACK = 0.001  # seconds by which a loop may call too early
 cdef double STALL = 0.01  # seconds by which it calls too late if something has held it up
+
+
+cdef enum:
+    END_STEPS = 9  # of `end_step`
 
 
 cdef class Connection(Writing):
@@ -88,6 +92,14 @@ cdef class Connection(Writing):
         """How many of the bytes sent have come to the peer's side, as far as can be known."""
         raise NotImplementedError
 
+    cdef int unhook(self) except -1:
+        """Have the loop call the stream no more."""
+        return 0
+
+    cdef int release(self) except -1:
+        """Give the stream's socket back, after `unhook`."""
+        return 0
+
     # What a stream tells
 
     cdef int receive_into(self, uint8_t **to, size_t *room) except -1:
@@ -132,7 +144,7 @@ cdef class Connection(Writing):
         return 0
 
     cdef int lose(self, object cause) except -1:
-        """There is no stream any more: everybody who waits learns of it."""
+        """There is no stream any more: everybody who waits learns of it, whatever fails."""
         if self.lost:
             return 0
         self.lost = True
@@ -141,42 +153,84 @@ cdef class Connection(Writing):
             self.cause = cause
         self.engine.outbox.drop()
         self.engine.cut_off()
-        for timer in (self.close_timer, self.heartbeat_timer, self.ping_timer):
-            if timer is not None:
-                timer.cancel()
-        self.close_timer = self.heartbeat_timer = self.ping_timer = None
-        if self.reader is not None:
-            self.waiter.wake_soon()
-        wake_all(self.drain_waiters)
-        wake_all(self.close_waiters)
-        self.turn_taken = False
-        if isinstance(self.turn_owner, asyncio.Task):
-            self.turn_owner.remove_done_callback(self.owner_ended)
-        self.turn_owner = None
-        wake_all(self.turn_waiters)
-        self.fail_pings()
+        try:
+            self.end_all(False)
+        except Exception:
+            # Once more, with the memory that is free now. To resume a task here takes none.
+            self.end_all(current_task(self.loop) is None)
+        return 0
+
+    cdef int end_all(self, bint now) except -1:
+        """Take each step of the end that has not been taken; raise what the first raised.
+
+        now: resume those who wait here and now, as no task is running.
+        """
+        cdef int step
+        failed = None
+        for step in range(END_STEPS):
+            try:
+                self.end_step(step, now)
+            except BaseException as error:
+                failed = error if failed is None else failed
+        if failed is not None:
+            raise failed
+        return 0
+
+    cdef int end_step(self, int step, bint now) except -1:
+        if step == 0:
+            self.unhook()
+        elif step == 1:
+            self.release()
+        elif step == 2:
+            for timer in (self.close_timer, self.heartbeat_timer, self.ping_timer):
+                if timer is not None:
+                    timer.cancel()
+            self.close_timer = self.heartbeat_timer = self.ping_timer = None
+        elif step == 3:
+            if self.reader is not None:
+                self.waiter.wake(now)
+        elif step == 4:
+            wake_all(self.drain_waiters, now)
+        elif step == 5:
+            wake_all(self.close_waiters, now)
+        elif step == 6:
+            self.turn_taken = False
+            owner, self.turn_owner = self.turn_owner, None
+            if isinstance(owner, asyncio.Task):
+                owner.remove_done_callback(self.owner_ended)
+        elif step == 7:
+            wake_all(self.turn_waiters, now)
+        else:
+            self.fail_pings()
         return 0
 
     cdef int fail_sending(self, object error) except -1:
         """The stream has failed where no writer could be told: the connection is lost."""
-        self.loop.call_exception_handler(
-            {"message": "a WebSocket connection was lost: sending failed", "exception": error}
-        )
         if self.cause is None:
             self.cause = error
         self.broken = True
         self.engine.outbox.drop()
-        return self.abort()
+        try:
+            self.loop.call_exception_handler(
+                {"message": "a WebSocket connection was lost: sending failed", "exception": error}
+            )
+        finally:
+            self.abort()
+        return 0
 
     cdef int fail_memory(self) except -1:
-        """There was no memory for what has come: a part of it is gone, so all ends here."""
+        """There was no memory to go on, or a part of what has come is gone: all ends here."""
         self.engine.over = True
         self.engine.forget()
         self.broken = True
         self.engine.outbox.drop()
         try:
             if self.cause is None:
+                self.cause = OUT_OF_MEMORY
                 self.cause = out_of_memory()
+        except MemoryError:
+            pass
+        try:
             self.abort()
         finally:
             self.lose(None)
@@ -209,12 +263,16 @@ cdef class Connection(Writing):
         if rest is None:
             self.ready = message
             return None
-        return new_message(
-            (message.bits & 15) | (rest.bits & FIN),
-            rest.masked,
-            message.contents + rest.contents,
-            message.length + rest.length,
-        )
+        try:
+            return new_message(
+                (message.bits & 15) | (rest.bits & FIN),
+                rest.masked,
+                message.contents + rest.contents,
+                message.length + rest.length,
+            )
+        except MemoryError:
+            self.fail_memory()
+            return None
 
     cdef Message drop_data(self, bint control):
         """Drop what is here, up to a control frame if these are wanted."""
@@ -241,7 +299,10 @@ cdef class Connection(Writing):
         if engine.inbox.cur == engine.inbox.end and not engine.inbox.borrowed:
             engine.inbox.drop()
         if engine.close_sent or engine.outbox.end or self.paused or engine.answered:
-            self.after_parsing()
+            try:
+                self.after_parsing()
+            except MemoryError:
+                self.fail_memory()
         return message
 
     cdef int after_parsing(self) except -1:
@@ -332,9 +393,12 @@ cdef class Connection(Writing):
     def close(self, code, reason):
         """Send a Close frame unless one was sent; an awaitable of the connection's end."""
         if not self.lost:
-            self.begin_close(code, reason)
-            if self.reader is None:
-                self.unattended()
+            try:
+                self.begin_close(code, reason)
+                if self.reader is None:
+                    self.unattended()
+            except MemoryError:
+                self.fail_memory()
         return self.wait_closed()
 
     cdef int begin_close(self, object code, object reason) except -1:
@@ -354,6 +418,8 @@ cdef class Connection(Writing):
         if self.lost:
             return 0
         self.start_close_timer()
+        if self.lost:
+            return 0
         wake_all(self.turn_waiters)  # our Close was the last frame
         if self.broken:
             return self.abort()
@@ -367,7 +433,10 @@ cdef class Connection(Writing):
         if engine.error is not None or (engine.close_received and not engine.client):
             if not self.half_closed:
                 self.half_closed = True
-                self.half_close()
+                try:
+                    self.half_close()
+                except MemoryError:
+                    self.fail_memory()
                 if self.reader is not None and not self.lost:
                     self.waiter.wake_soon()
                 self.fail_pings()
@@ -375,9 +444,12 @@ cdef class Connection(Writing):
 
     cdef int start_close_timer(self) except -1:
         if self.close_timer is None and self.options.close_timeout is not None:
-            self.close_timer = self.loop.call_later(
-                self.options.close_timeout, self.close_timed_out
-            )
+            try:
+                self.close_timer = self.loop.call_later(
+                    self.options.close_timeout, self.close_timed_out
+                )
+            except MemoryError:  # it might never end
+                self.fail_memory()
         return 0
 
     def close_timed_out(self):
@@ -386,11 +458,14 @@ cdef class Connection(Writing):
             return
         if not self.engine.close_sent:
             # The peer's Close has waited long enough behind messages that nobody reads.
-            self.engine.look_ahead(True)
-            if self.engine.close_sent:
-                self.queue()
-                self.advance_closing()
-                return
+            try:
+                self.engine.look_ahead(True)
+                if self.engine.close_sent:
+                    self.queue()
+                    self.advance_closing()
+                    return
+            except MemoryError:
+                self.fail_memory()
         self.abort()
 
     # Keeping alive
@@ -398,11 +473,20 @@ cdef class Connection(Writing):
     def beat(self):
         """An unsolicited Pong every `heartbeat` seconds (RFC 6455 section 5.5.3)."""
         if not self.broken and not self.engine.close_sent:
-            self.engine.send_pong(b"")
-            self.queue()
-            self.heartbeat_timer = self.loop.call_later(self.options.heartbeat, self.beat)
+            try:
+                self.heartbeat_timer = self.loop.call_later(self.options.heartbeat, self.beat)
+                self.engine.send_pong(b"")
+                self.queue()
+            except MemoryError:
+                self.fail_memory()
 
     def keep_alive(self):
+        try:
+            self.look_for_life()
+        except MemoryError:
+            self.fail_memory()
+
+    cdef int look_for_life(self) except -1:
         """A Ping every `ping_interval`; with no sign of life in `ping_timeout`, the peer is gone.
 
         The deadline runs from the first Ping that nothing followed, and not while we ourselves
@@ -416,7 +500,7 @@ cdef class Connection(Writing):
         cdef double due
         options = self.options
         if self.lost or self.engine.close_sent:
-            return
+            return 0
         now = self.loop.time()
         taken = self.taken()
         if self.bytes_in != self.seen_in or self.held_back:
@@ -441,7 +525,7 @@ cdef class Connection(Writing):
                         ABNORMAL,
                     )
                 self.abort()
-                return
+                return 0
         if now + TIMER_SLACK >= self.ask_at:
             self.ask_at = now + options.ping_interval
             if self.asked_at == NEVER:
@@ -452,12 +536,13 @@ cdef class Connection(Writing):
                 if self.queued and not self.blocked:
                     self.transmit()  # at once: the deadline runs
             if self.lost or self.engine.close_sent:
-                return
+                return 0
         due = self.ask_at
         if options.ping_timeout is not None and self.asked_at != NEVER:
             due = min(due, self.asked_at + options.ping_timeout)
         self.keep_alive_at = due
         self.ping_timer = self.loop.call_at(due, self.keep_alive)
+        return 0
 
     def ask(self):
         """Send a Ping, or the message that this peer wants instead."""
@@ -476,6 +561,8 @@ cdef class Connection(Writing):
                 message = message()
             if message is not None:
                 self.write_aside(as_whole_message(message))
+        except MemoryError:
+            raise
         except Exception as error:
             failed = ConnectionClosedError(
                 f"the connection was failed: ping_message failed: {error!r}",
@@ -523,4 +610,7 @@ cdef object too_slow(size_t limit, size_t held):
 
 
 cdef object out_of_memory():
-    return ConnectionClosedError("out of memory while receiving a message", ABNORMAL)
+    return ConnectionClosedError("out of memory: the connection was given up", ABNORMAL)
+
+
+cdef object OUT_OF_MEMORY = out_of_memory()  # for where there is none for that either

@@ -20,6 +20,7 @@ cdef class LoopState:
     cdef unsigned long thread  # in which the loop was seen to run; 0: none
     cdef size_t burst  # bytes written since the loop last had its turn
     cdef list unsent  # who has bytes that wait for the end of the callback
+    cdef list spare  # an empty one, so that flushing takes no memory; None: it is in use
     cdef object flush_callback
     cdef object nesting_callback
 

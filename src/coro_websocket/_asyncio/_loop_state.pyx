@@ -30,6 +30,7 @@ cdef class LoopState:
         if self.scratch == NULL:
             raise MemoryError
         self.unsent = []
+        self.spare = []
         self.watching = weakref.WeakSet()
         self.flush_callback = self.flush_in_turn
         self.nesting_callback = self.look_for_nesting
@@ -94,8 +95,12 @@ cdef class LoopState:
 
     cdef int flush(self) except -1:
         cdef Sender sender
+        failed = None
         unsent = self.unsent
-        self.unsent = []
+        if self.spare is None:
+            self.spare = []
+        self.unsent = self.spare
+        self.spare = None
         unsent.reverse()
         try:
             while unsent:
@@ -105,18 +110,28 @@ cdef class LoopState:
                     try:
                         sender.transmit()
                     except Exception as error:  # of this connection: the others go on
-                        sender.fail_sending(error)
+                        try:
+                            sender.fail_sending(error)
+                        except Exception as another:
+                            failed = another
         finally:
             if unsent:  # an interrupt: their turn comes later
                 self.unsent += unsent
+            else:
+                self.spare = unsent
+        if failed is not None:
+            raise failed
         return 0
 
     cdef int schedule_flush(self, object loop) except -1:
         """Have the loop flush what waits, or see to it that the callback that runs does."""
         if self.resuming:
             if not self.nesting_looked_for:
-                loop.call_later(NESTING, self.nesting_callback)
-                self.nesting_looked_for = True
+                try:
+                    loop.call_later(NESTING, self.nesting_callback)
+                    self.nesting_looked_for = True
+                except MemoryError:  # what is written next looks for it
+                    pass
         elif not self.flush_scheduled:
             loop.call_soon(self.flush_callback)
             self.flush_scheduled = True
@@ -132,7 +147,7 @@ cdef class LoopState:
     def forget_parent(self):
         """In a forked child: the loop, its tasks and what they were sending are the parent's."""
         self.thread = 0
-        self.unsent = []
+        self.unsent.clear()
 
 
 _loop_states = weakref.WeakKeyDictionary()
@@ -180,13 +195,20 @@ cdef class Sender:
         if self.queued or self.blocked:
             return 0
         if not state.resuming and not state.flush_scheduled:
-            state.schedule_flush(self.loop)
+            try:
+                state.schedule_flush(self.loop)
+            except MemoryError:  # then what follows is sent at once, too
+                pass
             self.transmit()
             return 0
         return self.flush_soon()
 
     cdef int flush_soon(self) except -1:
-        self.state.schedule_flush(self.loop)
-        self.state.unsent.append(self)
-        self.queued = True
+        cdef LoopState state = self.state
+        try:
+            state.schedule_flush(self.loop)
+            state.unsent.append(self)
+            self.queued = True
+        except MemoryError:
+            self.transmit()
         return 0

@@ -108,6 +108,8 @@ cdef class NextMessage:
             raise other_loop("read()")
         if self.state == SUSPENDED and connection.waiter.state == WAITING:
             raise RuntimeError("read() is being awaited already")
+        if self.state == SUSPENDED:
+            connection.waiter.gone_on()
         if self.state == NEW and connection.reader is not None:
             raise two_readers()
         if connection.streaming and (
@@ -119,7 +121,11 @@ cdef class NextMessage:
         message = connection.take(self.unit, self.control)
         if message is not None:
             self.leave()
-            outcome = message if self.wanted <= ITEM else self.made_of(message)
+            try:
+                outcome = message if self.wanted <= ITEM else self.made_of(message)
+            except MemoryError:  # the next read gets it
+                connection.ready = message
+                raise
             Py_INCREF(outcome)
             result[0] = <PyObject *>outcome
             return 0
@@ -150,8 +156,11 @@ cdef class NextMessage:
         connection.reader_unit = self.unit
         connection.reader_control = self.control
         if connection.paused:
-            connection.paused = False
-            connection.resume_reading()
+            try:
+                connection.paused = False
+                connection.resume_reading()
+            except MemoryError:
+                connection.fail_memory()
         Py_INCREF(waiter)
         result[0] = <PyObject *>waiter
         return 1
@@ -171,14 +180,22 @@ cdef class NextMessage:
     cdef list gather(self, Message message):
         """The message and those that are here behind it, up to the next control frame.
 
-        A Close is answered, and nothing can be sent any more, once it is parsed.
+        A Close is answered, and nothing can be sent any more, once it is parsed. It ends at
+        `read_high_water`, as what is here may be compressed.
         """
+        cdef Connection connection = self.connection
         cdef list messages = [message]
-        while self.connection.engine.data_is_next():
-            message = self.connection.take(self.unit, self.control)
+        cdef size_t size = message.length
+        while size < connection.read_high_water and connection.engine.data_is_next():
+            message = connection.take(self.unit, self.control)
             if message is None:
                 break
-            messages.append(message)
+            try:
+                messages.append(message)
+            except MemoryError:  # the next read gets it
+                connection.ready = message
+                break
+            size += message.length
         return messages
 
     cdef int leave(self) except -1:
@@ -211,7 +228,11 @@ cdef class NextMessage:
         cdef bint suspended = self.state == SUSPENDED
         self.leave()
         if suspended:
-            self.connection.unattended()
+            self.connection.waiter.gone_on()
+            try:
+                self.connection.unattended()
+            except MemoryError:
+                self.connection.fail_memory()
         return 0
 
     # What is done to a call of `read` that should have been awaited
@@ -450,7 +471,8 @@ cdef class Read:
                 for msg in messages: ...
 
         Cheaper than reading them one by one where very many small messages come. A batch
-        ends before a control frame, and holds at most what `read_high_water` lets through.
+        ends before a control frame, and with the message that makes it `read_high_water`
+        bytes or more, decompressed.
 
         Returns:
             The messages that `read()` would have given, one at least; [] once the connection
@@ -701,7 +723,11 @@ def broadcast(writes, message):
     encoder.send_message(whole)
     frame = encoder.data_to_send()
     for write in writes:
-        if not (<Write>write).connection.write_shared(whole, frame):
+        try:
+            sent = (<Write>write).connection.write_shared(whole, frame)
+        except MemoryError:  # the others go on
+            sent = False
+        if not sent:
             missed.append(write)
     return missed
 

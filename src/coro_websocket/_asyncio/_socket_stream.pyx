@@ -56,26 +56,31 @@ cdef class Poller:
 
     cdef bint watch(self, SocketStream stream) except -1:
         """Watch the stream; False if that is not possible here."""
+        cdef bint first = not self.streams
         if self.fd < 0:
             return False
-        if not self.streams:
-            stream.loop.add_reader(self.fd, self.ready)
         self.streams.add(stream)  # what epoll names must be kept
+        try:
+            if first:
+                stream.loop.add_reader(self.fd, self.ready)
+        except BaseException:
+            self.streams.discard(stream)
+            raise
         if poll_add(self.fd, stream.fd, <void *>stream) < 0:
             self.forget(stream)
             return False
         return True
 
     cdef int unwatch(self, SocketStream stream) except -1:
-        poll_remove(self.fd, stream.fd)
         if self.handling:
             self.retired.append(stream)
+        poll_remove(self.fd, stream.fd)
         return self.forget(stream)
 
     cdef int forget(self, SocketStream stream) except -1:
-        self.streams.discard(stream)
-        if not self.streams:
+        if stream in self.streams and len(self.streams) == 1:
             stream.loop.remove_reader(self.fd)
+        self.streams.discard(stream)
         return 0
 
     def ready(self):
@@ -104,8 +109,12 @@ cdef class SocketStream(Connection):
         self.on_readable = self.readable
         self.on_writable = self.writable
         self.uncopied = not engine.client
-        self.watch()
-        self.start(leftover)
+        try:
+            self.watch()
+            self.start(leftover)
+        except BaseException:  # there is no connection
+            self.lose(None)
+            raise
 
     def readable(self):
         self.receive()
@@ -144,10 +153,15 @@ cdef class SocketStream(Connection):
         n = socket_receive(self.fd, to, room[0])
         if n > 0:
             self.received(n)
+        else:
+            self.engine.release()  # the room for what has not come
         return n
 
     def writable(self):
-        self.transmit()
+        try:
+            self.transmit()
+        except MemoryError:
+            self.fail_memory()
 
     cdef int transmit(self) except -1:
         if self.lost:
@@ -194,8 +208,8 @@ cdef class SocketStream(Connection):
                 engine.outbox.append(data, size)
             else:
                 engine.outbox.append(data + (taken - queued), size - (taken - queued))
-        except MemoryError as error:  # a part of the frame is sent
-            self.break_down(error)
+        except MemoryError:  # a part of the frame is sent
+            self.fail_memory()
             raise
         engine.sent(min(taken, queued))
         if engine.outbox.unsent():
@@ -204,14 +218,18 @@ cdef class SocketStream(Connection):
 
     cdef int block(self) except -1:
         if not self.blocked:
+            try:
+                self.loop.add_writer(self.fd, self.on_writable)
+            except MemoryError:  # what is left would never be sent
+                self.fail_memory()
+                raise
             self.blocked = True
-            self.loop.add_writer(self.fd, self.on_writable)
         return 0
 
     cdef int unblock(self) except -1:
         if self.blocked:
-            self.blocked = False
             self.loop.remove_writer(self.fd)
+            self.blocked = False
         return 0
 
     cdef int break_down(self, object cause) except -1:
@@ -222,7 +240,10 @@ cdef class SocketStream(Connection):
         self.unblock()
         self.told_once = True
         if not self.lost:
-            self.loop.call_soon(self.on_readable)  # the end shows when reading
+            try:
+                self.loop.call_soon(self.on_readable)  # the end shows when reading
+            except MemoryError:
+                self.fail_memory()
         return 0
 
     cdef int watch(self) except -1:
@@ -235,30 +256,40 @@ cdef class SocketStream(Connection):
             poller = Poller.__new__(Poller)
             state.poller = weakref.ref(poller)
             for stream in list(state.watching):
-                (<SocketStream>stream).unwatch()
-                (<SocketStream>stream).watch()
+                try:
+                    (<SocketStream>stream).unwatch()
+                    (<SocketStream>stream).watch()
+                except MemoryError:  # nobody would watch it any more
+                    (<SocketStream>stream).fail_memory()
         if poller is not None and poller.watch(self):
             self.poller = poller
-        else:
+            return 0
+        state.watching.add(self)
+        try:
             self.loop.add_reader(self.fd, self.on_readable)
-            state.watching.add(self)
+        except BaseException:
+            state.watching.discard(self)
+            raise
         return 0
 
     cdef int unwatch(self) except -1:
         cdef Poller poller = self.poller
         if poller is not None:
-            self.poller = None
             poller.unwatch(self)
+            self.poller = None
         elif self in self.state.watching:
-            self.state.watching.discard(self)
             self.loop.remove_reader(self.fd)
+            self.state.watching.discard(self)
         return 0
 
     cdef int pause_reading(self) except -1:
         return self.unwatch()
 
     cdef int resume_reading(self) except -1:
-        return 0 if self.lost else self.watch()
+        try:
+            return 0 if self.lost else self.watch()
+        except MemoryError:
+            return self.fail_memory()
 
     cdef int half_close(self) except -1:
         try:
@@ -270,13 +301,16 @@ cdef class SocketStream(Connection):
     cdef int abort(self) except -1:
         return self.lose(None)
 
-    cdef int lose(self, object cause) except -1:
-        if not self.lost:
+    cdef int unhook(self) except -1:
+        try:
             self.unwatch()
-            self.loop.remove_writer(self.fd)
-            Connection.lose(self, cause)
-            self.socket.release()
-            self.on_readable = self.on_writable = None  # they hold the connection itself
+        finally:
+            self.unblock()
+        return 0
+
+    cdef int release(self) except -1:
+        self.socket.release()
+        self.on_readable = self.on_writable = None  # they hold the connection itself
         return 0
 
     cdef size_t backlog(self) except? 1:

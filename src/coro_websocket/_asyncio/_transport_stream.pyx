@@ -60,6 +60,8 @@ cdef class BareTransportStream(Connection):
                 self.transmit()
             else:
                 self.transmitted()
+        except MemoryError:
+            self.fail_memory()
         finally:
             self.resuming = False
 
@@ -67,8 +69,10 @@ cdef class BareTransportStream(Connection):
         """The transport was connected before it was ours."""
 
     def connection_lost(self, error):
-        self.lose(error)
-        self.socket.release()
+        try:
+            self.lose(error)
+        finally:
+            self.socket.release()
 
     # Connection
 
@@ -80,10 +84,10 @@ cdef class BareTransportStream(Connection):
                 self.broken = True
                 engine.outbox.drop()
                 break
-            data = PyBytes_FromStringAndSize(<char *>engine.outbox.data(), unsent)
-            engine.sent(unsent)
-            self.bytes_out += unsent
             try:
+                data = PyBytes_FromStringAndSize(<char *>engine.outbox.data(), unsent)
+                engine.sent(unsent)
+                self.bytes_out += unsent
                 self.transport.write(data)
             except BaseException:  # whatever follows would leave a gap
                 self.broken = True
@@ -99,7 +103,10 @@ cdef class BareTransportStream(Connection):
 
     cdef int resume_reading(self) except -1:
         if not self.lost:
-            self.transport.resume_reading()
+            try:
+                self.transport.resume_reading()
+            except MemoryError:
+                self.fail_memory()
         return 0
 
     cdef int half_close(self) except -1:

@@ -27,6 +27,9 @@ cdef class Waiter:
     cdef int wake_now(self) except -1
     cdef int wake_in_context(self) except -1
     cdef int wake_soon(self) except -1
+    cdef int wake(self, bint now) except -1
+    cdef int gone_on(self) noexcept
+    cdef int schedule(self) except -1
 
 
 cdef object DONE  # an awaitable that has returned None already

@@ -60,23 +60,42 @@ cdef class Waiter:
         self.callback = self.context = None
         try:
             callback(self)
+        except BaseException as error:
+            if self.state != WOKEN:  # it has gone on, and this is what became of it
+                raise
+            self.state = WAITING
+            self.callback = callback
+            self.context = context
+            self.wake_soon()
+            if not isinstance(error, Exception):
+                raise
         finally:
             PyContext_Exit(context)
         return 0
 
     cdef int wake_soon(self) except -1:
-        """Resume the task in the loop's next iteration."""
+        """Resume the task in the loop's next iteration. If that fails, it still waits."""
         if self.state == WAITING:
-            self.state = WOKEN
             self.schedule()
+            self.state = WOKEN
         return 0
 
-    def schedule(self):
-        callback = self.callback
-        if callback is not None:
-            context = self.context
+    cdef int wake(self, bint now) except -1:
+        if self.state == WAITING:
+            return self.wake_now() if now else self.wake_soon()
+        return 0
+
+    cdef int gone_on(self) noexcept:
+        """The task that was woken runs."""
+        if self.state == WOKEN:
+            self.state = IDLE
+        return 0
+
+    cdef int schedule(self) except -1:
+        if self.callback is not None:
+            self.loop.call_soon(self.callback, self, context=self.context)
             self.callback = self.context = None
-            self.loop.call_soon(callback, self, context=context)
+        return 0
 
     # The duck type behind asyncio.isfuture
 
@@ -95,7 +114,11 @@ cdef class Waiter:
         self.callback = callback
         self.context = context
         if self.state != WAITING:
-            self.schedule()
+            try:
+                self.schedule()
+            except BaseException:  # it can still be woken
+                self.state = WAITING
+                raise
 
     def remove_done_callback(self, callback):
         if self.callback is not None and self.callback == callback:
@@ -106,9 +129,9 @@ cdef class Waiter:
     def cancel(self, msg=None):
         if self.state != WAITING:
             return False
+        self.schedule()
         self.state = CANCELLED
         self.cancel_message = msg
-        self.schedule()
         return True
 
     def cancelled(self):

@@ -29,6 +29,7 @@ cdef class Writing(Sender):
     cdef int send_beside(self, const uint8_t *data, size_t n) except -1
     cdef size_t backlog(self) except? 1
     cdef int begin_close(self, object code, object reason) except -1
+    cdef int fail_memory(self) except -1
 
     # Messages
     cdef object write(self, object message, bint transform)
@@ -39,6 +40,7 @@ cdef class Writing(Sender):
     cdef bint write_shared(self, Message message, bytes frame) except -1
     cdef int write_aside(self, Message message) except -1
     cdef object write_large(self, Message message)
+    cdef int send_large(self, Message message, owner, sent, encoding) except -1
     cdef object after_write(self, size_t size)
     cdef int hand_over(self) except -1
     cdef bint must_wait(self, size_t most) except -1
@@ -55,4 +57,5 @@ cdef class Writing(Sender):
 
 
 cdef size_t high_water(value)
-cdef int wake_all(waiters) except -1
+cdef int wake_all(list waiters, bint now=*) except -1
+cdef object current_task(loop)

@@ -11,7 +11,7 @@ from libc.stdint cimport SIZE_MAX, uint8_t
 from .._frames cimport BINARY, CLOSE, FIN, TEXT
 from .._messages cimport Message, as_fragment, as_message
 from ._loop_state cimport LoopState
-from ._waiting cimport DONE, new_checkpoint
+from ._waiting cimport DONE, WAITING, Waiter, new_checkpoint
 
 import asyncio
 import functools
@@ -65,6 +65,10 @@ cdef class Writing(Sender):
         raise NotImplementedError
 
     cdef int begin_close(self, object code, object reason) except -1:
+        raise NotImplementedError
+
+    cdef int fail_memory(self) except -1:
+        """There was no memory to go on: the connection is lost."""
         raise NotImplementedError
 
     # Messages
@@ -135,7 +139,12 @@ cdef class Writing(Sender):
             raise self.closed_error()
         if opcode < CLOSE and transform and self.engine.rsv and message.length >= OFFLOAD:
             return self.write_large(message)
-        self.engine.send_message(message, transform=transform)
+        try:
+            self.engine.send_message(message, transform=transform)
+        except MemoryError:
+            if opcode < CLOSE and self.engine.rsv:  # an extension may have seen what is not sent
+                self.fail_memory()
+            raise
         if opcode < CLOSE:
             if not message.bits & FIN:
                 self.turn_taken = True
@@ -209,14 +218,23 @@ cdef class Writing(Sender):
 
     def large_encoded(self, Message message not None, owner, sent, encoding):
         try:
+            self.send_large(message, owner, sent, encoding)
+        except MemoryError:
+            self.fail_memory()
+
+    cdef int send_large(self, Message message, owner, sent, encoding) except -1:
+        try:
             if self.broken:
                 raise self.closed_error()
             self.engine.send_encoded(message, *encoding.result())
             self.queue()
-            sent.set_result(None)
         except BaseException as error:
+            if isinstance(error, MemoryError):  # the extensions have seen what is never sent
+                self.fail_memory()
             sent.set_exception(error)
             sent.exception()  # it is for the writer, who may have been cancelled
+        else:
+            sent.set_result(None)
         if self.fragment_sent is sent:
             self.fragment_sent = self.fragment_owner = None
         if self.turn_owner is sent:
@@ -228,6 +246,7 @@ cdef class Writing(Sender):
                 self.pass_turn()
             else:
                 self.watch_owner()
+        return 0
 
     async def write_behind(self, owner, Message message not None, bint transform):
         """Go on with a fragmented message behind its fragment that a thread transforms."""
@@ -316,13 +335,16 @@ cdef class Writing(Sender):
             self.turn_owner.remove_done_callback(self.owner_ended)
         self.turn_owner = None
         self.turn_taken = False
-        while self.turn_waiters:
-            waiter, task = self.turn_waiters.pop(0)
-            if not waiter.done():
+        while self.turn_waiters and not self.turn_taken:
+            waiter, task = self.turn_waiters[0]
+            if (<Waiter>waiter).state == WAITING:
+                try:
+                    (<Waiter>waiter).wake_soon()
+                except MemoryError:  # nobody else would ever wake it
+                    return self.fail_memory()
                 self.turn_taken = True
                 self.turn_owner = task
-                waiter.set_result(None)
-                break
+            del self.turn_waiters[0]
         return 0
 
     async def write_fragments(self, fragments, bint transform):
@@ -375,8 +397,11 @@ cdef class Writing(Sender):
     def owner_ended(self, task):
         """The task that has begun a fragmented message is done: has it ended it?"""
         if self.turn_taken and self.turn_owner is task:
-            self.break_off()
-            self.pass_turn()
+            try:
+                self.break_off()
+                self.pass_turn()
+            except MemoryError:
+                self.fail_memory()
 
     cdef int break_off(self) except -1:
         """Close: a part of a message has been sent, and cannot be taken back."""
@@ -407,9 +432,13 @@ cdef class Writing(Sender):
                 "a Ping with this payload still waits for its Pong: "
                 "give it another payload, or none"
             )
-        self.engine.send_ping(payload)
         future = self.loop.create_future()
         self.pings[payload] = (future, time.perf_counter())
+        try:
+            self.engine.send_ping(payload)
+        except BaseException:
+            self.pings.pop(payload, None)
+            raise
         self.queue()
         return future
 
@@ -423,26 +452,29 @@ cdef class Writing(Sender):
         """Give the Pings that have been answered their round-trip times."""
         now = time.perf_counter()
         for payload in self.engine.pop_answered():
-            future, sent_at = self.pings.pop(payload, (None, None))
+            future, sent_at = self.pings.get(payload, (None, None))
             if sent_at is not None:
                 self.latency = now - sent_at
             if future is not None and not future.done():
                 future.set_result(now - sent_at)
+            self.pings.pop(payload, None)
         return 0
 
     cdef int fail_pings(self) except -1:
-        pings, self.pings = self.pings, {}
-        for future, _ in pings.values():
+        """Tell those who wait for a Pong. Who could not be told is told the next time."""
+        for payload, (future, _) in list(self.pings.items()):
             if future is not None and not future.done():
                 future.set_exception(self.closed_error())
                 future.exception()  # it is no fault not to await a ping
+            self.pings.pop(payload, None)
         return 0
 
     # Waiting
 
     async def wait_in(self, waiters):
         """Wait to be woken from a list of waiters."""
-        waiter = self.loop.create_future()
+        cdef Waiter waiter = Waiter.__new__(Waiter, self.loop)
+        waiter.arm()
         entry = (waiter, current_task(self.loop))
         waiters.append(entry)
         try:
@@ -456,11 +488,22 @@ cdef size_t high_water(value):
     return SIZE_MAX if value is None else value
 
 
-cdef int wake_all(waiters) except -1:
-    for waiter, _ in list(waiters):
-        if not waiter.done():
-            waiter.set_result(None)
-    waiters.clear()
+cdef int wake_all(list waiters, bint now=False) except -1:
+    """Wake everybody, whatever happens with one; who could not be woken goes on waiting."""
+    cdef Py_ssize_t kept = 0
+    failed = None
+    while kept < len(waiters):
+        entry = waiters[kept]
+        try:
+            (<Waiter>entry[0]).wake(now)
+        except Exception as error:
+            failed = error
+            kept += 1
+        else:
+            if kept < len(waiters) and waiters[kept] is entry:  # it has not gone on already
+                del waiters[kept]
+    if failed is not None:
+        raise failed
     return 0
 
 
