@@ -50,7 +50,6 @@ cdef class Connection(Writing):
     cdef int half_close(self) except -1
     cdef int abort(self) except -1
     cdef uint64_t taken(self) except? 1
-    cdef int unhook(self) except -1
     cdef int release(self) except -1
 
     # What a stream tells

@@ -46,7 +46,7 @@ cdef double STALL = 0.01  # seconds by which it calls too late if something has 
 
 
 cdef enum:
-    END_STEPS = 9  # of `end_step`
+    END_STEPS = 8  # of `end_step`
 
 
 cdef class Connection(Writing):
@@ -92,12 +92,8 @@ cdef class Connection(Writing):
         """How many of the bytes sent have come to the peer's side, as far as can be known."""
         raise NotImplementedError
 
-    cdef int unhook(self) except -1:
-        """Have the loop call the stream no more."""
-        return 0
-
     cdef int release(self) except -1:
-        """Give the stream's socket back, after `unhook`."""
+        """Have the loop call the stream no more, and close its socket."""
         return 0
 
     # What a stream tells
@@ -178,27 +174,25 @@ cdef class Connection(Writing):
 
     cdef int end_step(self, int step, bint now) except -1:
         if step == 0:
-            self.unhook()
-        elif step == 1:
             self.release()
-        elif step == 2:
+        elif step == 1:
             for timer in (self.close_timer, self.heartbeat_timer, self.ping_timer):
                 if timer is not None:
                     timer.cancel()
             self.close_timer = self.heartbeat_timer = self.ping_timer = None
-        elif step == 3:
+        elif step == 2:
             if self.reader is not None:
                 self.waiter.wake(now)
-        elif step == 4:
+        elif step == 3:
             wake_all(self.drain_waiters, now)
-        elif step == 5:
+        elif step == 4:
             wake_all(self.close_waiters, now)
-        elif step == 6:
+        elif step == 5:
             self.turn_taken = False
             owner, self.turn_owner = self.turn_owner, None
             if isinstance(owner, asyncio.Task):
                 owner.remove_done_callback(self.owner_ended)
-        elif step == 7:
+        elif step == 6:
             wake_all(self.turn_waiters, now)
         else:
             self.fail_pings()

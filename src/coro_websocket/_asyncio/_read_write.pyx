@@ -161,6 +161,8 @@ cdef class NextMessage:
                 connection.resume_reading()
             except MemoryError:
                 connection.fail_memory()
+            if connection.lost:
+                return self.step(result)
         Py_INCREF(waiter)
         result[0] = <PyObject *>waiter
         return 1

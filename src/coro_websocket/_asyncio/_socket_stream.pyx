@@ -19,6 +19,7 @@ cdef extern from "socket_io.h" nogil:
     ssize_t socket_send(int fd, const void *source, size_t n)
     ssize_t socket_send_both(int fd, const void *first, size_t n, const void *second, size_t m)
     size_t socket_unacknowledged(int fd)
+    void socket_end(int fd)
 
 cdef extern from "poll.h" nogil:
     int POLL_AVAILABLE
@@ -125,6 +126,8 @@ cdef class SocketStream(Connection):
         cdef ssize_t n
         cdef uint64_t sent = self.bytes_out
         cdef bint again = False
+        if self.lost:  # see `release`
+            return self.end_all(True)
         try:
             while not self.lost and not self.paused:
                 n = self.receive_some(&room)
@@ -159,7 +162,10 @@ cdef class SocketStream(Connection):
 
     def writable(self):
         try:
-            self.transmit()
+            if self.lost:
+                self.end_all(True)
+            else:
+                self.transmit()
         except MemoryError:
             self.fail_memory()
 
@@ -301,14 +307,14 @@ cdef class SocketStream(Connection):
     cdef int abort(self) except -1:
         return self.lose(None)
 
-    cdef int unhook(self) except -1:
+    cdef int release(self) except -1:
         try:
             self.unwatch()
-        finally:
             self.unblock()
-        return 0
-
-    cdef int release(self) except -1:
+        except BaseException:
+            # A loop must not watch what is closed: it will call us, and then we try again.
+            socket_end(self.fd)
+            raise
         self.socket.release()
         self.on_readable = self.on_writable = None  # they hold the connection itself
         return 0

@@ -57,6 +57,9 @@ static inline ssize_t socket_send_both(int fd, const void *first, size_t n, cons
     return errno == EAGAIN || errno == EWOULDBLOCK ? -1 : -1 - (ssize_t)errno;
 }
 
+/* Ends the connection, but leaves the descriptor open. */
+static inline void socket_end(int fd) { shutdown(fd, SHUT_RDWR); }
+
 /* Bytes sent that the peer's side has not taken yet; 0 where the system does not tell. */
 static inline size_t socket_unacknowledged(int fd)
 {

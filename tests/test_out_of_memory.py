@@ -1,0 +1,355 @@
+"""What becomes of those who wait where a call of the event loop, or zlib, finds no memory.
+
+The rule: whoever waits for a connection goes on, with a result or with an error; and a connection
+goes on as if nothing had been, or is lost as a whole: its socket closed, and everybody told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+import zlib
+
+import pytest
+from raw_peer import BOUND, both_ends, turns_of_the_loop, until, watchdog
+
+from coro_websocket import (
+    ConnectionClosedError,
+    Deflate,
+    Message,
+    ProtocolError,
+    WebSocketError,
+    broadcast,
+)
+from coro_websocket._engine import Engine
+from coro_websocket.extensions import DeflateExtension
+
+__all__ = ["watchdog"]
+
+
+# An event loop without memory
+
+
+def ours(value: object) -> bool:
+    """Whether it is a native object of the library's, or a method of one."""
+    owner = getattr(value, "__self__", value)
+    return type(owner).__module__.startswith("coro_websocket._asyncio.")
+
+
+class Failing:
+    """Mixed into an event loop: from the n-th after `fail` on, the library's own calls fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passing = self.failing = self.failed = 0
+        self.watched: set[tuple[str, int]] = set()
+
+    def fail(self, n: int, times: int) -> None:
+        self.passing, self.failing = n, times
+
+    def count(self, counts: bool) -> None:
+        if counts and self.failing:
+            if self.passing:
+                self.passing -= 1
+            else:
+                self.failing -= 1
+                self.failed += 1
+                raise MemoryError
+
+    def call_soon(self, callback, *args, context=None):
+        self.count(any(map(ours, (callback, *args))))
+        return super().call_soon(callback, *args, context=context)
+
+    def call_later(self, delay, callback, *args, context=None):
+        self.count(ours(callback))
+        return super().call_later(delay, callback, *args, context=context)
+
+    def call_at(self, when, callback, *args, context=None):
+        self.count(ours(callback))
+        return super().call_at(when, callback, *args, context=context)
+
+    def add_reader(self, fd, callback, *args):
+        self.watch("reader", fd, callback)
+        return super().add_reader(fd, callback, *args)
+
+    def add_writer(self, fd, callback, *args):
+        self.watch("writer", fd, callback)
+        return super().add_writer(fd, callback, *args)
+
+    def remove_reader(self, fd):
+        self.unwatch("reader", fd)
+        return super().remove_reader(fd)
+
+    def remove_writer(self, fd):
+        self.unwatch("writer", fd)
+        return super().remove_writer(fd)
+
+    def watch(self, kind: str, fd: int, callback: object) -> None:
+        self.count(ours(callback))
+        if ours(callback):
+            self.watched.add((kind, fd))
+
+    def unwatch(self, kind: str, fd: int) -> None:
+        self.count((kind, fd) in self.watched)
+        self.watched.discard((kind, fd))
+
+
+class FailingLoop(Failing, asyncio.SelectorEventLoop):
+    pass
+
+
+LOOPS = {"asyncio": FailingLoop}
+
+if sys.platform != "win32":
+    import uvloop
+
+    class FailingUvloop(Failing, uvloop.Loop):
+        pass
+
+    LOOPS["uvloop"] = FailingUvloop
+
+
+# What happens on a connection
+
+
+async def a_message_is_read(client, server, fail):
+    reading = waiting(server.read())
+    await turns_of_the_loop()
+    client.write("hello")
+    fail()
+    await told(reading)
+
+
+async def a_message_is_read_in_many_parts(client, server, fail):
+    async def chunks():
+        message = await server.read.stream()
+        return message and [chunk async for chunk in message]
+
+    reading = waiting(chunks())
+    await turns_of_the_loop()
+    client.write(bytes(500_000))
+    fail()
+    await told(reading)
+
+
+async def a_peer_takes_what_was_written(client, server, fail):
+    writing = [waiting(server.write(bytes(3_000_000))) for _ in range(3)]
+    await turns_of_the_loop()
+    reading = waiting(until_the_end(client.read))
+    fail()
+    await told(*writing)
+    server.socket.shutdown(socket.SHUT_RDWR)
+    await told(reading)
+
+
+async def what_is_written_is_not_taken_at_once(client, server, fail):
+    fail()
+    writing = []
+    for _ in range(3):
+        with contextlib.suppress(MemoryError, WebSocketError):
+            writing.append(waiting(server.write(bytes(3_000_000))))
+    reading = waiting(until_the_end(client.read))
+    await told(*writing)
+    server.socket.shutdown(socket.SHUT_RDWR)
+    await told(reading)
+
+
+async def a_paused_connection_is_read_again(client, server, fail):
+    sending = [waiting(client.write(bytes(50_000))) for _ in range(20)]
+    await turns_of_the_loop(20)  # much more than read_high_water waits now
+    fail()
+    reading = waiting(until_the_end(server.read))
+    await told(*sending)
+    await told(waiting(client.write.close()), reading)
+
+
+async def a_connection_is_paused(client, server, fail):
+    fail()
+    sending = [waiting(client.write(bytes(50_000))) for _ in range(20)]
+    await turns_of_the_loop(20)
+    reading = waiting(until_the_end(server.read))
+    await told(*sending)
+    await told(waiting(client.write.close()), reading)
+
+
+async def it_is_closed(client, server, fail):
+    waiters = everybody_waits(client) + everybody_waits(server)
+    await turns_of_the_loop()
+    fail()
+    await told(waiting(client.write.close()), *waiters)
+
+
+async def both_close_it(client, server, fail):
+    waiters = everybody_waits(client) + everybody_waits(server)
+    await turns_of_the_loop()
+    fail()
+    await told(waiting(client.write.close()), waiting(server.write.close()), *waiters)
+
+
+async def the_protocol_is_broken(client, server, fail):
+    waiters = everybody_waits(server)
+    await turns_of_the_loop()
+    reading = waiting(until_the_end(client.read))
+    fail()
+    client.socket.send(b"\x83\x80abcd") if client.plain else client.socket.shutdown(2)
+    await told(*waiters)
+    client.socket.shutdown(socket.SHUT_RDWR)
+    await told(reading)
+
+
+async def the_peer_is_gone(client, server, fail):
+    waiters = everybody_waits(server)
+    await turns_of_the_loop()
+    fail()
+    client.socket.shutdown(socket.SHUT_RDWR)
+    await told(*waiters)
+
+
+async def a_read_is_cancelled_behind_what_comes(client, server, fail):
+    reading = waiting(server.read())
+    await turns_of_the_loop()
+    client.write.ping()
+    client.write("hello")
+    fail()
+    with contextlib.suppress(MemoryError):
+        reading.cancel()
+    await told(reading)
+
+
+async def fragmented_messages_take_turns(client, server, fail):
+    async def fragments():
+        for _ in range(3):
+            yield b"x"
+            await asyncio.sleep(0)
+
+    fail()
+    writing = [waiting(server.write(fragments())) for _ in range(4)]
+    await told(*writing)
+
+
+async def pings_are_answered(client, server, fail):
+    fail()
+    pings = []
+    for _ in range(3):
+        with contextlib.suppress(MemoryError, WebSocketError):
+            pings.append(asyncio.ensure_future(server.write.ping()))
+    await told(*pings)
+
+
+async def the_keepalive_goes_on(client, server, fail):
+    fail()
+    for _ in range(3):
+        seen = client.read.stats.bytes_in
+        await until(lambda: client.read.stats.bytes_in > seen or closed(server))  # noqa: B023
+
+
+HAPPENINGS = [
+    a_message_is_read,
+    a_message_is_read_in_many_parts,
+    a_peer_takes_what_was_written,
+    what_is_written_is_not_taken_at_once,
+    a_paused_connection_is_read_again,
+    a_connection_is_paused,
+    it_is_closed,
+    both_close_it,
+    the_protocol_is_broken,
+    the_peer_is_gone,
+    a_read_is_cancelled_behind_what_comes,
+    fragmented_messages_take_turns,
+    pings_are_answered,
+    the_keepalive_goes_on,
+]
+
+
+def waiting(awaitable):
+    """A task that waits for it; its end, whatever it is, is for `told`."""
+
+    async def wait():
+        return await awaitable
+
+    return asyncio.ensure_future(wait())
+
+
+async def until_the_end(read):
+    async for _ in read:
+        pass
+
+
+def everybody_waits(end):
+    """A task for each thing that can be waited for: a message, room to write, a Pong, the end."""
+    waiters = [waiting(end.read()), waiting(end.write.wait_closed())]
+    with contextlib.suppress(MemoryError, WebSocketError):
+        waiters.append(asyncio.ensure_future(end.write.ping()))
+    return waiters
+
+
+async def told(*tasks):
+    """Each of the tasks ends, with a result or with an error that says why."""
+    _, left = await asyncio.wait(tasks, timeout=BOUND / 2) if tasks else ((), ())
+    assert not left, left
+    for task in tasks:
+        if not task.cancelled():
+            assert isinstance(task.exception(), (MemoryError, WebSocketError, type(None))), task
+
+
+def closed(end):
+    return "closed" in repr(end.read)
+
+
+async def whole_or_lost(end, other):
+    """The connection carries messages both ways, or its socket is closed."""
+    if not closed(end) and not closed(other):
+        try:
+            for here, there in ((end, other), (other, end)):
+                await here.write("still there")
+                while (message := await there.read()) is not None:
+                    if message.payload == "still there":
+                        break
+        except (WebSocketError, MemoryError):
+            pass
+        else:
+            if not closed(end) and not closed(other) and message is not None:
+                return
+    # What one end has lost, the other learns of.
+    await told(waiting(until_the_end(end.read)), waiting(until_the_end(other.read)))
+    await until(lambda: closed(end) and closed(other))
+    assert end.socket.fileno() == other.socket.fileno() == -1
+
+
+async def go_through(happening, kind, n, times, certificates):
+    """Let it happen without memory for some calls; how many failed."""
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda *_: None)
+    served = {
+        "compression": None,
+        "close_timeout": 0.2,
+        "read_high_water": 100_000,
+        "write_high_water": 10_000,
+        "heartbeat": 0.01 if happening is the_keepalive_goes_on else None,
+    }
+    options = dict(served)
+    if kind == "tls":
+        served["tls"] = certificates.server
+        options["tls"] = certificates.client
+    async with both_ends(server_options=served, **options) as (client, server):
+        client.plain = kind == "plain"
+        await happening(client, server, lambda: loop.fail(n, times))
+        await whole_or_lost(server, client)
+        loop.failing = 0
+    return loop.failed
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("kind", ["plain", "tls"])
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("happening", HAPPENINGS)
+def test_nobody_waits_for_ever_whichever_call_of_the_loop_fails(
+    happening, times, kind, loop, certificates
+):
+    for n in range(20):
+        with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+            failed = runner.run(go_through(happening, kind, n, times, certificates))
+        if not failed:
+            break
