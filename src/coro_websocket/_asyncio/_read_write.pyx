@@ -112,8 +112,7 @@ cdef class NextMessage:
         connection.reader_unit = self.unit
         connection.reader_control = self.control
         if connection.paused:
-            connection.paused = False
-            connection.resume_reading()
+            connection.resume()
         Py_INCREF(waiter)
         result[0] = <PyObject *>waiter
         return 1

@@ -18,16 +18,20 @@ cdef extern from "socket_io.h" nogil:
     ssize_t socket_receive(int fd, void *to, size_t n)
     ssize_t socket_send(int fd, const void *source, size_t n)
     ssize_t socket_send_both(int fd, const void *first, size_t n, const void *second, size_t m)
-    size_t socket_unacknowledged(int fd)
 
-cdef extern from "poll.h" nogil:
+cdef extern from "peer_state.h" nogil:
+    bint socket_ended(int fd)
+    size_t socket_unacknowledged(int fd)
+    bint socket_unanswered(int fd)
+
+cdef extern from "poller.h" nogil:
     int POLL_AVAILABLE
     ctypedef struct poll_event:
         pass
     void *poll_owner(const poll_event *event)
     int poll_open()
     void poll_close(int fd)
-    int poll_add(int poll, int fd, void *owner)
+    int poll_add(int poll, int fd, void *owner, bint end_only)
     void poll_remove(int poll, int fd)
     int poll_events(int poll, poll_event *events, int most)
 
@@ -55,13 +59,13 @@ cdef class Poller:
             poll_close(self.fd)
 
     cdef bint watch(self, SocketStream stream) except -1:
-        """Watch the stream; False if that is not possible here."""
+        """Watch the stream, for its end alone if it is paused; False if that cannot be done here."""
         if self.fd < 0:
             return False
         if not self.streams:
             stream.loop.add_reader(self.fd, self.ready)
         self.streams.add(stream)  # what epoll names must be kept
-        if poll_add(self.fd, stream.fd, <void *>stream) < 0:
+        if poll_add(self.fd, stream.fd, <void *>stream, stream.paused) < 0:
             self.forget(stream)
             return False
         return True
@@ -115,6 +119,8 @@ cdef class SocketStream(Connection):
         cdef ssize_t n
         cdef uint64_t sent = self.bytes_out
         cdef bint again = False
+        if self.paused and self.peer_ended():
+            return self.drain()
         try:
             while not self.lost and not self.paused:
                 n = self.receive_some(&room)
@@ -216,7 +222,8 @@ cdef class SocketStream(Connection):
     cdef int break_down(self, object cause) except -1:
         """The socket takes no more. What has come already is still delivered."""
         self.broken = True
-        self.cause = cause
+        if self.cause is None:
+            self.cause = cause
         self.engine.outbox.drop()
         self.unblock()
         self.told_once = True
@@ -230,15 +237,16 @@ cdef class SocketStream(Connection):
         if self.poller is not None or self in state.watching:
             return 0
         poller = state.poller() if state.poller is not None else None
-        if poller is None and POLL_AVAILABLE and len(state.watching) >= POLLER_FROM:
+        cdef bint many = len(state.watching) >= POLLER_FROM
+        if poller is None and POLL_AVAILABLE and (many or self.paused):
             poller = Poller.__new__(Poller)
             state.poller = weakref.ref(poller)
-            for stream in list(state.watching):
+            for stream in list(state.watching) if many else ():
                 (<SocketStream>stream).unwatch()
                 (<SocketStream>stream).watch()
         if poller is not None and poller.watch(self):
             self.poller = poller
-        else:
+        elif not self.paused:  # the loop cannot watch for the end alone
             self.loop.add_reader(self.fd, self.on_readable)
             state.watching.add(self)
         return 0
@@ -254,10 +262,17 @@ cdef class SocketStream(Connection):
         return 0
 
     cdef int pause_reading(self) except -1:
-        return self.unwatch()
+        self.unwatch()
+        return self.watch()
 
     cdef int resume_reading(self) except -1:
-        return 0 if self.lost else self.watch()
+        if not self.lost:
+            self.unwatch()
+            self.watch()
+        return 0
+
+    cdef bint peer_ended(self) except -1:
+        return not self.lost and socket_ended(self.fd)
 
     cdef int half_close(self) except -1:
         try:
@@ -284,6 +299,9 @@ cdef class SocketStream(Connection):
     cdef uint64_t taken(self) except? 1:
         cdef size_t waiting = socket_unacknowledged(self.fd)
         return self.bytes_out - waiting if waiting < self.bytes_out else 0
+
+    cdef bint unanswered(self) except -1:
+        return socket_unanswered(self.fd)
 
 
 cdef object os_error(ssize_t status):
