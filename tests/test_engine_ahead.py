@@ -383,7 +383,7 @@ def close_ahead(client: bool, *, pings: int, before: bytes, behind: int) -> None
 
 @both_roles
 @pytest.mark.parametrize("fin", [True, False], ids=["message", "fragment"])
-def test_bytes_behind_a_close_that_waits_cost_no_more_the_more_is_before_it(client, fin):
+def test_bytes_behind_a_close_that_waits_take_linear_time(client, fin):
     unread = frame(client, TEXT, b"a", fin)
     assert_linear(lambda n: close_ahead(client, pings=n, before=unread, behind=n), 1000)
 
