@@ -283,13 +283,27 @@ async def test_the_code_of_a_close_behind_unread_messages_is_told(side, read_hig
         assert error.code == 4000
 
 
-async def test_our_own_shutdown_while_nobody_reads_ends_the_connection(side):
-    async with end_and_peer(side, read_high_water=20_000) as (end, peer):
-        await peer.send(b"".join(peer.frame(BINARY, numbered(n)) for n in range(COUNT)))
-        await until(lambda: end.read.stats.bytes_in >= 20_000)
-        end.socket.shutdown(socket.SHUT_RD)
+@pytest.mark.parametrize("how", [socket.SHUT_RD, socket.SHUT_RDWR])
+async def test_our_own_shutdown_while_nobody_reads_ends_the_connection(side, how):
+    async with end_and_peer(side, read_high_water=10_000, compression=None) as (end, peer):
+        await peer.send(b"".join(peer.frame(BINARY, numbered(n)) for n in range(60)))
+        await until(lambda: end.read.stats.bytes_in >= 10_000)
+        end.socket.shutdown(how)
         async with asyncio.timeout(BOUND):
             await end.write.wait_closed()
+        assert await all_read(end.read) == (list(range(60)), None)
+
+
+async def test_a_reader_gets_what_comes_after_our_side_was_shut(side):
+    async with end_and_peer(side, read_high_water=10_000, compression=None) as (end, peer):
+        await peer.send(b"".join(peer.frame(BINARY, numbered(n)) for n in range(30)))
+        await until(lambda: end.read.stats.bytes_in >= 10_000)
+        end.socket.shutdown(socket.SHUT_WR)
+        await peer.send(b"".join(peer.frame(BINARY, numbered(n)) for n in range(30, 60)))
+        peer.half_close()
+        async with asyncio.timeout(BOUND):
+            await end.write.wait_closed()
+        assert await all_read(end.read) == (list(range(60)), None)
 
 
 async def test_memory_tells_of_an_end_behind_unread_messages():

@@ -19,6 +19,7 @@ from ._waiting cimport WAITING
 from ._writing cimport high_water, wake_all
 
 import asyncio
+import contextlib
 import os
 import time
 
@@ -152,8 +153,6 @@ cdef class Connection(Writing):
         self.broken = True
         if self.cause is None:
             self.cause = cause
-        if self.engine.close_ahead:  # behind what is unread: how the connection ended
-            self.engine.look_ahead(True)
         self.engine.outbox.drop()
         self.engine.cut_off()
         for timer in (self.close_timer, self.heartbeat_timer, self.ping_timer, self.look_timer):
@@ -170,6 +169,11 @@ cdef class Connection(Writing):
         self.turn_owner = None
         wake_all(self.turn_waiters)
         self.fail_pings()
+        try:
+            if self.engine.close_ahead:  # behind what is unread: how the connection ended
+                self.engine.look_ahead(True)
+        except MemoryError:  # it has ended all the same
+            pass
         return 0
 
     cdef int fail_sending(self, object error) except -1:
@@ -325,8 +329,9 @@ cdef class Connection(Writing):
 
         That is what the system has received, and no more can come.
         """
-        if getattr(self.socket, "shut_down", False):  # by ourselves: the peer may still send
-            return self.abort()
+        if getattr(self.socket, "shut_down", False):  # perhaps only our side: the other may send
+            with contextlib.suppress(OSError):
+                self.socket.end()
         self.draining = True
         return self.resume()
 

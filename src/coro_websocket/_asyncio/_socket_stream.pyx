@@ -59,7 +59,7 @@ cdef class Poller:
             poll_close(self.fd)
 
     cdef bint watch(self, SocketStream stream) except -1:
-        """Watch the stream, for its end alone if it is paused; False if that cannot be done here."""
+        """Watch the stream, only for its end if it is paused; False if that cannot be done here."""
         if self.fd < 0:
             return False
         if not self.streams:
@@ -234,10 +234,11 @@ cdef class SocketStream(Connection):
     cdef int watch(self) except -1:
         cdef Poller poller
         cdef LoopState state = self.state
+        cdef bint many
         if self.poller is not None or self in state.watching:
             return 0
         poller = state.poller() if state.poller is not None else None
-        cdef bint many = len(state.watching) >= POLLER_FROM
+        many = len(state.watching) >= POLLER_FROM
         if poller is None and POLL_AVAILABLE and (many or self.paused):
             poller = Poller.__new__(Poller)
             state.poller = weakref.ref(poller)
