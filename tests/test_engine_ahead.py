@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from attacks.bounds import assert_linear
 from reference_frames import (
     BINARY,
     CLOSE,
@@ -366,6 +367,44 @@ def test_after_the_end_nothing_is_looked_at(client):
     engine.receive(frame(client, PING, b"?"))
     engine.answer_ahead(answer_close=True)
     assert engine.data_to_send() == b""
+
+
+# Once, whatever comes
+
+
+def close_ahead(client: bool, *, pings: int, before: bytes, behind: int) -> None:
+    """Pings, a message that nobody reads and a Close; then bytes, one by one, that are looked at."""
+    engine = received(client, frame(client, PING) * pings, before, frame(client, CLOSE, BYE))
+    for _ in range(behind):
+        engine.answer_ahead()
+        engine.receive(b"x")
+    assert engine.close_ahead
+
+
+@both_roles
+@pytest.mark.parametrize("fin", [True, False], ids=["message", "fragment"])
+def test_bytes_behind_a_close_that_waits_take_linear_time(client, fin):
+    unread = frame(client, TEXT, b"a", fin)
+    assert_linear(lambda n: close_ahead(client, pings=n, before=unread, behind=n), 1000)
+
+
+@both_roles
+def test_a_close_behind_messages_of_which_all_were_read_is_answered_ahead(client):
+    """What was looked at before is remembered as it is now."""
+    engine = received(client, frame(client, TEXT, b"a"), frame(client, PING, b"1"))
+    engine.receive(frame(client, TEXT, b"b") + frame(client, PING, b"2") + frame(client, PING))
+    engine.answer_ahead()
+    engine.receive(frame(client, CLOSE, BYE))
+    engine.answer_ahead()
+    assert engine.close_ahead
+    engine.data_to_send()
+    assert engine.next_message().payload == "a"
+    engine.answer_ahead()
+    assert engine.data_to_send() == b""
+    assert engine.next_message().payload == "b"
+    engine.answer_ahead()
+    assert answers_of(engine) == [(CLOSE, BYE)]
+    assert engine.next_message() is None
 
 
 # In any order

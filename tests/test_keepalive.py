@@ -281,10 +281,8 @@ async def test_a_peer_that_vanishes_after_a_pong_is_noticed_as_soon(side):
         assert len(set(pings)) == len(pings)
 
 
-async def test_a_peer_that_empties_the_kernels_buffer_slowly_is_alive(request, side):
+async def test_a_peer_that_empties_the_kernels_buffer_slowly_is_alive(side):
     """All has been handed to the system, and the Ping is behind it."""
-    if "transports" in request.node.name:
-        pytest.skip("asyncio's transports do not tell what the system still holds")
     options = {"ping_interval": 0.1, "ping_timeout": 0.2, "receive_buffer": 4096}
     async with end_and_peer(side, **options) as (end, peer):
         payload = bytes(400_000)

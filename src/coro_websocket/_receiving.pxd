@@ -18,6 +18,7 @@ cdef class Receiving(Sending):
     cdef uint8_t *target
     cdef int target_kind
     cdef readonly bint close_ahead  # a Close waits behind messages that nobody has read
+    cdef size_t control_ahead  # bytes of the control frames that were looked at last
     cdef bint over  # nothing more will be delivered
     cdef bint parsing  # as we speak: nothing but that moves what is unread on
 
@@ -63,7 +64,6 @@ cdef class Receiving(Sending):
     cdef bint wrong_rsv(self, const frame_header *h) noexcept
     cdef bint data_is_next(self) noexcept
     cdef bint larger_is_next(self) noexcept
-    cdef bint only_control_before(self, const uint8_t *at) noexcept
     cdef int skip_control(self) noexcept
     cdef int check_header(self, const frame_header *h) except -1
     cdef Message whole_frame(self, const frame_header *h)

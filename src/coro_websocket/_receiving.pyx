@@ -263,6 +263,8 @@ cdef class Receiving(Sending):
             looked = <size_t>self.frame_left
         if self.inbox.cur + looked < self.inbox.ahead:
             looked = self.inbox.ahead - self.inbox.cur
+        else:
+            self.control_ahead = 0
         while not self.close_received and not self.over:
             at = self.inbox.cur + looked
             available = self.inbox.end - at
@@ -274,11 +276,15 @@ cdef class Receiving(Sending):
             if h.opcode & 8:
                 mask_copy(data, at + h.size, h.length, h.key, 0)
                 if h.opcode == CLOSE:
-                    answer_close = answer_close or self.only_control_before(at)
+                    if not self.in_frame and looked <= self.control_ahead:
+                        answer_close = True  # there are only control frames before it
                     if not answer_close or close_violation(data, h.length) is not None:
                         self.close_ahead = True
                         break
                 self.control_frame(&h, data)
+                self.control_ahead += h.size + <size_t>h.length
+            else:
+                self.control_ahead = 0
             looked += h.size + <size_t>h.length
             self.inbox.ahead = self.inbox.cur + looked
         self.drop_behind_close()
@@ -304,17 +310,6 @@ cdef class Receiving(Sending):
             and h.opcode & 8 == 0
             and h.length > self.max_message_size
         )
-
-    cdef bint only_control_before(self, const uint8_t *at) noexcept:
-        """Whether the frames that wait before this one are control frames."""
-        cdef frame_header h
-        cdef const uint8_t *waiting = self.inbox.cur
-        while not self.in_frame and waiting < at:
-            frame_header_parse(waiting, at - waiting, &h)
-            if not h.opcode & 8:
-                return False
-            waiting += h.size + h.length
-        return not self.in_frame
 
     cdef int skip_control(self) noexcept:
         """Drop the control frames that have been acted on and wait before all messages.

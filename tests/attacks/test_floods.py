@@ -7,10 +7,23 @@ for it can give up.
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from bounds import KIB, MIB, measured
-from raw_peer import BINARY, BOUND, CLOSE, PING, PONG, TEXT, Frame, end_and_peer, watchdog
+from raw_peer import (
+    BINARY,
+    BOUND,
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    Frame,
+    end_and_peer,
+    turns_of_the_loop,
+    until,
+    watchdog,
+)
 
 from coro_websocket import ConnectionClosedError
 
@@ -100,6 +113,27 @@ async def test_a_flood_of_pongs_that_nobody_asked_for_costs_nothing(side):
         await peer.write(TEXT, b"still there")
         assert (await end.read()).payload == "still there"
         assert peer.received == b""
+
+
+@both_sides
+async def test_single_bytes_behind_a_close_that_waits_take_linear_time(side):
+    """However much was looked at before: Pings, a message that nobody reads and the Close."""
+
+    async def seconds(pings: int) -> float:
+        async with end_and_peer(side, read_high_water=None, compression=None) as (end, peer):
+            before = peer.frame(PING) * pings + peer.frame(BINARY, b"m") + peer.frame(CLOSE)
+            await peer.send(before)
+            await until(lambda: end.read.stats.bytes_in == len(before))
+            start = time.process_time()
+            for _ in range(1000):
+                peer.send_now(b"x")
+                await turns_of_the_loop(3)
+            took = time.process_time() - start
+            assert end.read.close_code is None
+            return took
+
+    few, many = await seconds(100), await seconds(100_000)
+    assert many < (few + 0.01) * 4, (few, many)
 
 
 # A peer that stops reading while we write

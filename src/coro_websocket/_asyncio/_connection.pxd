@@ -22,6 +22,8 @@ cdef class Connection(Writing):
     cdef int overflow
     cdef uint64_t dropped  # messages
     cdef bint paused
+    cdef bint draining  # no more will come than is on this side already: it is taken
+    cdef object look_timer
     cdef size_t read_high_water
     cdef uint64_t bytes_in
 
@@ -51,6 +53,8 @@ cdef class Connection(Writing):
     cdef int abort(self) except -1
     cdef uint64_t taken(self) except? 1
     cdef int release(self) except -1
+    cdef bint peer_ended(self) except -1
+    cdef bint unanswered(self) except -1
 
     # What a stream tells
     cdef int receive_into(self, uint8_t **to, size_t *room) except -1
@@ -67,11 +71,15 @@ cdef class Connection(Writing):
     cdef Message parse(self, Unit unit, bint control)
     cdef int after_parsing(self) except -1
     cdef int unattended(self) except -1
+    cdef int pause(self) except -1
+    cdef int resume(self) except -1
+    cdef int drain(self) except -1
     cdef int shed(self) except -1
     cdef object end_error(self)
 
     # Closing
     cdef int advance_closing(self) except -1
+    cdef int time_out(self) except -1
     cdef int start_close_timer(self) except -1
 
     # Keeping alive

@@ -19,6 +19,7 @@ from ._waiting cimport WAITING
 from ._writing cimport current_task, high_water, wake_all
 
 import asyncio
+import contextlib
 import os
 import time
 
@@ -43,6 +44,11 @@ cdef dict OVERFLOW = {
 cdef double NEVER = -1
 cdef double TIMER_SLACK = 0.001  # seconds by which a loop may call too early
 cdef double STALL = 0.01  # seconds by which it calls too late if something has held it up
+cdef double LOOK_EVERY = 1  # seconds, while reading is paused
+cdef double ACKNOWLEDGED_IN = 0.5  # seconds that an acknowledgement may take (RFC 1122 4.2.3.2)
+
+cdef enum:
+    LOOK_BEHIND = 131072  # bytes that may be received above read_high_water, to look behind it
 
 
 cdef enum:
@@ -95,6 +101,14 @@ cdef class Connection(Writing):
     cdef int release(self) except -1:
         """Have the loop call the stream no more, and close its socket."""
         return 0
+
+    cdef bint peer_ended(self) except -1:
+        """Whether the end of the stream waits to be received, as far as can be known."""
+        raise NotImplementedError
+
+    cdef bint unanswered(self) except -1:
+        """Whether the peer's system has left unanswered what was sent, as far as can be known."""
+        raise NotImplementedError
 
     # What a stream tells
 
@@ -154,6 +168,11 @@ cdef class Connection(Writing):
         except Exception:
             # Once more, with the memory that is free now. To resume a task here takes none.
             self.end_all(current_task(self.loop) is None)
+        try:
+            if self.engine.close_ahead:  # behind what is unread: how the connection ended
+                self.engine.look_ahead(True)
+        except MemoryError:  # it has ended all the same
+            pass
         return 0
 
     cdef int end_all(self, bint now) except -1:
@@ -176,10 +195,12 @@ cdef class Connection(Writing):
         if step == 0:
             self.release()
         elif step == 1:
-            for timer in (self.close_timer, self.heartbeat_timer, self.ping_timer):
+            for timer in (
+                self.close_timer, self.heartbeat_timer, self.ping_timer, self.look_timer
+            ):
                 if timer is not None:
                     timer.cancel()
-            self.close_timer = self.heartbeat_timer = self.ping_timer = None
+            self.close_timer = self.heartbeat_timer = self.ping_timer = self.look_timer = None
         elif step == 2:
             if self.reader is not None:
                 self.waiter.wake(now)
@@ -309,8 +330,7 @@ cdef class Connection(Writing):
         if engine.outbox.unsent() and not self.queued and not self.blocked:
             self.flush_soon()
         if self.paused and engine.held() <= self.read_high_water // 4:
-            self.paused = False
-            self.resume_reading()
+            self.resume()
         if engine.close_sent:
             self.advance_closing()
         return 0
@@ -330,14 +350,50 @@ cdef class Connection(Writing):
                 # We are closing: what nobody reads must not keep the peer's Close from us.
                 self.deaf = True
                 self.drop_data(False)
-            else:
-                self.paused = True
-                self.held_back = True
-                self.pause_reading()
+            elif not self.draining:
+                self.pause()
         self.after_parsing()
         if engine.close_ahead and not engine.close_sent:
             self.start_close_timer()
         return 0
+
+    cdef int pause(self) except -1:
+        self.paused = True
+        self.held_back = True
+        self.pause_reading()
+        if self.look_timer is None:
+            self.look_timer = self.loop.call_later(LOOK_EVERY, self.look)
+        return 0
+
+    cdef int resume(self) except -1:
+        self.paused = False
+        return self.resume_reading()
+
+    def look(self):
+        """Reading is paused: is it the end, a Close or a Pong that waits behind what is unread?"""
+        self.look_timer = None
+        if self.lost or not self.paused:
+            return
+        try:
+            if self.peer_ended():
+                self.drain()
+                return
+            self.look_timer = self.loop.call_later(LOOK_EVERY, self.look)
+            if self.engine.held() - min(self.engine.held(), self.read_high_water) < LOOK_BEHIND:
+                self.resume()  # what comes next pauses it again
+        except MemoryError:
+            self.fail_memory()
+
+    cdef int drain(self) except -1:
+        """The end waits behind what is unread: take all of it, so that everybody is told.
+
+        That is what the system has received, and no more can come.
+        """
+        if getattr(self.socket, "shut_down", False):  # perhaps only our side: the other may send
+            with contextlib.suppress(OSError):
+                self.socket.end()
+        self.draining = True
+        return self.resume()
 
     cdef int shed(self) except -1:
         """More waits for a reader than may: do what the option `overflow` says."""
@@ -418,8 +474,7 @@ cdef class Connection(Writing):
         if self.broken:
             return self.abort()
         if self.paused and (engine.over or engine.close_received or engine.initiated_close):
-            self.paused = False
-            self.resume_reading()
+            self.resume()
         if engine.outbox.unsent():
             return 0
         # The server ends the connection. It closes the socket once the peer has done so too:
@@ -483,21 +538,25 @@ cdef class Connection(Writing):
     cdef int look_for_life(self) except -1:
         """A Ping every `ping_interval`; with no sign of life in `ping_timeout`, the peer is gone.
 
-        The deadline runs from the first Ping that nothing followed, and not while we ourselves
-        hold the socket back. While what was sent before that Ping is still being taken, the
-        peer cannot have seen it: it has the whole of `ping_timeout` from then on. And where the
-        loop itself stood still, it has that time again, once.
+        The deadline runs from the first Ping that nothing followed. While we ourselves hold the
+        socket back, it is enough that the peer's system acknowledges that Ping. While what was
+        sent before the Ping is still being taken, the peer cannot have seen it: it has the whole
+        of `ping_timeout` from then on. And where the loop itself stood still, it has that time
+        again, once.
         """
         cdef uint64_t taken
         cdef double now
         cdef double late
         cdef double due
+        cdef double most = 0  # seconds until the deadline
         options = self.options
         if self.lost or self.engine.close_sent:
             return 0
         now = self.loop.time()
         taken = self.taken()
-        if self.bytes_in != self.seen_in or self.held_back:
+        if self.bytes_in != self.seen_in or (self.held_back and not self.paused):
+            self.asked_at = NEVER
+        elif self.paused and (taken > self.asked_behind or not self.unanswered()):
             self.asked_at = NEVER
         elif self.asked_at != NEVER and self.seen_taken < min(taken, self.asked_behind):
             self.asked_at = now
@@ -510,15 +569,16 @@ cdef class Connection(Writing):
         self.held_back = self.paused
         self.seen_in = self.bytes_in
         self.seen_taken = taken
-        if options.ping_timeout is not None and self.asked_at != NEVER:
-            if now + TIMER_SLACK >= self.asked_at + options.ping_timeout:
+        if options.ping_timeout is not None:
+            most = options.ping_timeout + (ACKNOWLEDGED_IN if self.paused else 0)
+            if self.asked_at != NEVER and now + TIMER_SLACK >= self.asked_at + most:
                 if self.cause is None:
                     self.cause = PingTimeout(
                         f"nothing came from the peer for {options.ping_timeout:g} s after a Ping "
                         "(ping_timeout)",
                         ABNORMAL,
                     )
-                self.abort()
+                self.time_out()
                 return 0
         if now + TIMER_SLACK >= self.ask_at:
             self.ask_at = now + options.ping_interval
@@ -533,10 +593,21 @@ cdef class Connection(Writing):
                 return 0
         due = self.ask_at
         if options.ping_timeout is not None and self.asked_at != NEVER:
-            due = min(due, self.asked_at + options.ping_timeout)
+            due = min(due, self.asked_at + most)
         self.keep_alive_at = due
         self.ping_timer = self.loop.call_at(due, self.keep_alive)
         return 0
+
+    cdef int time_out(self) except -1:
+        """The peer is gone. What had come before can still be read."""
+        if not self.paused:
+            return self.abort()
+        self.start_close_timer()
+        try:
+            self.socket.end()
+        except OSError:  # it has ended already
+            return self.abort()
+        return self.drain()
 
     def ask(self):
         """Send a Ping, or the message that this peer wants instead."""

@@ -124,13 +124,15 @@ class MemoryTransport(asyncio.Transport):
     def _deliver(self) -> None:
         self._delivering = False
         peer = self.peer
-        if self._sent and not peer._closing and not peer._reading_paused:
+        # Where this is the end, nobody is asked to wait with what came before it.
+        taken = self._ending or not peer._reading_paused
+        if self._sent and not peer._closing and taken:
             self._hand_over(peer)
         if peer._closing:
             self._sent.clear()
         if not self._sent and self._ending:
             self._end(peer)
-        elif self._sent and not peer._reading_paused:
+        elif self._sent and taken:
             self._deliver_soon()
 
     def _hand_over(self, peer: MemoryTransport) -> None:

@@ -157,8 +157,7 @@ cdef class NextMessage:
         connection.reader_control = self.control
         if connection.paused:
             try:
-                connection.paused = False
-                connection.resume_reading()
+                connection.resume()
             except MemoryError:
                 connection.fail_memory()
             if connection.lost:

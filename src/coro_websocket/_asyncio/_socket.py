@@ -100,6 +100,10 @@ class ConnectionSocket(socket.socket):
         """Say that nothing more will be sent, as a step of the closing handshake."""
         super().shutdown(socket.SHUT_WR)
 
+    def end(self) -> None:
+        """Neither send nor wait for more; what has come can still be received."""
+        super().shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """End the connection; the descriptor is closed by its owner."""
         if self.bound:

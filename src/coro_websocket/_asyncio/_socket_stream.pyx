@@ -18,17 +18,21 @@ cdef extern from "socket_io.h" nogil:
     ssize_t socket_receive(int fd, void *to, size_t n)
     ssize_t socket_send(int fd, const void *source, size_t n)
     ssize_t socket_send_both(int fd, const void *first, size_t n, const void *second, size_t m)
-    size_t socket_unacknowledged(int fd)
     void socket_end(int fd)
 
-cdef extern from "poll.h" nogil:
+cdef extern from "peer_state.h" nogil:
+    bint socket_ended(int fd)
+    size_t socket_unacknowledged(int fd)
+    bint socket_unanswered(int fd)
+
+cdef extern from "poller.h" nogil:
     int POLL_AVAILABLE
     ctypedef struct poll_event:
         pass
     void *poll_owner(const poll_event *event)
     int poll_open()
     void poll_close(int fd)
-    int poll_add(int poll, int fd, void *owner)
+    int poll_add(int poll, int fd, void *owner, bint end_only)
     void poll_remove(int poll, int fd)
     int poll_events(int poll, poll_event *events, int most)
 
@@ -56,7 +60,7 @@ cdef class Poller:
             poll_close(self.fd)
 
     cdef bint watch(self, SocketStream stream) except -1:
-        """Watch the stream; False if that is not possible here."""
+        """Watch the stream, only for its end if it is paused; False if that cannot be done here."""
         cdef bint first = not self.streams
         if self.fd < 0:
             return False
@@ -67,7 +71,7 @@ cdef class Poller:
         except BaseException:
             self.streams.discard(stream)
             raise
-        if poll_add(self.fd, stream.fd, <void *>stream) < 0:
+        if poll_add(self.fd, stream.fd, <void *>stream, stream.paused) < 0:
             self.forget(stream)
             return False
         return True
@@ -128,6 +132,8 @@ cdef class SocketStream(Connection):
         cdef bint again = False
         if self.lost:  # see `release`
             return self.end_all(True)
+        if self.paused and self.peer_ended():
+            return self.drain()
         try:
             while not self.lost and not self.paused:
                 n = self.receive_some(&room)
@@ -241,7 +247,8 @@ cdef class SocketStream(Connection):
     cdef int break_down(self, object cause) except -1:
         """The socket takes no more. What has come already is still delivered."""
         self.broken = True
-        self.cause = cause
+        if self.cause is None:
+            self.cause = cause
         self.engine.outbox.drop()
         self.unblock()
         self.told_once = True
@@ -255,13 +262,15 @@ cdef class SocketStream(Connection):
     cdef int watch(self) except -1:
         cdef Poller poller
         cdef LoopState state = self.state
+        cdef bint many
         if self.poller is not None or self in state.watching:
             return 0
         poller = state.poller() if state.poller is not None else None
-        if poller is None and POLL_AVAILABLE and len(state.watching) >= POLLER_FROM:
+        many = len(state.watching) >= POLLER_FROM
+        if poller is None and POLL_AVAILABLE and (many or self.paused):
             poller = Poller.__new__(Poller)
             state.poller = weakref.ref(poller)
-            for stream in list(state.watching):
+            for stream in list(state.watching) if many else ():
                 try:
                     (<SocketStream>stream).unwatch()
                     (<SocketStream>stream).watch()
@@ -269,6 +278,8 @@ cdef class SocketStream(Connection):
                     (<SocketStream>stream).fail_memory()
         if poller is not None and poller.watch(self):
             self.poller = poller
+            return 0
+        if self.paused:  # the loop cannot watch for the end alone
             return 0
         state.watching.add(self)
         try:
@@ -289,13 +300,20 @@ cdef class SocketStream(Connection):
         return 0
 
     cdef int pause_reading(self) except -1:
-        return self.unwatch()
+        self.unwatch()
+        return self.watch()
 
     cdef int resume_reading(self) except -1:
         try:
-            return 0 if self.lost else self.watch()
+            if not self.lost:
+                self.unwatch()
+                self.watch()
         except MemoryError:
             return self.fail_memory()
+        return 0
+
+    cdef bint peer_ended(self) except -1:
+        return not self.lost and socket_ended(self.fd)
 
     cdef int half_close(self) except -1:
         try:
@@ -325,6 +343,9 @@ cdef class SocketStream(Connection):
     cdef uint64_t taken(self) except? 1:
         cdef size_t waiting = socket_unacknowledged(self.fd)
         return self.bytes_out - waiting if waiting < self.bytes_out else 0
+
+    cdef bint unanswered(self) except -1:
+        return socket_unanswered(self.fd)
 
 
 cdef object os_error(ssize_t status):

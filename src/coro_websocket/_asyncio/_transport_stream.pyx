@@ -12,6 +12,11 @@ from ._connection cimport Connection
 
 import asyncio
 
+cdef extern from "peer_state.h" nogil:
+    bint socket_ended(int fd)
+    size_t socket_unacknowledged(int fd)
+    bint socket_unanswered(int fd)
+
 cdef extern from "Python.h":
     const int PyBUF_WRITE
     object PyMemoryView_FromMemory(char *memory, Py_ssize_t size, int flags)
@@ -47,6 +52,8 @@ cdef class BareTransportStream(Connection):
                 self.fail_memory()
 
     def eof_received(self):
+        if self.blocked:  # closing it would wait for the peer to take what it has not yet
+            self.loop.call_soon(self.transport.abort)
         return False
 
     def pause_writing(self):
@@ -134,7 +141,14 @@ cdef class BareTransportStream(Connection):
     cdef uint64_t taken(self) except? 1:
         # The transport's own bytes are counted too, as those of a handshake may be.
         cdef uint64_t waiting = self.transport.get_write_buffer_size()
+        waiting += socket_unacknowledged(self.socket.fileno())
         return self.bytes_out - waiting if waiting < self.bytes_out else 0
+
+    cdef bint peer_ended(self) except -1:
+        return socket_ended(self.socket.fileno())
+
+    cdef bint unanswered(self) except -1:
+        return socket_unanswered(self.socket.fileno())
 
 
 class TransportStream(BareTransportStream, asyncio.BufferedProtocol):

@@ -4,13 +4,9 @@
 
 #include <errno.h>
 #include <stddef.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
-#ifdef __linux__
-#include <linux/sockios.h>
-#endif
 
 #ifdef MSG_NOSIGNAL
 #define SOCKET_SEND_FLAGS MSG_NOSIGNAL
@@ -59,22 +55,5 @@ static inline ssize_t socket_send_both(int fd, const void *first, size_t n, cons
 
 /* Ends the connection, but leaves the descriptor open. */
 static inline void socket_end(int fd) { shutdown(fd, SHUT_RDWR); }
-
-/* Bytes sent that the peer's side has not taken yet; 0 where the system does not tell. */
-static inline size_t socket_unacknowledged(int fd)
-{
-    int waiting = 0;
-#if defined(SIOCOUTQ)
-    if (ioctl(fd, SIOCOUTQ, &waiting) < 0)
-        return 0;
-#elif defined(SO_NWRITE)
-    socklen_t size = sizeof waiting;
-    if (getsockopt(fd, SOL_SOCKET, SO_NWRITE, &waiting, &size) < 0)
-        return 0;
-#else
-    (void)fd;
-#endif
-    return waiting > 0 ? (size_t)waiting : 0;
-}
 
 #endif

@@ -1,4 +1,5 @@
-/* An epoll descriptor of our own, where the system has epoll: level-triggered, for reading. */
+/* An epoll descriptor of our own, where the system has epoll: level-triggered, for reading, or
+ * for nothing but the end of the stream. */
 #ifndef CORO_WEBSOCKET_POLL_H
 #define CORO_WEBSOCKET_POLL_H
 
@@ -26,9 +27,9 @@ static inline int poll_open(void)
 static inline void poll_close(int fd) { close(fd); }
 
 /* 0, or a negative errno. */
-static inline int poll_add(int poll, int fd, void *owner)
+static inline int poll_add(int poll, int fd, void *owner, int end_only)
 {
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = owner};
+    struct epoll_event event = {.events = end_only ? EPOLLRDHUP : EPOLLIN, .data.ptr = owner};
     return epoll_ctl(poll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
@@ -57,9 +58,9 @@ static inline void *poll_owner(const poll_event *event) { return event->owner; }
 static inline int poll_open(void) { return -ENOSYS; }
 static inline void poll_close(int fd) { (void)fd; }
 
-static inline int poll_add(int poll, int fd, void *owner)
+static inline int poll_add(int poll, int fd, void *owner, int end_only)
 {
-    (void)poll, (void)fd, (void)owner;
+    (void)poll, (void)fd, (void)owner, (void)end_only;
     return -ENOSYS;
 }
 
