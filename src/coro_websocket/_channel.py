@@ -107,7 +107,7 @@ class Channel:
         finally:
             self.reading = False
         if message is None:
-            error = self.engine.end_error(_told(self.cause))
+            error = self.engine.end_error(self.cause)
             if error is not None:
                 raise error.with_traceback(None) from (error.__cause__ or self.cause)
         return message
@@ -414,7 +414,9 @@ class Channel:
             )
         if self.engine.close_sent:
             return self.engine.refuse()
-        how = "the connection is lost" + (f" ({_told(self.cause)})" if self.cause else "")
+        how = "the connection is lost"
+        if self.cause is not None:
+            how += f" ({str(self.cause) or type(self.cause).__name__})"
         return ConnectionClosedError(f"cannot send: {how}", ABNORMAL)
 
     # Closing
@@ -600,8 +602,3 @@ async def _async_items(items: Any) -> Any:
     else:
         for item in items:
             yield item
-
-
-def _told(error: BaseException | None) -> BaseException | None:
-    """The error, or one that has words where it has none."""
-    return error if error is None or str(error) else Exception(type(error).__name__)
