@@ -396,3 +396,17 @@ def test_a_payload_that_has_been_sent_is_let_go():
                 engine.send_message(Message(payloads[1], 2, rsv1=True))
     del payload
     assert [sys.getrefcount(p) for p in payloads] == before
+
+
+class Payload(bytes):
+    pass
+
+
+@pytest.mark.parametrize("payload", [12345, bytearray(b"abc"), memoryview(b"abc"), [], Payload()])
+def test_what_extensions_have_made_is_str_or_bytes_or_refused(payload):
+    engine = Engine(False)
+    with pytest.raises(TypeError, match="str or bytes"):
+        engine.send_encoded(Message(b"abc"), 0, payload)
+    assert engine.data_to_send() == b""
+    engine.send_encoded(Message(b"abc"), 0, b"abc")
+    assert sent(engine) == [Frame(BINARY, b"abc")]

@@ -46,6 +46,62 @@ def test_each_flag_is_its_own_bit():
         assert message.opcode == 0
 
 
+def made_by_hand():
+    message = Message.__new__(Message)
+    message.__init__(b"abc")
+    return message
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Message(b"abc"),
+        made_by_hand,
+        lambda: as_message(b"abc"),
+        lambda: pickle.loads(pickle.dumps(Message(b"abc"))),
+        lambda: copy.deepcopy(Message(b"abc")),
+    ],
+    ids=["called", "by hand", "of a value", "unpickled", "copied"],
+)
+def test_a_message_cannot_be_made_anew(make):
+    message = make()
+    found = {message: "here"}
+    with pytest.raises(TypeError, match="never changes"):
+        message.__init__(b"changed", 9, fin=False, mask=True)
+    assert message == Message(b"abc")
+    assert found[message] == "here"
+
+
+def test_a_message_that_was_made_while_it_is_made_stays_so():
+    message = Message.__new__(Message)
+
+    class Flag:
+        def __bool__(self):
+            message.__init__(b"first")
+            return True
+
+    with pytest.raises(TypeError, match="never changes"):
+        message.__init__(b"second", fin=Flag())
+    assert message == Message(b"first")
+
+
+def test_a_message_that_could_not_be_made_can_be_made_later():
+    message = Message.__new__(Message)
+    with pytest.raises(InvalidMessage):
+        message.__init__(b"", 16)
+    assert fields(message)["payload"] == b""
+    message.__init__(b"abc")
+    assert message == Message(b"abc")
+
+
+def test_an_object_that_was_never_made_is_an_empty_message():
+    message = Message.__new__(Message)
+    assert message.payload == b""
+    assert message.len == 0
+    assert repr(message)
+    assert pickle.loads(pickle.dumps(message)) == message
+
+
 @pytest.mark.parametrize("opcode", range(16))
 def test_every_opcode_of_four_bits_can_be_said(opcode):
     assert Message(b"", opcode).opcode == opcode

@@ -10,21 +10,13 @@ import asyncio
 import contextlib
 import socket
 import sys
-import zlib
 
 import pytest
 from raw_peer import BOUND, both_ends, turns_of_the_loop, until, watchdog
 
 from coro_websocket import (
-    ConnectionClosedError,
-    Deflate,
-    Message,
-    ProtocolError,
     WebSocketError,
-    broadcast,
 )
-from coro_websocket._engine import Engine
-from coro_websocket.extensions import DeflateExtension
 
 __all__ = ["watchdog"]
 

@@ -35,6 +35,7 @@ cdef class Body:
 
 cdef class Outbox:
     cdef uint8_t *held
+    cdef uint8_t *lent  # the memory that a stream sends from just now
     cdef size_t start
     cdef size_t end
     cdef size_t capacity
@@ -42,6 +43,9 @@ cdef class Outbox:
     cdef size_t unsent(self) noexcept
     cdef const uint8_t *data(self) noexcept
     cdef uint8_t *make_room(self, size_t n) except NULL
+    cdef uint8_t *make_room_elsewhere(self, size_t n) except NULL
     cdef int append(self, const uint8_t *data, size_t n) except -1
+    cdef int lend(self) noexcept
+    cdef int take_back(self) noexcept
     cdef int sent(self, size_t n) noexcept
     cdef int drop(self) noexcept

@@ -228,6 +228,8 @@ cdef class Outbox:
         cdef uint8_t *larger
         if n <= self.capacity - self.end:
             return self.held + self.end
+        if self.held == self.lent and self.held != NULL:
+            return self.make_room_elsewhere(n)
         if self.start:
             memmove(self.held, self.held + self.start, self.unsent())
             self.end -= self.start
@@ -246,22 +248,50 @@ cdef class Outbox:
             self.capacity = wanted
         return self.held + self.end
 
+    cdef uint8_t *make_room_elsewhere(self, size_t n) except NULL:
+        """`make_room` in new memory: what is lent stays as it is."""
+        cdef size_t unsent = self.unsent()
+        cdef uint8_t *held
+        if n > <size_t>PY_SSIZE_T_MAX - OUT_STEP - unsent:
+            raise MemoryError
+        held = <uint8_t *>PyMem_RawRealloc(NULL, unsent + n + OUT_STEP)
+        if held == NULL:
+            raise MemoryError
+        memcpy(held, self.data(), unsent)
+        self.held = held
+        self.start = 0
+        self.end = unsent
+        self.capacity = unsent + n + OUT_STEP
+        return held + unsent
+
     cdef int append(self, const uint8_t *data, size_t n) except -1:
         if n:
             memcpy(self.make_room(n), data, n)
             self.end += n
         return 0
 
+    cdef int lend(self) noexcept:
+        """Keep the memory that `data` is in until `take_back`, whatever becomes of the rest."""
+        self.lent = self.held
+        return 0
+
+    cdef int take_back(self) noexcept:
+        if self.lent != self.held:
+            PyMem_RawFree(self.lent)
+        self.lent = NULL
+        return 0
+
     cdef int sent(self, size_t n) noexcept:
-        self.start += n
+        self.start += min(n, self.unsent())
         if self.start == self.end:
             self.start = self.end = 0
-            if self.capacity > OUT_KEPT:
+            if self.capacity > OUT_KEPT or self.lent != NULL:
                 self.drop()
         return 0
 
     cdef int drop(self) noexcept:
-        PyMem_RawFree(self.held)
+        if self.held != self.lent:
+            PyMem_RawFree(self.held)
         self.held = NULL
         self.start = self.end = self.capacity = 0
         return 0

@@ -118,7 +118,7 @@ class Channel:
         """How the connection ended: None if cleanly."""
         if self.engine.error is None and self.broken_off is not None:
             return self.broken_off
-        return self.engine.end_error(_told(self.cause), given_up=self.deaf or self.skipping)
+        return self.engine.end_error(self.cause, given_up=self.deaf or self.skipping)
 
     async def take(self, fragments: bool, control: bool) -> Message | None:
         """The next message, or None if there will be none."""
@@ -431,7 +431,9 @@ class Channel:
             )
         if self.engine.close_sent:
             return self.engine.refuse()
-        how = "the connection is lost" + (f" ({_told(self.cause)})" if self.cause else "")
+        how = "the connection is lost"
+        if self.cause is not None:
+            how += f" ({str(self.cause) or type(self.cause).__name__})"
         return ConnectionClosedError(f"cannot send: {how}", ABNORMAL)
 
     # Closing
@@ -613,8 +615,3 @@ async def _async_items(items: Any) -> Any:
     else:
         for item in items:
             yield item
-
-
-def _told(error: BaseException | None) -> BaseException | None:
-    """The error, or one that has words where it has none."""
-    return error if error is None or str(error) else Exception(type(error).__name__)

@@ -48,8 +48,10 @@ cdef class Engine(Receiving):
         if not self.close_received:
             how = "the peer closed the connection"
             if cause is not None:
-                how = f"the connection was lost ({cause})"
-            return ConnectionClosedError(f"{how} without a Close frame (RFC 6455 section 7.1.5)")
+                how = f"the connection was lost ({str(cause) or type(cause).__name__})"
+            error = ConnectionClosedError(f"{how} without a Close frame (RFC 6455 section 7.1.5)")
+            error.__cause__ = cause
+            return error
         return ConnectionClosedError(
             "the peer closed the connection with " + describe(self.close_code, self.close_reason),
             self.close_code,

@@ -6,6 +6,7 @@ cdef class Message:
     cdef int64_t length  # of the payload, in bytes
     cdef uint8_t bits  # as in the frame's first byte: fin, rsv1 to rsv3, opcode
     cdef uint8_t masked
+    cdef uint8_t made  # it has its values, for good
 
 
 cdef Message new_message(uint8_t bits, bint masked, object payload, int64_t length)

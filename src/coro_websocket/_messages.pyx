@@ -60,10 +60,17 @@ cdef class Message:
         rsv3=False,
         mask=False,
     ):
-        self.bits = fill_bits(opcode, fin, rsv1, rsv2, rsv3)
-        self.masked = bool(mask)
-        self.contents = plain_payload(payload)
-        self.length = payload_length(self.contents)
+        cdef uint8_t bits = fill_bits(opcode, fin, rsv1, rsv2, rsv3)
+        cdef bint masked = bool(mask)
+        contents = plain_payload(payload)
+        cdef int64_t length = payload_length(contents)
+        if self.made:
+            raise TypeError("a Message never changes: make another one")
+        self.made = True
+        self.bits = bits
+        self.masked = masked
+        self.contents = contents
+        self.length = length
 
     @property
     def fin(self):
@@ -141,6 +148,7 @@ cdef Message new_message(uint8_t bits, bint masked, object payload, int64_t leng
     message.masked = masked
     message.contents = payload
     message.length = length
+    message.made = True
     return message
 
 

@@ -21,6 +21,7 @@ cdef class Receiving(Sending):
     cdef size_t control_ahead  # bytes of the control frames that were looked at last
     cdef bint over  # nothing more will be delivered
     cdef bint parsing  # as we speak: nothing but that moves what is unread on
+    cdef bint lent  # what `receive_into` gave: it stays where it is
 
     # Counted since the beginning
     cdef readonly uint64_t messages_in
@@ -50,6 +51,8 @@ cdef class Receiving(Sending):
     cdef int receive_into(
         self, uint8_t *scratch, size_t size, uint8_t **to, size_t *room
     ) except -1
+    cdef bint lend(self) noexcept
+    cdef int take_back(self, bint parsing) noexcept
     cdef int received(self, size_t n) noexcept
     cdef int release(self) except -1
     cdef int drop_behind_close(self) noexcept

@@ -105,6 +105,21 @@ cdef class Receiving(Sending):
         to[0] = self.target
         return 0
 
+    cdef bint lend(self) noexcept:
+        """Have what `receive_into` gave stay where it is: Python code may run before `received`.
+
+        Whatever that calls on the connection finds what was there before. Returns what
+        `take_back` is to be given.
+        """
+        cdef bint parsing = self.parsing
+        self.parsing = self.lent = True
+        return parsing
+
+    cdef int take_back(self, bint parsing) noexcept:
+        self.parsing = parsing
+        self.lent = False
+        return 0
+
     cdef int received(self, size_t n) noexcept:
         if self.target_kind == INTO_BODY:
             if self.frame_masked:
@@ -596,9 +611,10 @@ cdef class Receiving(Sending):
     cdef int fail(self, object error) except -1:
         """Fail the connection (section 7.1.7): tell the peer once, and read no more."""
         self.over = True
-        self.in_frame = False
-        self.body.drop()
-        self.raw.drop()
+        if not self.lent:
+            self.in_frame = False
+            self.body.drop()
+            self.raw.drop()
         self.error = error
         self.close_code, self.close_reason = failure(error.code, error.reason)
         if not self.close_sent:

@@ -295,9 +295,11 @@ cdef class Sending:
         cdef const char *data
         if isinstance(payload, str):
             data = PyUnicode_AsUTF8AndSize(payload, &size)
-        else:
+        elif PyBytes_CheckExact(payload):
             data = PyBytes_AS_STRING(payload)
             size = PyBytes_GET_SIZE(payload)
+        else:
+            raise TypeError(f"the payload must be str or bytes, not {type(payload).__name__}")
         if self.close_sent:
             raise self.refuse_to_send()
         if rsv or (message.bits & 15 == 0 and self.sending_rsv):

@@ -311,7 +311,11 @@ cdef class Connection(Writing):
             pass  # engine.error has it: raised to the reader once the peer has been told
         except MemoryError:
             self.fail_memory()
-        if engine.inbox.cur == engine.inbox.end and not engine.inbox.borrowed:
+        if (
+            engine.inbox.cur == engine.inbox.end
+            and not engine.inbox.borrowed
+            and not engine.parsing
+        ):
             engine.inbox.drop()
         if engine.close_sent or engine.outbox.end or self.paused or engine.answered:
             try:

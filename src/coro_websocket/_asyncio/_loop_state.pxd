@@ -9,6 +9,7 @@ cdef class LoopState:
     cdef uint8_t *sealed  # NULL until a stream asks for it
     cdef bint sealed_lent
     cdef bint scratch_lent
+    cdef object transport_room  # what a transport receives into; None: one does, or none has
     # Weak, as this is reached by way of the loop, which is to die with its connections
     cdef object watching  # the socket streams that the loop itself watches
     cdef bint tells_once  # of a socket's error, even where there is more to receive before it

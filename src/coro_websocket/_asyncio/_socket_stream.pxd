@@ -6,6 +6,7 @@ cdef class SocketStream(Connection):
     cdef object on_readable
     cdef object poller  # through which the loop watches the socket, or None
     cdef object on_writable
+    cdef bint end_only  # what it is watched for, while nothing is to be received
     cdef bint told_once  # the loop may not tell again that there is something to receive
 
     cdef int receive(self) except -1

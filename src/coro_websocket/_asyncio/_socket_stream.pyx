@@ -60,7 +60,7 @@ cdef class Poller:
             poll_close(self.fd)
 
     cdef bint watch(self, SocketStream stream) except -1:
-        """Watch the stream, only for its end if it is paused; False if that cannot be done here."""
+        """Watch the stream, perhaps only for its end; False if that cannot be done here."""
         cdef bint first = not self.streams
         if self.fd < 0:
             return False
@@ -71,7 +71,7 @@ cdef class Poller:
         except BaseException:
             self.streams.discard(stream)
             raise
-        if poll_add(self.fd, stream.fd, <void *>stream, stream.paused) < 0:
+        if poll_add(self.fd, stream.fd, <void *>stream, stream.end_only) < 0:
             self.forget(stream)
             return False
         return True
@@ -132,7 +132,7 @@ cdef class SocketStream(Connection):
         cdef bint again = False
         if self.lost:  # see `release`
             return self.end_all(True)
-        if self.paused and self.peer_ended():
+        if self.end_only and self.peer_ended():
             return self.drain()
         try:
             while not self.lost and not self.paused:
@@ -267,7 +267,7 @@ cdef class SocketStream(Connection):
             return 0
         poller = state.poller() if state.poller is not None else None
         many = len(state.watching) >= POLLER_FROM
-        if poller is None and POLL_AVAILABLE and (many or self.paused):
+        if poller is None and POLL_AVAILABLE and (many or self.end_only):
             poller = Poller.__new__(Poller)
             state.poller = weakref.ref(poller)
             for stream in list(state.watching) if many else ():
@@ -279,7 +279,7 @@ cdef class SocketStream(Connection):
         if poller is not None and poller.watch(self):
             self.poller = poller
             return 0
-        if self.paused:  # the loop cannot watch for the end alone
+        if self.end_only:  # the loop cannot watch for the end alone
             return 0
         state.watching.add(self)
         try:
@@ -300,12 +300,14 @@ cdef class SocketStream(Connection):
         return 0
 
     cdef int pause_reading(self) except -1:
+        self.end_only = True
         self.unwatch()
         return self.watch()
 
     cdef int resume_reading(self) except -1:
         try:
             if not self.lost:
+                self.end_only = False
                 self.unwatch()
                 self.watch()
         except MemoryError:

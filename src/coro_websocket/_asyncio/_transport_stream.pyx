@@ -1,14 +1,17 @@
 """The stream over an asyncio transport, for loops without `add_reader`; TLS is then asyncio's.
 
-It is the transport's `asyncio.BufferedProtocol`: bytes are received into the same
-buffers as on a socket, and sent through the transport's own.
+It is the transport's `asyncio.BufferedProtocol`: bytes are received into memory that the
+loop's transports share, and sent through the transport's own. asyncio is Python code, and so
+is whatever runs between its lines: none of it is given the engine's memory.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memcpy
 
 from .._engine cimport Engine
 from ._connection cimport Connection
+from ._loop_state cimport LoopState
 
 import asyncio
 
@@ -17,14 +20,15 @@ cdef extern from "peer_state.h" nogil:
     size_t socket_unacknowledged(int fd)
     bint socket_unanswered(int fd)
 
-cdef extern from "Python.h":
-    const int PyBUF_WRITE
-    object PyMemoryView_FromMemory(char *memory, Py_ssize_t size, int flags)
+cdef enum:
+    ROOM = 65536  # bytes that a transport may receive at once
 
 
 cdef class BareTransportStream(Connection):
     cdef readonly object transport
     cdef bint resuming
+    cdef bint sending
+    cdef object room  # the loop's, from get_buffer to buffer_updated
 
     def __init__(self, loop, engine, options, socket, transport, leftover=b""):
         self.socket = socket
@@ -39,17 +43,43 @@ cdef class BareTransportStream(Connection):
     # BufferedProtocol
 
     def get_buffer(self, sizehint):
-        cdef uint8_t *to
-        cdef size_t room
-        self.receive_into(&to, &room)
-        return PyMemoryView_FromMemory(<char *>to, room, PyBUF_WRITE)
+        cdef LoopState state = self.state
+        if self.room is None:
+            self.room = state.transport_room
+            state.transport_room = None
+            if self.room is None:
+                self.room = memoryview(bytearray(ROOM))
+        return self.room
 
     def buffer_updated(self, n):
+        cdef size_t last
+        room = self.room
+        self.room = None
         if n > 0 and not self.lost:
             try:
-                self.received(n)
+                last = self.copy_in(room, n)
+                self.state.transport_room = room
+                self.received(last)
             except MemoryError:
                 self.fail_memory()
+
+    cdef size_t copy_in(self, const uint8_t[::1] data, size_t n) except 0:
+        """Copy n bytes to where the engine wants them: how many of them `received` is to tell."""
+        cdef Engine engine = self.engine
+        cdef uint8_t *to
+        cdef size_t room
+        cdef size_t done = 0
+        if n > <size_t>data.shape[0]:
+            raise ValueError(f"buffer_updated({n}) for a buffer of {data.shape[0]} bytes")
+        self.receive_into(&to, &room)
+        while room < n - done:
+            memcpy(to, &data[done], room)
+            engine.received(room)
+            self.bytes_in += room
+            done += room
+            engine.receive_into(NULL, 0, &to, &room)
+        memcpy(to, &data[done], n - done)
+        return n - done
 
     def eof_received(self):
         if self.blocked:  # closing it would wait for the peer to take what it has not yet
@@ -86,22 +116,29 @@ cdef class BareTransportStream(Connection):
     cdef int transmit(self) except -1:
         cdef Engine engine = self.engine
         cdef size_t unsent = engine.outbox.unsent()
-        while unsent and not self.lost and not self.broken:
-            if self.transport.is_closing():
-                self.broken = True
-                engine.outbox.drop()
-                break
-            try:
+        if self.sending:  # the call that runs goes on with what has been added
+            return 0
+        self.sending = True
+        try:
+            while unsent and not self.lost and not self.broken:
+                if self.transport.is_closing():
+                    self.broken = True
+                    engine.outbox.drop()
+                    break
                 data = PyBytes_FromStringAndSize(<char *>engine.outbox.data(), unsent)
                 engine.sent(unsent)
                 self.bytes_out += unsent
                 self.transport.write(data)
-            except BaseException:  # whatever follows would leave a gap
-                self.broken = True
-                engine.outbox.drop()
-                self.abort()
-                raise
-            unsent = engine.outbox.unsent()
+                unsent = engine.outbox.unsent()
+        except BaseException as error:  # whatever follows would leave a gap
+            self.broken = True
+            if self.cause is None:
+                self.cause = error
+            engine.outbox.drop()
+            self.abort()
+            raise
+        finally:
+            self.sending = False
         return self.transmitted()
 
     cdef int pause_reading(self) except -1:

@@ -415,8 +415,11 @@ cdef class Writing(Sender):
     cdef object closed_error(self):
         if self.engine.close_sent:
             return self.engine.refuse_to_send()
-        how = "the connection is lost" + (f" ({self.cause})" if self.cause else "")
+        how = "the connection is lost"
+        if self.cause is not None:
+            how += f" ({str(self.cause) or type(self.cause).__name__})"
         error = ConnectionClosedError(f"cannot send: {how}", ABNORMAL)
+        error.__cause__ = self.cause
         error._engine = id(self.engine)
         return error
 
