@@ -315,7 +315,7 @@ async def whole_or_lost(end, other):
     # What one end has lost, the other learns of.
     await told(waiting(until_the_end(end.read)), waiting(until_the_end(other.read)))
     await until(lambda: closed(end) and closed(other))
-    assert end.socket.fileno() == other.socket.fileno() == -1
+    await until(lambda: end.socket.fileno() == other.socket.fileno() == -1)
 
 
 async def go_through(happening, kind, n, times, certificates):
