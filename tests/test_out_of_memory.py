@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import socket
 import sys
+import zlib
 
 import pytest
 from raw_peer import BOUND, both_ends, turns_of_the_loop, until, watchdog
 
-from coro_websocket import (
-    WebSocketError,
-)
+from coro_websocket import Deflate, ProtocolError, WebSocketError
+from coro_websocket._engine import Engine
+from coro_websocket.extensions import DeflateExtension
 
 __all__ = ["watchdog"]
 
@@ -307,7 +308,7 @@ async def whole_or_lost(end, other):
     # What one end has lost, the other learns of.
     await told(waiting(until_the_end(end.read)), waiting(until_the_end(other.read)))
     await until(lambda: closed(end) and closed(other))
-    assert end.socket.fileno() == other.socket.fileno() == -1
+    await until(lambda: end.socket.fileno() == other.socket.fileno() == -1)
 
 
 async def go_through(happening, kind, n, times, certificates):
@@ -345,3 +346,57 @@ def test_nobody_waits_for_ever_whichever_call_of_the_loop_fails(
             failed = runner.run(go_through(happening, kind, n, times, certificates))
         if not failed:
             break
+
+
+# Compression without memory
+
+
+def deflate():
+    return DeflateExtension(
+        Deflate(), send_bits=12, receive_bits=15, send_takeover=True, receive_takeover=True
+    )
+
+
+class Failed:
+    """zlib's object, of which the call named has no memory."""
+
+    def __init__(self, real, name):
+        self.real = real
+        self.name = name
+
+    def __getattr__(self, name):
+        if name == self.name:
+            raise zlib.error(f"Error -4 while {name}ing data")
+        return getattr(self.real, name)
+
+
+def test_no_memory_for_inflating_is_no_fault_of_the_peers():
+    receiving = Engine(True, extensions=[extension := deflate()])
+    extension._inflate = Failed(zlib.decompressobj(-15), "decompress")
+    receiving.receive(b"\xc1\x07" + b"\xf2\x48\xcd\xc9\xc9\x07\x00")  # RFC 7692 section 7.2.3.1
+    with pytest.raises(MemoryError):
+        receiving.next_message()
+    assert receiving.error is None
+    assert receiving.data_to_send() == b""
+    assert receiving.finished
+
+
+def test_what_cannot_be_inflated_is_the_peers_fault():
+    receiving = Engine(True, extensions=[deflate()])
+    receiving.receive(b"\xc1\x03" + b"\xff\xff\xff")
+    with pytest.raises(ProtocolError, match="cannot be inflated"):
+        receiving.next_message()
+
+
+@pytest.mark.parametrize("name", ["compress", "flush"])
+def test_nothing_refers_to_a_message_for_whose_compression_there_was_no_memory(name):
+    sending = deflate()
+    receiving = deflate()
+    messages = [bytes([i]) * 500 + b"abc" * 100 for i in range(3)]
+    first = sending.encode(messages[0], opcode=2, begins=True, ends=True)
+    sending._deflate = Failed(sending._deflate, name)
+    with pytest.raises(MemoryError):
+        sending.encode(messages[1], opcode=2, begins=True, ends=True)
+    second = sending.encode(messages[1], opcode=2, begins=True, ends=True)
+    for message, encoded in zip(messages, (first, second), strict=False):
+        assert receiving.decode(encoded, ends=True, limit=10_000) == message

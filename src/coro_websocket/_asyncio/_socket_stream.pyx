@@ -332,8 +332,9 @@ cdef class SocketStream(Connection):
             self.unwatch()
             self.unblock()
         except BaseException:
-            # A loop must not watch what is closed: it will call us, and then we try again.
+            # A loop must not watch what is closed: once it calls us, this is tried again.
             socket_end(self.fd)
+            self.loop.call_soon(self.on_readable)
             raise
         self.socket.release()
         self.on_readable = self.on_writable = None  # they hold the connection itself
