@@ -161,18 +161,17 @@ cdef class Connection(Writing):
         self.broken = True
         if self.cause is None:
             self.cause = cause
-        self.engine.outbox.drop()
         self.engine.cut_off()
+        try:
+            self.engine.look_ahead(True)  # a Close that nobody has read yet says how it ended
+        except MemoryError:  # it has ended all the same
+            pass
+        self.engine.outbox.drop()
         try:
             self.end_all(False)
         except Exception:
             # Once more, with the memory that is free now. To resume a task here takes none.
             self.end_all(current_task(self.loop) is None)
-        try:
-            if self.engine.close_ahead:  # behind what is unread: how the connection ended
-                self.engine.look_ahead(True)
-        except MemoryError:  # it has ended all the same
-            pass
         return 0
 
     cdef int end_all(self, bint now) except -1:
