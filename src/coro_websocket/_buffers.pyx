@@ -24,7 +24,7 @@ cdef extern from "Python.h":
 cdef enum:
     BODY_AHEAD = 8
     BODY_LEAST = 64
-    HELD_KEPT = 4096  # bytes of room behind what is unread that are not worth giving back
+    HELD_KEPT = 4096  # bytes that are unread, or of room behind them: no more is moved or kept
     OUT_STEP = 1024
     OUT_KEPT = 4096  # a larger send buffer is given back once it is empty
     LARGE = 65536  # bytes of a block that malloc may give back to the system at once
@@ -103,11 +103,11 @@ cdef class Inbox:
         return 0
 
     cdef int fit(self) noexcept:
-        """Give back the room that what has come does not need, in our own memory."""
+        """Give back the room behind a little that is unread, in our own memory."""
         cdef size_t left = self.unread()
         cdef size_t looked = self.ahead - self.cur if self.ahead > self.cur else 0
         cdef uint8_t *smaller
-        if self.borrowed or left == 0 or self.capacity <= 2 * left + HELD_KEPT:
+        if self.borrowed or left == 0 or left > HELD_KEPT or self.capacity <= left + HELD_KEPT:
             return 0
         memmove(self.held, self.cur, left)
         smaller = <uint8_t *>PyMem_RawRealloc(self.held, left)

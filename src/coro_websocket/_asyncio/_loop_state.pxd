@@ -26,7 +26,6 @@ cdef class LoopState:
     cdef object nesting_callback
 
     cdef uint8_t *sealed_buffer(self, size_t size) except NULL
-    cdef bint runs_here(self, object loop) except -1
     cdef bint check_thread(self, object loop) except -1
     cdef int enter(self) except -1
     cdef int leave(self) except -1
@@ -46,3 +45,18 @@ cdef class Sender:
     cdef int fail_sending(self, object error) except -1
     cdef int queue(self) except -1
     cdef int flush_soon(self) except -1
+
+
+cdef extern from "pythread.h":
+    unsigned long PyThread_get_thread_ident() noexcept
+
+
+cdef inline bint runs_here(Sender sender) except -1:
+    """Whether the sender's loop runs in this thread: only there may it be touched.
+
+    While the loop runs one of our callbacks, or is about to, the thread tells.
+    """
+    if PyThread_get_thread_ident() == sender.state.thread:
+        if sender.state.resuming or sender.state.flush_scheduled:
+            return True
+    return sender.state.check_thread(sender.loop)

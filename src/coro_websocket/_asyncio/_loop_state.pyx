@@ -13,9 +13,6 @@ import os
 import weakref
 from asyncio import _get_running_loop
 
-cdef extern from "pythread.h":
-    unsigned long PyThread_get_thread_ident() noexcept
-
 cdef double NESTING = 0.005  # seconds after which a callback that still runs is looked at
 
 
@@ -47,16 +44,8 @@ cdef class LoopState:
                 raise MemoryError
         return self.sealed
 
-    cdef bint runs_here(self, object loop) except -1:
-        """Whether the loop runs in this thread: only there may its connections be touched.
-
-        While the loop runs one of our callbacks, or is about to, the thread tells.
-        """
-        if PyThread_get_thread_ident() == self.thread and (self.resuming or self.flush_scheduled):
-            return True
-        return self.check_thread(loop)
-
     cdef bint check_thread(self, object loop) except -1:
+        """Whether the loop runs in this thread, as asyncio has it."""
         if _get_running_loop() is not loop:
             return False
         self.thread = PyThread_get_thread_ident()

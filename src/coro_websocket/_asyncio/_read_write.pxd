@@ -10,3 +10,5 @@ cdef class Read:
 
 cdef class Write:
     cdef Connection connection
+
+    cdef object write_later(self, object message, bint compress)

@@ -16,7 +16,7 @@ from .._frames cimport BINARY, FIN, TEXT
 from .._receiving cimport FRAME, MESSAGE, PIECE, Unit
 from .._messages cimport Message, as_whole_message
 from ._connection cimport Connection
-from ._loop_state cimport LoopState
+from ._loop_state cimport PyThread_get_thread_ident, runs_here
 from ._waiting cimport (
     IDLE,
     WAITING,
@@ -41,9 +41,6 @@ ctypedef PyObject *(*Call)(PyObject *self, PyObject *args, PyObject *kwargs) exc
 
 cdef extern from "Python.h":
     PyObject *Py_None
-
-cdef extern from "pythread.h":
-    unsigned long PyThread_get_thread_ident() noexcept
 
 cdef extern from "call.h":
     Call call_install(object type, Call call) noexcept
@@ -98,13 +95,12 @@ cdef class NextMessage:
     cdef int step(self, PyObject **result) except -1:
         """As awaitable.h has it: 0 returns the message, 1 yields a waiter."""
         cdef Connection connection = self.connection
-        cdef LoopState state = connection.state
         cdef Message message
         cdef Waiter waiter
         result[0] = NULL
         if self.state == FINISHED:
             raise RuntimeError("cannot reuse already awaited read()")
-        if PyThread_get_thread_ident() != state.thread and not state.runs_here(connection.loop):
+        if PyThread_get_thread_ident() != connection.state.thread and not runs_here(connection):
             raise other_loop("read()")
         if self.state == SUSPENDED and connection.waiter.state == WAITING:
             raise RuntimeError("read() is being awaited already")
@@ -121,11 +117,7 @@ cdef class NextMessage:
         message = connection.take(self.unit, self.control)
         if message is not None:
             self.leave()
-            try:
-                outcome = message if self.wanted <= ITEM else self.made_of(message)
-            except MemoryError:  # the next read gets it
-                connection.ready = message
-                raise
+            outcome = message if self.wanted <= ITEM else self.made_of(message)
             Py_INCREF(outcome)
             result[0] = <PyObject *>outcome
             return 0
@@ -143,7 +135,7 @@ cdef class NextMessage:
             Py_INCREF(outcome)
             result[0] = <PyObject *>outcome
             return 0
-        if not state.runs_here(connection.loop):
+        if not runs_here(connection):
             raise other_loop("read()")
         if connection.reader is not None and connection.reader is not self:
             raise two_readers()  # the other has begun while an extension or a log handler ran
@@ -167,7 +159,14 @@ cdef class NextMessage:
         return 1
 
     cdef object made_of(self, Message message):
-        """What is given in place of the message."""
+        """What is given in place of the message; the next read gets it if that fails."""
+        try:
+            return self.make_of(message)
+        except MemoryError:
+            self.connection.ready = message
+            raise
+
+    cdef object make_of(self, Message message):
         if self.wanted == BATCH:
             return self.gather(message)
         if self.wanted == STREAM:
@@ -593,13 +592,15 @@ cdef class Write:
         Called in another thread, it does nothing yet and returns a coroutine for
         `asyncio.run_coroutine_threadsafe(write(message), loop)`. So do `ping`, `pong` and `close`.
         """
-        cdef Connection connection = self.connection
-        if not connection.state.runs_here(connection.loop):
-            if message is not None and not is_fragments(message):
-                message = as_message(message)  # taken as it is now
-            call = functools.partial(self, message, compress=compress)
-            return in_its_loop(connection, "write", call)
-        return connection.write(message, compress)
+        if not runs_here(self.connection):
+            return self.write_later(message, compress)
+        return self.connection.write(message, compress)
+
+    cdef object write_later(self, object message, bint compress):
+        if message is not None and not is_fragments(message):
+            message = as_message(message)  # taken as it is now
+        call = functools.partial(self, message, compress=compress)
+        return in_its_loop(self.connection, "write", call)
 
     def ping(self, payload=None):
         """Send a Ping (RFC 6455 section 5.5.2).
@@ -612,7 +613,7 @@ cdef class Write:
             ConnectionClosedError if the connection ends before the Pong comes.
         """
         cdef Connection connection = self.connection
-        if not connection.state.runs_here(connection.loop):
+        if not runs_here(connection):
             return in_its_loop(connection, "write.ping", functools.partial(self.ping, payload))
         return connection.ping(payload)
 
@@ -622,7 +623,7 @@ cdef class Write:
         payload: at most 125 bytes. Pings are answered without this.
         """
         cdef Connection connection = self.connection
-        if not connection.state.runs_here(connection.loop):
+        if not runs_here(connection):
             return in_its_loop(connection, "write.pong", functools.partial(self.pong, payload))
         return connection.pong(payload)
 
@@ -642,7 +643,7 @@ cdef class Write:
             InvalidMessage: the code or the reason may not be sent.
         """
         cdef Connection connection = self.connection
-        if not connection.state.runs_here(connection.loop):
+        if not runs_here(connection):
             call = functools.partial(self.close, code, reason)
             return in_its_loop(connection, "write.close", call)
         return connection.close(code, reason)
@@ -650,7 +651,7 @@ cdef class Write:
     async def wait_closed(self):
         """Wait until the connection is closed, whoever closes it."""
         cdef Connection connection = self.connection
-        if not connection.state.runs_here(connection.loop):
+        if not runs_here(connection):
             raise other_loop("write.wait_closed()")
         await connection.wait_closed()
 
