@@ -635,6 +635,7 @@ async def test_the_first_line_of_a_refusals_body_is_in_the_message(kind, body, s
         {"headers": {"Authorization": "Bearer tok-1234567890"}},
         {"headers": {"Authorization": "tok-1234567890"}},
         {"headers": {"X-Whatever": "tok-1234567890"}},
+        {"headers": {"Authorization": 'Token token="TOK-1234567890"'}},
         {"headers": {"Cookie": "theme=dark; session=tok-1234567890"}},
         {"subprotocol": ["chat", "tok-1234567890"]},
         {"pathname": "/?a=b&token=tok-1234567890"},

@@ -239,7 +239,7 @@ async def test_by_default_only_pages_of_the_host_itself_may_connect_rfc_6455_10_
             with pytest.raises(HandshakeError) as caught:
                 await connect(server.url, origin=origin)
             assert caught.value.response.code == 403
-            said = f"received Origin '{origin}' and Host '{host}'; origins=['{origin}'] lets it in"
+            said = f"received Origin '{origin}' and Host '{host}'; origins=['{origin}', None] lets it in"
             assert said in caught.value.response.body.decode()
             (line,) = (
                 each.getMessage()
@@ -464,6 +464,16 @@ def wrapped(*args):
     return echo(*args)
 
 
+@functools.wraps(of_four)
+async def given_more(req, read, write):
+    await of_four(req, read, write, more=1)
+
+
+@functools.wraps(Handlers())
+def of_an_object(req, read, write):
+    return Handlers()(req, read, write)
+
+
 @pytest.mark.parametrize(
     ("handler", "said"),
     [
@@ -499,6 +509,8 @@ async def test_a_handler_that_was_called_is_refused_without_a_warning():
     [
         echo,
         wrapped,
+        given_more,
+        of_an_object,
         lambda *args: echo(*args),
         lambda req, read, write: echo(req, read, write),
         functools.partial(echo),

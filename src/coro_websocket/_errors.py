@@ -21,6 +21,7 @@ __all__ = [
     "InvalidMessageType",
     "ConcurrencyError",
     "NoEventLoopError",
+    "OtherEventLoopError",
     "ConnectError",
     "ProxyError",
     "TLSError",

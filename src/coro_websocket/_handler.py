@@ -42,7 +42,7 @@ def _not_a_coroutine_function(handler: Any) -> str | None:
         if not (
             inspect.iscoroutinefunction(handler)
             or inspect.iscoroutinefunction(wrapped)
-            or wrapped.__name__ == "<lambda>"
+            or getattr(wrapped, "__name__", "<lambda>") == "<lambda>"
         ):
             return f"{clip(handler.__name__)} is a plain def, put async before it"
     return None
@@ -50,7 +50,8 @@ def _not_a_coroutine_function(handler: Any) -> str | None:
 
 def _wrong_arguments(handler: Any) -> str | None:
     try:
-        signature = inspect.signature(handler)
+        # Of the function that is called, not of one that it wraps.
+        signature = inspect.signature(handler, follow_wrapped=False)
     except (TypeError, ValueError):  # not every callable tells it
         return None
     try:

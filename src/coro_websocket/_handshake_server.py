@@ -99,6 +99,7 @@ def check_origins(origins: Origins) -> tuple[str | None, ...] | Literal["same"] 
         raise InvalidOptionType(
             "origins must be 'same', a list of str and None, or None", "origins"
         )
+    origins = tuple(origins)
     for origin in origins:
         if origin is not None and not isinstance(origin, str):
             raise InvalidOptionType(
@@ -110,11 +111,13 @@ def check_origins(origins: Origins) -> tuple[str | None, ...] | Literal["same"] 
                 f"'scheme://host:port' without a path (RFC 6454 section 6.1){_origin_hint(origin)}",
                 "origins",
             )
-    return tuple(origins)
+    return origins
 
 
 def _origin_hint(origin: str) -> str:
     """What to give in place of an origin that no `Origin` header has."""
+    if origin == "same":
+        return "; 'same' stands alone: in a list, name the origins of your own pages"
     if "*" in origin:
         return "; there are no wildcards: list each origin, or give origins=None to let in any"
     scheme, _, rest = origin.rpartition("://")
@@ -282,10 +285,12 @@ def _check_origin(request: Request, origins: Origins) -> None:
     hint = ""
     if len(came) <= 1 and (origin is None or (_ORIGIN.fullmatch(origin) and origin.isascii())):
         lets_in = clip(origin) if origin is not None else "None"
-        hint = f"; origins=[{lets_in}{'' if origins == 'same' else ', ...'}] lets it in"
+        hint = f"; origins=[{lets_in}, {'None' if origins == 'same' else '...'}] lets it in"
+    # Not userinfo, though no browser sends any.
+    shown = [re.sub(r"(?<=://).*@", "...@", without_query(each)) for each in came]
     raise refusal(
         403,
-        f"the origin is not allowed: received Origin {_came(came)} and Host {clip(request.host)}"
+        f"the origin is not allowed: received Origin {_came(shown)} and Host {clip(request.host)}"
         f"{hint} (RFC 6455 section 10.2)",
     )
 

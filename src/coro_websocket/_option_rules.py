@@ -169,9 +169,11 @@ def _local_addr(name: str, value: Any) -> tuple[str, int] | None:
     if not isinstance(host, str) or isinstance(port, bool) or not isinstance(port, int):
         _wrong_type(name, "an IP address, or a pair of that and a port", value)
     try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        raise InvalidOption(f"{name}: {clip(host)} is no IP address", name) from None
+        address = ipaddress.ip_address(host)
+    except ValueError:  # whose text has all of it, perhaps a password too
+        address = None
+    if address is None:
+        raise InvalidOption(f"{name}: {clip(host.rpartition('@')[2])} is no IP address", name)
     if not 0 <= port <= 65535:
         raise InvalidOption(f"{name}: a port is 0 to 65535, not {_number(port)}", name)
     return host, port

@@ -170,8 +170,9 @@ class Options:
         ping_interval: how often to send a Ping (RFC 6455 section 5.5.2), which notices a peer
             that is gone. Default 20.
         ping_timeout: how long the peer may be silent after such a Ping before the connection is
-            given up (PingTimeout). It does not run while we ourselves do not receive, nor while
-            the peer still takes what was sent before the Ping. Default 20.
+            given up (PingTimeout). While we ourselves do not receive, an acknowledgement of the
+            Ping by the peer's system is enough; the time does not run while the peer still takes
+            what was sent before the Ping. Default 20.
         ping_message: str, bytes, or a function that returns one (None: nothing this time): what
             to send in place of a Ping, for peers that want a message of their own, such as
             '{"op": "ping"}'. Whatever comes then counts as a sign of life. Default None. Not in

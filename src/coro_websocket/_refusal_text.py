@@ -71,6 +71,7 @@ def refusal_text(response: Response, request: bytes) -> str:
 
 
 def _echoes(line: str, value: str) -> bool:
+    line, value = line.casefold(), value.casefold()
     if len(value) < _ECHO:
         return len(value) > 2 and value in line
     return any(value[i : i + _ECHO] in line for i in range(len(value) - _ECHO + 1))
@@ -96,7 +97,7 @@ def _values(request: bytes) -> Iterator[str]:
 def _parts(value: str) -> Iterator[str]:
     for part in re.split(r"[\s,;&]+", value):
         name, _, rest = part.partition("=")
-        found = rest if rest.strip("=") else name
+        found = (rest if rest.strip("=") else name).strip("\"'")
         yield found
         if "%" in found:
             yield unquote(found)

@@ -388,10 +388,11 @@ cdef object two_readers():
 
 
 cdef object other_loop(str call):
+    given = {"write()": "write(message)", "broadcast()": "broadcast(writes, message)"}
     return OtherEventLoopError(
         f"{call} was called where the connection's event loop does not run: a connection belongs "
         f"to the loop in which it was opened. In another thread, use "
-        f"asyncio.run_coroutine_threadsafe({call}, loop)"
+        f"asyncio.run_coroutine_threadsafe({given.get(call, call)}, loop)"
     )
 
 
