@@ -127,8 +127,8 @@ cdef class Connection(Writing):
         lent = engine.inbox.borrowed
         if lent:
             state.scratch_lent = True
-        state.enter()
         try:
+            state.enter()
             if self.reader is not None and self.waiter.state == WAITING:
                 message = self.take(self.reader_unit, self.reader_control)
                 if message is not None:
@@ -166,12 +166,13 @@ cdef class Connection(Writing):
             self.engine.look_ahead(True)  # a Close that nobody has read yet says how it ended
         except MemoryError:  # it has ended all the same
             pass
-        self.engine.outbox.drop()
-        try:
-            self.end_all(False)
-        except Exception:
-            # Once more, with the memory that is free now. To resume a task here takes none.
-            self.end_all(current_task(self.loop) is None)
+        finally:
+            self.engine.outbox.drop()
+            try:
+                self.end_all(False)
+            except Exception:
+                # Once more, with the memory that is free now. To resume a task here takes none.
+                self.end_all(current_task(self.loop) is None)
         return 0
 
     cdef int end_all(self, bint now) except -1:

@@ -124,6 +124,7 @@ cdef class LoopState:
         elif not self.flush_scheduled:
             loop.call_soon(self.flush_callback)
             self.flush_scheduled = True
+            self.thread = PyThread_get_thread_ident()
         return 0
 
     def flush_in_turn(self):
@@ -198,6 +199,10 @@ cdef class Sender:
             state.schedule_flush(self.loop)
             state.unsent.append(self)
             self.queued = True
-        except MemoryError:
-            self.transmit()
+        except MemoryError:  # at once, then; what cannot send now must not come here again
+            self.queued = True
+            try:
+                self.transmit()
+            finally:
+                self.queued = False
         return 0

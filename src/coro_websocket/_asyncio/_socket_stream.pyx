@@ -5,6 +5,7 @@ is involved. Where there are many connections the loop watches one epoll descrip
 all of them, so that its own Python code runs once for all that are ready.
 """
 
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint8_t, uint64_t
 
 from .._engine cimport Engine
@@ -46,14 +47,11 @@ cdef class Poller:
 
     cdef int fd
     cdef set streams
-    cdef list retired  # kept until the events that may name them have been gone through
-    cdef int handling  # calls of `ready`: a task may run the loop from within
     cdef object __weakref__
 
     def __cinit__(self):
         self.fd = poll_open()
         self.streams = set()
-        self.retired = []
 
     def __dealloc__(self):
         if self.fd >= 0:
@@ -77,8 +75,6 @@ cdef class Poller:
         return True
 
     cdef int unwatch(self, SocketStream stream) except -1:
-        if self.handling:
-            self.retired.append(stream)
         poll_remove(self.fd, stream.fd)
         return self.forget(stream)
 
@@ -93,16 +89,16 @@ cdef class Poller:
         cdef SocketStream stream
         cdef int i
         cdef int n = poll_events(self.fd, events, EVENTS)
-        self.handling += 1
+        for i in range(n):  # a task that is resumed may end any of them
+            Py_INCREF(<object>poll_owner(&events[i]))
         try:
             for i in range(n):
                 stream = <SocketStream>poll_owner(&events[i])
                 if stream.poller is self:
                     stream.receive()
         finally:
-            self.handling -= 1
-            if not self.handling:
-                self.retired.clear()
+            for i in range(n):
+                Py_DECREF(<object>poll_owner(&events[i]))
 
 
 cdef class SocketStream(Connection):
@@ -132,9 +128,9 @@ cdef class SocketStream(Connection):
         cdef bint again = False
         if self.lost:  # see `release`
             return self.end_all(True)
-        if self.end_only and self.peer_ended():
-            return self.drain()
         try:
+            if self.end_only and self.peer_ended():
+                return self.drain()
             while not self.lost and not self.paused:
                 n = self.receive_some(&room)
                 if n == 0:

@@ -108,7 +108,11 @@ cdef class TLSStream(SocketStream):
         self.on_sealed = self.unseal_in_turn
         SocketStream.__init__(self, loop, engine, options, socket, leftover)
         self.uncopied = False
-        self.unseal_soon()  # the opening handshake may have left records
+        try:
+            self.unseal_soon()  # the opening handshake may have left records
+        except BaseException:  # there is no connection
+            self.lose(None)
+            raise
 
     # Receiving
 
@@ -122,7 +126,7 @@ cdef class TLSStream(SocketStream):
             self.unsealed_in_part = True
         if self.unsealed_in_part:
             self.unseal()
-            if self.lost or self.unsealed_in_part:
+            if self.lost or self.unsealed_in_part or self.paused or self.answers_wait:
                 return -1
         room[0] = self.receive_size
         spare = None
@@ -230,9 +234,13 @@ cdef class TLSStream(SocketStream):
                     self.end_receiving(error)
                 elif self.lost:
                     engine.cut_off()
-        if not self.lost and self.outgoing.pending:  # what TLS has to say for itself
+        if self.lost:
+            return 0
+        # What TLS has to say for itself, and what was put off while ssl's call ran
+        if self.outgoing.pending or self.ending_next != OPEN or engine.outbox.unsent():
             if not self.blocked:
-                self.transmit()
+                if self.outgoing.pending or not self.queued:
+                    self.transmit()
             elif <size_t>self.outgoing.pending >= ANSWERS and not self.draining:
                 self.answers_wait = True
                 SocketStream.pause_reading(self)

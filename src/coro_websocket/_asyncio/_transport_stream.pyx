@@ -38,7 +38,11 @@ cdef class BareTransportStream(Connection):
         )
         transport.set_protocol(self)
         transport.resume_reading()
-        self.start(leftover)
+        try:
+            self.start(leftover)
+        except BaseException:  # there is no connection
+            self.abort()
+            raise
 
     # BufferedProtocol
 
@@ -84,6 +88,8 @@ cdef class BareTransportStream(Connection):
     def eof_received(self):
         if self.blocked:  # closing it would wait for the peer to take what it has not yet
             self.loop.call_soon(self.transport.abort)
+        elif self.transport.get_write_buffer_size():
+            self.start_close_timer()  # nor may it wait for ever for a little
         return False
 
     def pause_writing(self):
@@ -169,7 +175,11 @@ cdef class BareTransportStream(Connection):
 
     cdef int abort(self) except -1:
         if not self.lost:  # asyncio's would tell of the end a second time
-            self.transport.abort()
+            try:
+                self.transport.abort()
+            except MemoryError:  # it will not tell of the end at all
+                self.lose(None)
+                self.socket.release()
         return 0
 
     cdef size_t backlog(self) except? 1:

@@ -483,6 +483,7 @@ cdef class Writing(Sender):
         try:
             await waiter
         finally:
+            waiter.gone_on()
             if entry in waiters:
                 waiters.remove(entry)
 
