@@ -12,6 +12,7 @@ import contextlib
 import gc
 import sys
 import traceback
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -121,6 +122,20 @@ async def others_end(read: Any, write: Any, dial: Any) -> None:
 
     blocking(inner())
     gc.collect()
+
+
+@scenario
+async def the_ended_are_freed(read: Any, write: Any, dial: Any) -> None:
+    """What ends in the nested loop is freed in it, not only once the outer callback ends."""
+
+    async def end_one() -> weakref.ref[Any]:
+        res, _, other_write = await dial()
+        await other_write.close()
+        return weakref.ref(res.socket)
+
+    sockets = [blocking(end_one()) for _ in range(3)]
+    gc.collect()
+    assert [socket() for socket in sockets] == [None] * 3
 
 
 async def run(

@@ -372,3 +372,11 @@ async def test_a_peer_that_itself_reads_nothing_is_alive_while_nobody_reads(side
         for each in (writing, sending):
             each.cancel()
         await asyncio.wait([writing, sending])
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+async def test_what_a_peer_that_has_ended_does_not_take_keeps_nobody_waiting(side):
+    async with end_and_peer(side, write_high_water=1 << 25, close_timeout=0.2) as (end, peer):
+        await end.write(bytes(1 << 23))  # more than the system takes, less than the high-water mark
+        peer.half_close()
+        await end.write.wait_closed()
