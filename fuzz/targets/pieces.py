@@ -13,11 +13,12 @@ from coro_websocket._errors import ProtocolError
 from .receiving import Case, case_of
 
 CONTROL = 8
+UNLIMITED = 2**64  # more than what has come and one more frame
 
 
 def run(data: bytes) -> None:
     case, parts = case_of(data)
-    case = replace(case, limit=2**63, fragments=False)
+    case = replace(case, limit=UNLIMITED, fragments=False)
     engine = case.engine()
     reader = Reader()
     received = b""

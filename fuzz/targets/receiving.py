@@ -18,7 +18,8 @@ from coro_websocket.extensions import Deflate, DeflateExtension
 from ..frame_grammar import Peer
 from ..source import Source
 
-LIMITS = (2**63, 2**24, 0, 1, 125, 126, 1000, 20000)
+LARGEST = 2**63 - 1 - 1024  # what an engine takes at most: what one object in memory may be
+LIMITS = (LARGEST, 2**24, 0, 1, 125, 126, 1000, 20000)
 BACKLOG = 16384  # unsent bytes behind which only the newest Ping is answered
 
 

@@ -366,7 +366,7 @@ cdef class Receiving(Sending):
         if transformed:
             # What a message cannot be made smaller by is a little larger than it; `decode`
             # measures what it becomes.
-            room += min(room // 4 + 64, <uint64_t>PY_SSIZE_T_MAX - self.max_message_size)
+            room += min(room // 4 + 64, <uint64_t>PY_SSIZE_T_MAX - room)
         if length > room or self.body.size > self.max_message_size:
             self.fail(self.too_large(self.body.size + length))
         return 0
