@@ -122,3 +122,54 @@ def test_a_loop_that_is_dropped_with_connections_open_takes_them_along():
     gc.collect()
     assert gone() is None
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+class Interrupt(KeyboardInterrupt):
+    """As if somebody had pressed Ctrl-C."""
+
+
+def test_an_interrupt_while_many_send_leaves_the_others_to_the_next_turn():
+    from conftest import TransportsOnlyLoop
+
+    loop = TransportsOnlyLoop()
+    transport_type = asyncio.selector_events._SelectorSocketTransport
+    original = transport_type.write
+    received = []
+    all_received = asyncio.Event()
+
+    def interrupted(transport, data):
+        transport_type.write = original
+        original(transport, data)
+        raise Interrupt
+
+    async def collect(_, read, write):
+        async for message in read:
+            received.append(message.payload)
+            if len(received) == 6:
+                all_received.set()
+
+    async def open_all():
+        server = await serve(collect)
+        return server, [await connect(server.url) for _ in range(6)]
+
+    async def write_all(writes):
+        # The first message is sent at once, the others when the loop has its next turn.
+        await writes[0]("0")
+        transport_type.write = interrupted
+        for n in range(1, 6):
+            await writes[n](str(n))
+        await asyncio.Future()
+
+    server, ends = loop.run_until_complete(open_all())
+    try:
+        with pytest.raises(Interrupt):
+            loop.run_until_complete(write_all([write for _, _, write in ends]))
+        loop.run_until_complete(asyncio.wait_for(all_received.wait(), 10))
+        assert sorted(received) == ["0", "1", "2", "3", "4", "5"]
+        loop.run_until_complete(server.close())
+    finally:
+        transport_type.write = original
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()

@@ -1,6 +1,9 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint64_t
 
+cdef enum:
+    HELD_KEPT = 4096  # bytes that are unread, or of room behind them: `fit` moves or keeps no more
+
 
 cdef class Inbox:
     cdef uint8_t *cur

@@ -24,7 +24,6 @@ cdef extern from "Python.h":
 cdef enum:
     BODY_AHEAD = 8
     BODY_LEAST = 64
-    HELD_KEPT = 4096  # bytes that are unread, or of room behind them: no more is moved or kept
     OUT_STEP = 1024
     OUT_KEPT = 4096  # a larger send buffer is given back once it is empty
     LARGE = 65536  # bytes of a block that malloc may give back to the system at once
@@ -282,8 +281,9 @@ cdef class Outbox:
         return 0
 
     cdef int sent(self, size_t n) noexcept:
-        self.start += min(n, self.unsent())
-        if self.start == self.end:
+        if n < self.unsent():
+            self.start += n
+        else:
             self.start = self.end = 0
             if self.capacity > OUT_KEPT or self.lent != NULL:
                 self.drop()

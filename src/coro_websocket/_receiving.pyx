@@ -20,7 +20,7 @@ from cpython.ref cimport Py_DECREF
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy
 
-from ._buffers cimport Body, Inbox
+from ._buffers cimport HELD_KEPT, Body, Inbox
 from ._frames cimport (
     CLOSE,
     FIN,
@@ -139,7 +139,8 @@ cdef class Receiving(Sending):
             if self.over:
                 self.inbox.cur = self.inbox.end  # what comes after the end is nobody's
             self.drop_behind_close()
-            self.inbox.fit()
+            if self.inbox.end - self.inbox.cur <= HELD_KEPT < self.inbox.capacity:
+                self.inbox.fit()
         if not self.inbox.borrowed or self.inbox.cur == self.inbox.end:
             return self.inbox.release()  # which moves nothing
         try:

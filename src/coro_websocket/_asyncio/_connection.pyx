@@ -317,7 +317,12 @@ cdef class Connection(Writing):
             and not engine.parsing
         ):
             engine.inbox.drop()
-        if engine.close_sent or engine.outbox.end or self.paused or engine.answered:
+        if (
+            engine.close_sent
+            or (engine.outbox.end and not self.queued)
+            or self.paused
+            or engine.answered
+        ):
             try:
                 self.after_parsing()
             except MemoryError:

@@ -1,7 +1,10 @@
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uintptr_t
 
 cdef enum:
     SCRATCH = 262144 + 256  # bytes of the receive buffer that a loop's connections share
+
+
+cdef class Sender
 
 
 cdef class LoopState:
@@ -18,10 +21,11 @@ cdef class LoopState:
     cdef bint nests  # the loop has been run from within such a callback
     cdef bint flush_scheduled
     cdef bint nesting_looked_for  # by a timer
-    cdef unsigned long thread  # in which the loop was seen to run; 0: none
+    cdef uintptr_t thread  # in which the loop was seen to run; 0: none
     cdef size_t burst  # bytes written since the loop last had its turn
-    cdef list unsent  # who has bytes that wait for the end of the callback
-    cdef list spare  # an empty one, so that flushing takes no memory; None: it is in use
+    cdef list unsent  # its first `unsent_count`: who has bytes that wait for the callback's end
+    cdef Py_ssize_t unsent_count
+    cdef list spare  # takes the place of `unsent` while that is flushed; None: it is in use
     cdef object flush_callback
     cdef object nesting_callback
 
@@ -30,6 +34,7 @@ cdef class LoopState:
     cdef int enter(self) except -1
     cdef int leave(self) except -1
     cdef int nested(self) except -1
+    cdef bint add_unsent(self, Sender sender) noexcept
     cdef int flush(self) except -1
     cdef int schedule_flush(self, object loop) except -1
 
@@ -45,10 +50,11 @@ cdef class Sender:
     cdef int fail_sending(self, object error) except -1
     cdef int queue(self) except -1
     cdef int flush_soon(self) except -1
+    cdef int send_now(self) except -1
 
 
-cdef extern from "pythread.h":
-    unsigned long PyThread_get_thread_ident() noexcept
+cdef extern from "this_thread.h":
+    uintptr_t this_thread() noexcept
 
 
 cdef inline bint runs_here(Sender sender) except -1:
@@ -56,7 +62,7 @@ cdef inline bint runs_here(Sender sender) except -1:
 
     While the loop runs one of our callbacks, or is about to, the thread tells.
     """
-    if PyThread_get_thread_ident() == sender.state.thread:
+    if this_thread() == sender.state.thread:
         if sender.state.resuming or sender.state.flush_scheduled:
             return True
     return sender.state.check_thread(sender.loop)

@@ -6,12 +6,18 @@ buffer, and sent once for all of it when the callback ends.
 The rule: a connection is touched only in the thread in which its loop runs.
 """
 
+cimport cython
+from cpython.list cimport PyList_GET_SIZE
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.stdint cimport uint8_t
 
 import os
 import weakref
 from asyncio import _get_running_loop
+
+cdef extern from "Python.h":
+    int list_append "PyList_Append"(object into, object item) noexcept
+    void PyErr_Clear() noexcept
 
 cdef double NESTING = 0.005  # seconds after which a callback that still runs is looked at
 
@@ -48,21 +54,21 @@ cdef class LoopState:
         """Whether the loop runs in this thread, as asyncio has it."""
         if _get_running_loop() is not loop:
             return False
-        self.thread = PyThread_get_thread_ident()
+        self.thread = this_thread()
         return True
 
     cdef int enter(self) except -1:
         """The loop has called us, and we may resume a task."""
         if self.resuming:
             self.nested()
-        self.thread = PyThread_get_thread_ident()
+        self.thread = this_thread()
         self.resuming = not self.nests
         return 0
 
     cdef int leave(self) except -1:
         self.resuming = False
         self.burst = 0
-        if self.unsent:
+        if self.unsent_count:
             self.flush()
         return 0
 
@@ -73,7 +79,7 @@ cdef class LoopState:
         """
         self.nests = True
         self.resuming = False
-        if self.unsent:
+        if self.unsent_count:
             self.flush()
         return 0
 
@@ -82,18 +88,36 @@ cdef class LoopState:
         if self.resuming:
             self.nested()
 
+    @cython.boundscheck(False)
+    @cython.wraparound(False)
+    cdef bint add_unsent(self, Sender sender) noexcept:
+        """Have the next flush send for it; False if there is no memory for that."""
+        if self.unsent_count < PyList_GET_SIZE(self.unsent):
+            self.unsent[self.unsent_count] = sender
+        elif list_append(self.unsent, sender) < 0:
+            PyErr_Clear()
+            return False
+        self.unsent_count += 1
+        return True
+
+    @cython.boundscheck(False)
+    @cython.wraparound(False)
     cdef int flush(self) except -1:
         cdef Sender sender
+        cdef list unsent = self.unsent
+        cdef Py_ssize_t count = self.unsent_count
+        cdef Py_ssize_t i = 0
         failed = None
-        unsent = self.unsent
         if self.spare is None:
             self.spare = []
         self.unsent = self.spare
+        self.unsent_count = 0
         self.spare = None
-        unsent.reverse()
         try:
-            while unsent:
-                sender = unsent.pop()
+            while i < count:
+                sender = unsent[i]
+                unsent[i] = None
+                i += 1
                 sender.queued = False
                 if not sender.blocked:
                     try:
@@ -104,10 +128,12 @@ cdef class LoopState:
                         except Exception as another:
                             failed = another
         finally:
-            if unsent:  # an interrupt: their turn comes later
-                self.unsent += unsent
-            else:
-                self.spare = unsent
+            while i < count:  # an interrupt: their turn comes later
+                sender = unsent[i]
+                unsent[i] = None
+                i += 1
+                sender.queued = self.add_unsent(sender)
+            self.spare = unsent
         if failed is not None:
             raise failed
         return 0
@@ -124,7 +150,7 @@ cdef class LoopState:
         elif not self.flush_scheduled:
             loop.call_soon(self.flush_callback)
             self.flush_scheduled = True
-            self.thread = PyThread_get_thread_ident()
+            self.thread = this_thread()
         return 0
 
     def flush_in_turn(self):
@@ -137,7 +163,8 @@ cdef class LoopState:
     def forget_parent(self):
         """In a forked child: the loop, its tasks and what they were sending are the parent's."""
         self.thread = 0
-        self.unsent.clear()
+        self.unsent = []
+        self.unsent_count = 0
 
 
 _loop_states = weakref.WeakKeyDictionary()
@@ -195,14 +222,19 @@ cdef class Sender:
 
     cdef int flush_soon(self) except -1:
         cdef LoopState state = self.state
-        try:
-            state.schedule_flush(self.loop)
-            state.unsent.append(self)
-            self.queued = True
-        except MemoryError:  # at once, then; what cannot send now must not come here again
-            self.queued = True
+        if not (state.resuming and state.nesting_looked_for) and not state.flush_scheduled:
             try:
-                self.transmit()
-            finally:
-                self.queued = False
+                state.schedule_flush(self.loop)
+            except MemoryError:
+                return self.send_now()
+        self.queued = state.add_unsent(self)
+        return 0 if self.queued else self.send_now()
+
+    cdef int send_now(self) except -1:
+        """Without a flush, as there is no memory for one."""
+        self.queued = True  # what cannot be sent now must not come here again
+        try:
+            self.transmit()
+        finally:
+            self.queued = False
         return 0

@@ -7,7 +7,6 @@ where the connection's loop does not run, when that loop awaits it.
 
 cimport cython
 from cpython.object cimport PyObject
-from cpython.tuple cimport PyTuple_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint64_t
 
@@ -16,7 +15,7 @@ from .._frames cimport BINARY, FIN, TEXT
 from .._receiving cimport FRAME, MESSAGE, PIECE, Unit
 from .._messages cimport Message, as_whole_message
 from ._connection cimport Connection
-from ._loop_state cimport PyThread_get_thread_ident, runs_here
+from ._loop_state cimport runs_here, this_thread
 from ._waiting cimport (
     IDLE,
     WAITING,
@@ -37,13 +36,22 @@ from .._close import ABNORMAL, NORMAL
 from .._errors import ConcurrencyError, OtherEventLoopError
 from .._messages import as_message, is_fragments
 
-ctypedef PyObject *(*Call)(PyObject *self, PyObject *args, PyObject *kwargs) except NULL
+ctypedef PyObject *(*Call)(PyObject *self, PyObject *arguments, PyObject *keywords) noexcept
+ctypedef int (*CallCheck)(PyObject *arguments, PyObject *keywords) except -1
 
 cdef extern from "Python.h":
     PyObject *Py_None
 
 cdef extern from "call.h":
     Call call_install(object type, Call call) noexcept
+    PyObject *call_checked(
+        Call own,
+        CallCheck check,
+        Py_ssize_t usual,
+        PyObject *self,
+        PyObject *arguments,
+        PyObject *keywords,
+    ) noexcept
 
 cdef enum:
     SMALL = 4096  # bytes of a message that may be kept a moment longer than it is wanted
@@ -100,7 +108,7 @@ cdef class NextMessage:
         result[0] = NULL
         if self.state == FINISHED:
             raise RuntimeError("cannot reuse already awaited read()")
-        if PyThread_get_thread_ident() != connection.state.thread and not runs_here(connection):
+        if this_thread() != connection.state.thread and not runs_here(connection):
             raise other_loop("read()")
         if self.state == SUSPENDED and connection.waiter.state == WAITING:
             raise RuntimeError("read() is being awaited already")
@@ -665,16 +673,22 @@ cdef class Write:
         return f"<write {describe(self.connection)}>"
 
 
-cdef PyObject *call_read(PyObject *self, PyObject *args, PyObject *kwargs) except NULL:
-    if kwargs != NULL or PyTuple_GET_SIZE(<tuple>args):
-        check_read_call(<tuple>args, <dict>kwargs if kwargs != NULL else ())
-    return own_call_of_read(self, args, kwargs)
+cdef int check_read(PyObject *arguments, PyObject *keywords) except -1:
+    check_read_call(<tuple>arguments, <dict>keywords if keywords != NULL else ())
+    return 0
 
 
-cdef PyObject *call_write(PyObject *self, PyObject *args, PyObject *kwargs) except NULL:
-    if kwargs != NULL or PyTuple_GET_SIZE(<tuple>args) > 1:
-        check_write_call(<tuple>args, <dict>kwargs if kwargs != NULL else ())
-    return own_call_of_write(self, args, kwargs)
+cdef int check_write(PyObject *arguments, PyObject *keywords) except -1:
+    check_write_call(<tuple>arguments, <dict>keywords if keywords != NULL else ())
+    return 0
+
+
+cdef PyObject *call_read(PyObject *self, PyObject *arguments, PyObject *keywords) noexcept:
+    return call_checked(own_call_of_read, check_read, 0, self, arguments, keywords)
+
+
+cdef PyObject *call_write(PyObject *self, PyObject *arguments, PyObject *keywords) noexcept:
+    return call_checked(own_call_of_write, check_write, 1, self, arguments, keywords)
 
 
 cdef Call own_call_of_read = call_install(Read, call_read)

@@ -25,7 +25,7 @@ cdef class Waiter:
 
     cdef int arm(self) noexcept
     cdef int wake_now(self) except -1
-    cdef int wake_in_context(self) except -1
+    cdef int wake_instead(self, int called, callback, context) except -1
     cdef int wake_soon(self) except -1
     cdef int wake(self, bint now) except -1
     cdef int gone_on(self) noexcept

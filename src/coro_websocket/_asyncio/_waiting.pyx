@@ -14,14 +14,16 @@ import asyncio
 from .._errors import NoEventLoopError
 
 cdef extern from "Python.h":
-    int PyContext_Enter(object context) except -1
-    int PyContext_Exit(object context) except -1
     void Py_INCREF(PyObject *) noexcept
     PyObject *Py_None
 
 cdef extern from "context.h":
-    PyObject *context_leave() noexcept
-    int context_return(PyObject *context) except -1
+    int context_call(object context, object callback, object argument) noexcept
+
+
+cdef inline int raise_if_negative(int status) except -1:
+    """Raise the exception that a function in C has set."""
+    return status
 
 
 cdef class Waiter:
@@ -38,39 +40,34 @@ cdef class Waiter:
 
     cdef int wake_now(self) except -1:
         """Resume the task here and now. Only where no task is running."""
-        cdef PyObject *ours
-        if self.state != WAITING or self.callback is None:
-            return self.wake_soon()
-        # A loop that the task runs from within can call our callback, which has a context of its
-        # own, only if nobody is in that.
-        ours = context_leave()
-        try:
-            return self.wake_in_context()
-        finally:
-            context_return(ours)
-
-    cdef int wake_in_context(self) except -1:
+        cdef int called
         callback = self.callback
-        context = self.context
-        try:
-            PyContext_Enter(context)
-        except RuntimeError:  # somebody else is in the task's context just now
+        if self.state != WAITING or callback is None:
             return self.wake_soon()
+        context = self.context
         self.state = WOKEN
         self.callback = self.context = None
+        # A loop that the task runs from within can call our callback, which has a context of its
+        # own, only if nobody is in that.
+        called = context_call(context, callback, self)
+        return 0 if called > 0 else self.wake_instead(called, callback, context)
+
+    cdef int wake_instead(self, int called, callback, context) except -1:
+        """The task could not be resumed: as context_call says."""
+        interrupt = None
         try:
-            callback(self)
+            raise_if_negative(called)
         except BaseException as error:
             if self.state != WOKEN:  # it has gone on, and this is what became of it
                 raise
-            self.state = WAITING
-            self.callback = callback
-            self.context = context
-            self.wake_soon()
             if not isinstance(error, Exception):
-                raise
-        finally:
-            PyContext_Exit(context)
+                interrupt = error
+        self.state = WAITING
+        self.callback = callback
+        self.context = context
+        self.wake_soon()
+        if interrupt is not None:
+            raise interrupt
         return 0
 
     cdef int wake_soon(self) except -1:

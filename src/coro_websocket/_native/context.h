@@ -1,10 +1,11 @@
-/* Leaving the context that is entered, and returning to it (PEP 567). */
+/* Calling back in another context (PEP 567). */
 #ifndef CORO_WEBSOCKET_CONTEXT_H
 #define CORO_WEBSOCKET_CONTEXT_H
 
 #include <Python.h>
 
-/* The context that was left, a new reference; NULL, and no exception, if none was entered. */
+/* Leave the context that is entered, so that what is called may enter it. Returns it, a new
+ * reference; NULL, and no exception, if none was entered. */
 static inline PyObject *context_leave(void)
 {
     PyObject *context = PyThreadState_Get()->context;
@@ -18,7 +19,7 @@ static inline PyObject *context_leave(void)
     return context;
 }
 
-/* Undo context_leave, whatever exception is set. */
+/* Undo context_leave. */
 static inline int context_return(PyObject *context)
 {
     if (context == NULL)
@@ -26,6 +27,39 @@ static inline int context_return(PyObject *context)
     int status = PyContext_Enter(context);
     Py_DECREF(context);
     return status;
+}
+
+/* Out of `context`, and back to the one that context_leave has left. */
+static inline int context_change_back(PyObject *context, PyObject *ours)
+{
+    int status = PyContext_Exit(context);
+    return context_return(ours) < 0 ? -1 : status;
+}
+
+/* Call in a context, having left one's own. 1: it has been called; 0: somebody else is in that
+ * context; -1: it has raised. */
+static inline int context_call(PyObject *context, PyObject *callback, PyObject *argument)
+{
+    PyObject *ours = context_leave();
+    if (PyContext_Enter(context) < 0) {
+        PyErr_Clear();
+        return context_return(ours);
+    }
+    PyObject *result = PyObject_CallOneArg(callback, argument);
+    if (result != NULL) {
+        Py_DECREF(result);
+        return context_change_back(context, ours) < 0 ? -1 : 1;
+    }
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (context_change_back(context, ours) == 0) {
+        PyErr_Restore(type, value, traceback);
+    } else {
+        Py_XDECREF(type);
+        Py_XDECREF(value);
+        Py_XDECREF(traceback);
+    }
+    return -1;
 }
 
 #endif
