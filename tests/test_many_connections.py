@@ -17,6 +17,7 @@ from raw_peer import (
     CLOSE,
     TEXT,
     Frame,
+    client_and_peer,
     close_payload,
     echo,
     end_and_peer,
@@ -128,48 +129,33 @@ class Interrupt(KeyboardInterrupt):
     """As if somebody had pressed Ctrl-C."""
 
 
-def test_an_interrupt_while_many_send_leaves_the_others_to_the_next_turn():
+def test_an_interrupt_while_many_send_leaves_the_others_to_the_next_turn(monkeypatch):
     from conftest import TransportsOnlyLoop
 
-    loop = TransportsOnlyLoop()
     transport_type = asyncio.selector_events._SelectorSocketTransport
     original = transport_type.write
-    received = []
-    all_received = asyncio.Event()
 
     def interrupted(transport, data):
-        transport_type.write = original
+        monkeypatch.setattr(transport_type, "write", original)
         original(transport, data)
         raise Interrupt
 
-    async def collect(_, read, write):
-        async for message in read:
-            received.append(message.payload)
-            if len(received) == 6:
-                all_received.set()
+    async def write_all():
+        async with contextlib.AsyncExitStack() as stack:
+            pairs = [await stack.enter_async_context(client_and_peer()) for _ in range(6)]
+            # The first message is sent at once, the others when the loop has its next turn.
+            await pairs[0][0].write("0")
+            monkeypatch.setattr(transport_type, "write", interrupted)
+            for n in range(1, 6):
+                await pairs[n][0].write(str(n))
+            for n, (_, peer) in enumerate(pairs):
+                assert await peer.message() == (TEXT, str(n).encode())
 
-    async def open_all():
-        server = await serve(collect)
-        return server, [await connect(server.url) for _ in range(6)]
-
-    async def write_all(writes):
-        # The first message is sent at once, the others when the loop has its next turn.
-        await writes[0]("0")
-        transport_type.write = interrupted
-        for n in range(1, 6):
-            await writes[n](str(n))
-        await asyncio.Future()
-
-    server, ends = loop.run_until_complete(open_all())
+    loop = TransportsOnlyLoop()
     try:
+        task = loop.create_task(write_all())
         with pytest.raises(Interrupt):
-            loop.run_until_complete(write_all([write for _, _, write in ends]))
-        loop.run_until_complete(asyncio.wait_for(all_received.wait(), 10))
-        assert sorted(received) == ["0", "1", "2", "3", "4", "5"]
-        loop.run_until_complete(server.close())
+            loop.run_until_complete(task)
+        loop.run_until_complete(task)
     finally:
-        transport_type.write = original
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
         loop.close()

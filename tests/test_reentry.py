@@ -121,6 +121,37 @@ assert failed is None, failed
 """
 
 
+def test_a_resumed_task_may_leave_its_waiter_to_nobody_and_end_the_loop():
+    loop = asyncio.SelectorEventLoop()
+
+    async def read_and_leave(read: Any) -> None:
+        await read()
+        waiting = read()
+        waiting.send(None).cancel()  # no read can use this waiter again
+        waiting.close()
+        last = read()
+        last.send(None)
+        raise SystemExit("left")
+
+    async def go_through() -> None:
+        async with end_and_peer("client") as (end, peer):
+            victim = asyncio.create_task(read_and_leave(end.read))
+            await turns_of_the_loop(2)
+            await peer.write(TEXT, "first")
+            await asyncio.wait([victim])
+            assert isinstance(victim.exception(), SystemExit)
+            await end.write("still here")
+            assert await peer.message() == (TEXT, b"still here")
+
+    try:
+        task = loop.create_task(go_through())
+        with pytest.raises(SystemExit, match="left"):
+            loop.run_until_complete(task)
+        loop.run_until_complete(task)
+    finally:
+        loop.close()
+
+
 def test_a_sub_interpreter_gets_a_clean_import_error():
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", INTERPRETERS],

@@ -2,7 +2,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint64_t
 
 cdef enum:
-    HELD_KEPT = 4096  # bytes that are unread, or of room behind them: `fit` moves or keeps no more
+    HELD_KEPT = 4096  # the most unread bytes that `fit` moves, and the most room it leaves behind
 
 
 cdef class Inbox:

@@ -121,6 +121,7 @@ cdef class Connection(Writing):
         cdef Engine engine = self.engine
         cdef LoopState state = self.state
         cdef Message message
+        cdef Waiter waiter
         cdef bint lent
         self.bytes_in += n
         engine.received(n)
@@ -133,7 +134,8 @@ cdef class Connection(Writing):
                 message = self.take(self.reader_unit, self.reader_control)
                 if message is not None:
                     self.ready = message
-                    self.waiter.wake_now()
+                    waiter = self.waiter  # kept: the task may put another in its place
+                    waiter.wake_now()
         finally:
             try:
                 engine.release()
@@ -192,6 +194,7 @@ cdef class Connection(Writing):
         return 0
 
     cdef int end_step(self, int step, bint now) except -1:
+        cdef Waiter waiter
         if step == 0:
             self.release()
         elif step == 1:
@@ -203,7 +206,8 @@ cdef class Connection(Writing):
             self.close_timer = self.heartbeat_timer = self.ping_timer = self.look_timer = None
         elif step == 2:
             if self.reader is not None:
-                self.waiter.wake(now)
+                waiter = self.waiter
+                waiter.wake(now)
         elif step == 3:
             wake_all(self.drain_waiters, now)
         elif step == 4:
@@ -474,6 +478,7 @@ cdef class Connection(Writing):
     cdef int advance_closing(self) except -1:
         """Take the closing handshake as far as it can go now (RFC 6455 section 7.1)."""
         cdef Engine engine = self.engine
+        cdef Waiter waiter
         if self.lost:
             return 0
         self.start_close_timer()
@@ -496,7 +501,8 @@ cdef class Connection(Writing):
                 except MemoryError:
                     self.fail_memory()
                 if self.reader is not None and not self.lost:
-                    self.waiter.wake_soon()
+                    waiter = self.waiter
+                    waiter.wake_soon()
                 self.fail_pings()
         return 0
 

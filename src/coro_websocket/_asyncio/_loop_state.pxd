@@ -35,6 +35,7 @@ cdef class LoopState:
     cdef int leave(self) except -1
     cdef int nested(self) except -1
     cdef bint add_unsent(self, Sender sender) noexcept
+    cdef int put_back(self, list unsent, Py_ssize_t first, Py_ssize_t end) except -1
     cdef int flush(self) except -1
     cdef int schedule_flush(self, object loop) except -1
 
@@ -43,7 +44,7 @@ cdef class Sender:
     cdef readonly object loop
     cdef object __weakref__
     cdef LoopState state
-    cdef bint queued  # is in state.unsent
+    cdef bint queued  # is in state.unsent, or sends just now
     cdef bint blocked  # the socket takes no more for now
 
     cdef int transmit(self) except -1

@@ -100,16 +100,32 @@ cdef class LoopState:
         self.unsent_count += 1
         return True
 
+    cdef int put_back(self, list unsent, Py_ssize_t first, Py_ssize_t end) except -1:
+        """A flush was interrupted: these are still to send."""
+        cdef Sender sender
+        cdef Py_ssize_t i
+        for i in range(first, end):
+            sender = unsent[i]
+            unsent[i] = None
+            sender.queued = self.add_unsent(sender)
+        try:
+            self.schedule_flush(sender.loop)
+        except MemoryError:  # when the loop calls us next
+            pass
+        return 0
+
     @cython.boundscheck(False)
     @cython.wraparound(False)
     cdef int flush(self) except -1:
         cdef Sender sender
-        cdef list unsent = self.unsent
-        cdef Py_ssize_t count = self.unsent_count
+        cdef list unsent
+        cdef Py_ssize_t count
         cdef Py_ssize_t i = 0
         failed = None
-        if self.spare is None:
-            self.spare = []
+        if self.spare is None:  # a flush within a flush
+            self.spare = []  # may collect garbage, and so run what writes
+        unsent = self.unsent
+        count = self.unsent_count
         self.unsent = self.spare
         self.unsent_count = 0
         self.spare = None
@@ -128,11 +144,8 @@ cdef class LoopState:
                         except Exception as another:
                             failed = another
         finally:
-            while i < count:  # an interrupt: their turn comes later
-                sender = unsent[i]
-                unsent[i] = None
-                i += 1
-                sender.queued = self.add_unsent(sender)
+            if i < count:
+                self.put_back(unsent, i, count)
             self.spare = unsent
         if failed is not None:
             raise failed
@@ -163,8 +176,8 @@ cdef class LoopState:
     def forget_parent(self):
         """In a forked child: the loop, its tasks and what they were sending are the parent's."""
         self.thread = 0
-        self.unsent = []
         self.unsent_count = 0
+        self.unsent = []
 
 
 _loop_states = weakref.WeakKeyDictionary()
@@ -222,7 +235,7 @@ cdef class Sender:
 
     cdef int flush_soon(self) except -1:
         cdef LoopState state = self.state
-        if not (state.resuming and state.nesting_looked_for) and not state.flush_scheduled:
+        if not (state.nesting_looked_for if state.resuming else state.flush_scheduled):
             try:
                 state.schedule_flush(self.loop)
             except MemoryError:

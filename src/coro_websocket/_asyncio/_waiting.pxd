@@ -26,6 +26,7 @@ cdef class Waiter:
     cdef int arm(self) noexcept
     cdef int wake_now(self) except -1
     cdef int wake_instead(self, int called, callback, context) except -1
+    cdef int wait_again(self, callback, context) noexcept
     cdef int wake_soon(self) except -1
     cdef int wake(self, bint now) except -1
     cdef int gone_on(self) noexcept

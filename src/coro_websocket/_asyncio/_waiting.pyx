@@ -53,21 +53,25 @@ cdef class Waiter:
         return 0 if called > 0 else self.wake_instead(called, callback, context)
 
     cdef int wake_instead(self, int called, callback, context) except -1:
-        """The task could not be resumed: as context_call says."""
-        interrupt = None
+        """context_call has not returned 1: let the loop resume the task, if it has not gone on."""
         try:
             raise_if_negative(called)
         except BaseException as error:
             if self.state != WOKEN:  # it has gone on, and this is what became of it
                 raise
+            self.wait_again(callback, context)
+            self.wake_soon()
             if not isinstance(error, Exception):
-                interrupt = error
+                raise
+        else:
+            self.wait_again(callback, context)
+            self.wake_soon()
+        return 0
+
+    cdef int wait_again(self, callback, context) noexcept:
         self.state = WAITING
         self.callback = callback
         self.context = context
-        self.wake_soon()
-        if interrupt is not None:
-            raise interrupt
         return 0
 
     cdef int wake_soon(self) except -1:

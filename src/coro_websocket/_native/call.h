@@ -1,11 +1,11 @@
 /* Look at the arguments of a call before a type's own tp_call parses them, whose errors would
- * speak of `__call__`. Costs a comparison where there are none. */
+ * speak of `__call__`. Costs two comparisons. */
 #ifndef CORO_WEBSOCKET_CALL_H
 #define CORO_WEBSOCKET_CALL_H
 
 #include <Python.h>
 
-/* Raises if a call must not have these arguments; keywords is NULL if there are none. */
+/* -1, with an exception, if a call must not have these arguments; keywords may be NULL. */
 typedef int (*call_check)(PyObject *arguments, PyObject *keywords);
 
 /* Put a call in the type's slot; returns the one that was there. */
@@ -24,7 +24,7 @@ static Py_NO_INLINE PyObject *call_checking(ternaryfunc own, call_check check, P
     return check(arguments, keywords) < 0 ? NULL : own(self, arguments, keywords);
 }
 
-/* What is to be installed: checks what is more than so many positional arguments. */
+/* What an installed call does: keywords, or more than `usual` arguments, are checked first. */
 static inline PyObject *call_checked(ternaryfunc own, call_check check, Py_ssize_t usual,
                                      PyObject *self, PyObject *arguments, PyObject *keywords)
 {

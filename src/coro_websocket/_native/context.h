@@ -37,7 +37,7 @@ static inline int context_change_back(PyObject *context, PyObject *ours)
 }
 
 /* Call in a context, having left one's own. 1: it has been called; 0: somebody else is in that
- * context; -1: it has raised. */
+ * context; -1, with an exception: it has raised, or a context could not be left or entered. */
 static inline int context_call(PyObject *context, PyObject *callback, PyObject *argument)
 {
     PyObject *ours = context_leave();

@@ -1,12 +1,17 @@
-/* Which thread this is: the same number in each call of one thread, another in every other. */
+/* Which thread this is: a number that no other thread has while this one runs. */
 #ifndef CORO_WEBSOCKET_THIS_THREAD_H
 #define CORO_WEBSOCKET_THIS_THREAD_H
 
 #include <Python.h>
 #include <stdint.h>
 
-#if defined(__linux__) && defined(__has_builtin)
-#if __has_builtin(__builtin_thread_pointer)
+/* Older compilers know the name and cannot compile it. */
+#if defined(__linux__) && (defined(__x86_64__) || defined(__aarch64__))
+#if defined(__clang__)
+#if __clang_major__ >= 14
+#define CORO_WEBSOCKET_THREAD_POINTER
+#endif
+#elif defined(__GNUC__) && __GNUC__ >= 11
 #define CORO_WEBSOCKET_THREAD_POINTER
 #endif
 #endif
