@@ -9,11 +9,11 @@ import ssl
 from collections.abc import Coroutine, Generator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 
+from ._asyncio._begin import begin_connection
 from ._asyncio._dial import Phase, dial, tls_error, with_proxy_context
 from ._asyncio._read_write import Read, Write
 from ._asyncio._waiting import running_loop
 from ._connection_log import log_end
-from ._engine import Engine
 from ._errors import (
     ConnectError,
     ConnectTimeout,
@@ -209,17 +209,19 @@ async def _open(
             f"(timeout); the phase that did not end: {phase.shown}",
             phase.name,
         ) from None
-    engine = Engine(
-        True, max_message_size=options.max_message_size, extensions=handshake.extensions
+    connection, read, write = begin_connection(
+        pipe.become_stream(options),
+        options,
+        client=True,
+        extensions=handshake.extensions,
+        leftover=handshake.leftover + pipe.unread(),
     )
-    connection = pipe.become_stream(engine, options, handshake.leftover)
     # What TLS there is without that is a proxy's.
     ssl_object = pipe.ssl_object if options.tls else None
     response._bind(socket=pipe.socket, url=options.url, ssl_object=ssl_object)
     logger.info("connected to %s", options.url.shown)
     log_end(logger, f"the connection to {options.url.shown}", connection, pipe.socket)
-    read = Read(connection, fragments=options.fragments, control=options.control)
-    return response, read, Write(connection)
+    return response, read, write
 
 
 async def _attempt(

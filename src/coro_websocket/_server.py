@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, S
 from typing import TYPE_CHECKING, Any
 
 from ._accepting import ACCEPTS_PER_TURN, accept_connections
+from ._asyncio._begin import begin_connection
 from ._asyncio._pipes import open_pipe
 from ._asyncio._read_write import Read, Write
 from ._asyncio._socket import ConnectionSocket, host_with_zone
@@ -16,7 +17,6 @@ from ._asyncio._turns import Turns
 from ._asyncio._waiting import running_loop
 from ._close import close_payload
 from ._connection_log import log_end, shown_address
-from ._engine import Engine
 from ._errors import ConnectionClosedError, HandshakeError, InvalidOption, InvalidOptionType
 from ._handler import check_handler
 from ._handshake import check_subprotocols
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ._asyncio._pipes import Pipe
+    from ._engine import Engine
     from ._handshake_server import Origins
     from ._listening import UnixFile
     from ._response import Request
@@ -408,15 +409,17 @@ class Server:
             return None
         request._bind(socket=pipe.socket, peer=address or None, tls=self._tls is not None)
         request._bind(ssl_object=pipe.ssl_object)
-        engine = Engine(
-            False, max_message_size=options.max_message_size, extensions=handshake.extensions
+        connection, read, write = begin_connection(
+            pipe.become_stream(options),
+            options,
+            client=False,
+            extensions=handshake.extensions,
+            leftover=handshake.leftover + pipe.unread(),
         )
-        connection = pipe.become_stream(engine, options, handshake.leftover)
         which = _which(address, request.pathname)
         logger.info("%s opened with 101", which)
         log_end(logger, which, connection, pipe.socket)
-        read = Read(connection, fragments=options.fragments, control=options.control)
-        return request, read, Write(connection), engine
+        return request, read, write, connection.engine
 
     def _new_handshake(self) -> ServerHandshake:
         return ServerHandshake(

@@ -18,17 +18,16 @@ import contextlib
 import socket
 import struct
 import traceback as tracebacks
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+from ._asyncio._begin import begin_connection
 from ._asyncio._memory import MemorySocket, MemoryTransport, memory_pair
-from ._asyncio._read_write import Read, Write
 from ._asyncio._transport_stream import TransportStream
 from ._asyncio._waiting import running_loop
 from ._client import Opened, client_handshake
 from ._close import close_payload
-from ._engine import Engine
 from ._errors import HandshakeError, WebSocketError
 from ._handshake_server import ServerHandshake
 from ._leaving import is_cancellation
@@ -40,6 +39,7 @@ from .codec import decode, encode
 if TYPE_CHECKING:
     import ssl
 
+    from ._asyncio._read_write import Read, Write
     from ._response import Request
     from ._tls import TLSOptions
 
@@ -92,29 +92,20 @@ def connected_pair(
     response = asking.receive(answering.accept())
     assert response is not None
     first, second = memory_pair(loop, asyncio.Protocol(), asyncio.Protocol())
-    client = _stream(loop, first, True, ours, asking.extensions)
-    peer = _stream(loop, second, False, theirs, answering.extensions)
+    client, peer = _stream(loop, first, ours), _stream(loop, second, theirs)
+    one = begin_connection(client, ours, client=True, extensions=asking.extensions)
+    other = begin_connection(peer, theirs, client=False, extensions=answering.extensions)
     response._bind(socket=client.socket, url=ours.url)
     request._bind(socket=peer.socket, tls=ours.url.tls)
-    return (response, *_ends(client, ours)), (request, *_ends(peer, theirs))
+    return (response, *one[1:]), (request, *other[1:])
 
 
 def _stream(
-    loop: asyncio.AbstractEventLoop,
-    transport: MemoryTransport,
-    client: bool,
-    options: Options,
-    extensions: Iterable[Any],
-) -> Any:
+    loop: asyncio.AbstractEventLoop, transport: MemoryTransport, options: Options
+) -> TransportStream:
     sock = MemorySocket()
     sock.transport = transport
-    engine = Engine(client, max_message_size=options.max_message_size, extensions=extensions)
-    return TransportStream(loop, engine, options, sock, transport)  # type: ignore[arg-type]
-
-
-def _ends(connection: Any, options: Options) -> tuple[Read, Write]:
-    read = Read(connection, fragments=options.fragments, control=options.control)
-    return read, Write(connection)
+    return TransportStream(loop, sock, transport, options.write_high_water)
 
 
 # A server that follows a script

@@ -7,8 +7,6 @@ from ._writing cimport Writing
 
 
 cdef class Connection(Writing):
-    cdef readonly object socket
-
     # Owned by the reading side
     cdef object reader  # the read that waits
     cdef Unit reader_unit
@@ -21,14 +19,11 @@ cdef class Connection(Writing):
     cdef bint deaf  # whatever comes is dropped: we are closing, and too much waited
     cdef int overflow
     cdef uint64_t dropped  # messages
-    cdef bint paused
-    cdef bint draining  # no more will come than is on this side already: it is taken
     cdef object look_timer
     cdef size_t read_high_water
     cdef uint64_t bytes_in
 
     # Owned by the closing handshake
-    cdef readonly bint lost  # there is no socket any more
     cdef bint half_closed  # nothing more is sent, and nothing that comes is delivered
     cdef object close_timer
     cdef list close_waiters
@@ -46,23 +41,11 @@ cdef class Connection(Writing):
     cdef bint held_back
     cdef bytes keepalive_ping  # the payload of the last one
 
-    # What a stream provides
-    cdef int pause_reading(self) except -1
-    cdef int resume_reading(self) except -1
-    cdef int half_close(self) except -1
-    cdef int abort(self) except -1
-    cdef uint64_t taken(self) except? 1
-    cdef int release(self) except -1
-    cdef bint peer_ended(self) except -1
-    cdef bint unanswered(self) except -1
-
-    # What a stream tells
-    cdef int receive_into(self, uint8_t **to, size_t *room) except -1
-    cdef int received(self, size_t n) except -1
-    cdef int transmitted(self) except -1
-    cdef int lose(self, object cause) except -1
+    # The end
     cdef int end_all(self, bint now) except -1
     cdef int end_step(self, int step, bint now) except -1
+
+    cdef int begin(self, object leftover) except -1
 
     # Reading
     cdef Message take(self, Unit unit, bint control)
@@ -72,8 +55,6 @@ cdef class Connection(Writing):
     cdef int after_parsing(self) except -1
     cdef int unattended(self) except -1
     cdef int pause(self) except -1
-    cdef int resume(self) except -1
-    cdef int drain(self) except -1
     cdef int shed(self) except -1
     cdef object end_error(self)
 

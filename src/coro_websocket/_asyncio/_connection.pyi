@@ -1,7 +1,19 @@
-from .._errors import ConnectionClosedError
-from ._writing import Writing
+import asyncio
 
-class Connection(Writing):
-    socket: object
-    lost: bool
+from .._engine import Engine
+from .._errors import ConnectionClosedError
+from .._options import Options
+from ._stream import Stream
+
+class Connection:
+    engine: Engine
+    stream: Stream
     ended_with: ConnectionClosedError | None
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        engine: Engine,
+        options: Options,
+        stream: Stream,
+        leftover: bytes = b"",
+    ) -> None: ...

@@ -9,6 +9,7 @@ The rules: one task reads at a time; a read that is cancelled takes nothing.
 """
 
 from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memcpy
 
 from .._engine cimport Engine
 from .._frames cimport FIN
@@ -19,7 +20,6 @@ from ._waiting cimport WAITING
 from ._writing cimport current_task, high_water, wake_all
 
 import asyncio
-import contextlib
 import os
 import time
 
@@ -56,15 +56,25 @@ cdef enum:
 
 
 cdef class Connection(Writing):
-    """Reading, writing, closing and keeping alive over a stream that a subclass provides."""
+    """Reading, writing, closing and keeping alive over a stream."""
 
-    def __cinit__(self, loop, Engine engine not None, options, *args):
+    def __cinit__(self, loop, Engine engine not None, options, stream, *args):
         self.read_high_water = high_water(options.read_high_water)
         self.overflow = OVERFLOW[options.overflow]
         self.close_waiters = []
 
-    def start(self, leftover):
-        """Begin: with the bytes that came in the same segment as the handshake."""
+    def __init__(self, loop, engine, options, stream, leftover=b""):
+        """leftover: the bytes that came in the same segment as the handshake."""
+        self.stream.consumer = self
+        self.stream.outbox = self.engine.outbox
+        try:
+            self.stream.begin()
+            self.begin(leftover)
+        except BaseException:  # there is no connection
+            self.stream.lose(None)
+            raise
+
+    cdef int begin(self, leftover) except -1:
         options = self.options
         self.engine.trace = frame_tracer(self.engine.client)
         if leftover:
@@ -78,39 +88,7 @@ cdef class Connection(Writing):
             self.asked_at = NEVER
             self.ping_timer = self.loop.call_at(self.ask_at, self.keep_alive)
 
-    # What a stream provides
-
-    cdef int pause_reading(self) except -1:
-        raise NotImplementedError
-
-    cdef int resume_reading(self) except -1:
-        raise NotImplementedError
-
-    cdef int half_close(self) except -1:
-        """Tell the peer that nothing more will be sent."""
-        raise NotImplementedError
-
-    cdef int abort(self) except -1:
-        """Close the stream at once; ends in `lose`."""
-        raise NotImplementedError
-
-    cdef uint64_t taken(self) except? 1:
-        """How many of the bytes sent have come to the peer's side, as far as can be known."""
-        raise NotImplementedError
-
-    cdef int release(self) except -1:
-        """Have the loop call the stream no more, and close its socket."""
-        return 0
-
-    cdef bint peer_ended(self) except -1:
-        """Whether the end of the stream waits to be received, as far as can be known."""
-        raise NotImplementedError
-
-    cdef bint unanswered(self) except -1:
-        """Whether the peer's system has left unanswered what was sent, as far as can be known."""
-        raise NotImplementedError
-
-    # What a stream tells
+    # What the stream tells
 
     cdef int receive_into(self, uint8_t **to, size_t *room) except -1:
         cdef uint8_t *scratch = NULL if self.state.scratch_lent else self.state.scratch
@@ -144,8 +122,39 @@ cdef class Connection(Writing):
             finally:
                 if lent:
                     state.scratch_lent = False
+                if self.stream.lost:
+                    engine.cut_off()
                 state.leave()
         return 0
+
+    cdef int received_nothing(self) except -1:
+        return self.engine.release()
+
+    cdef int fed(self, const uint8_t *data, size_t n) except -1:
+        cdef uint8_t *to
+        cdef size_t room
+        if n <= <size_t>SCRATCH:
+            self.receive_into(&to, &room)
+        else:
+            self.engine.receive_into(NULL, 0, &to, &room)
+        while room < n:
+            memcpy(to, data, room)
+            self.engine.received(room)
+            self.bytes_in += room
+            data += room
+            n -= room
+            self.engine.receive_into(NULL, 0, &to, &room)
+        memcpy(to, data, n)
+        return self.received(n)
+
+    cdef bint lend(self) noexcept:
+        return self.engine.lend()
+
+    cdef int take_back(self, bint parsing) noexcept:
+        return self.engine.take_back(parsing)
+
+    cdef int sent(self, size_t n) except -1:
+        return self.engine.sent(n)
 
     cdef int transmitted(self) except -1:
         """The stream has taken bytes: wake the writers that waited for that."""
@@ -157,10 +166,6 @@ cdef class Connection(Writing):
 
     cdef int lose(self, object cause) except -1:
         """There is no stream any more: everybody who waits learns of it, whatever fails."""
-        if self.lost:
-            return 0
-        self.lost = True
-        self.broken = True
         if self.cause is None:
             self.cause = cause
         self.engine.cut_off()
@@ -177,6 +182,9 @@ cdef class Connection(Writing):
                 self.end_all(current_task(self.loop) is None)
         return 0
 
+    cdef int lose_again(self) except -1:
+        return self.end_all(True)
+
     cdef int end_all(self, bint now) except -1:
         """Take each step of the end that has not been taken; raise what the first raised.
 
@@ -191,12 +199,12 @@ cdef class Connection(Writing):
                 failed = error if failed is None else failed
         if failed is not None:
             raise failed
-        return 0
+        return self.stream.detach()
 
     cdef int end_step(self, int step, bint now) except -1:
         cdef Waiter waiter
         if step == 0:
-            self.release()
+            self.stream.release()
         elif step == 1:
             for timer in (
                 self.close_timer, self.heartbeat_timer, self.ping_timer, self.look_timer
@@ -223,25 +231,34 @@ cdef class Connection(Writing):
             self.fail_pings()
         return 0
 
+    cdef int cannot_send(self, object cause) except -1:
+        if self.cause is None:
+            self.cause = cause
+        self.engine.outbox.drop()
+        return 0
+
+    cdef int ending(self) except -1:
+        return self.start_close_timer()
+
     cdef int fail_sending(self, object error) except -1:
         """The stream has failed where no writer could be told: the connection is lost."""
         if self.cause is None:
             self.cause = error
-        self.broken = True
+        self.stream.broken = True
         self.engine.outbox.drop()
         try:
             self.loop.call_exception_handler(
                 {"message": "a WebSocket connection was lost: sending failed", "exception": error}
             )
         finally:
-            self.abort()
+            self.stream.abort()
         return 0
 
     cdef int fail_memory(self) except -1:
         """There was no memory to go on, or a part of what has come is gone: all ends here."""
         self.engine.over = True
         self.engine.forget()
-        self.broken = True
+        self.stream.broken = True
         self.engine.outbox.drop()
         try:
             if self.cause is None:
@@ -250,9 +267,9 @@ cdef class Connection(Writing):
         except MemoryError:
             pass
         try:
-            self.abort()
+            self.stream.abort()
         finally:
-            self.lose(None)
+            self.stream.lose(None)
         return 0
 
     # Reading
@@ -323,8 +340,8 @@ cdef class Connection(Writing):
             engine.inbox.drop()
         if (
             engine.close_sent
-            or (engine.outbox.end and not self.queued)
-            or self.paused
+            or (engine.outbox.end and not self.stream.queued)
+            or self.stream.paused
             or engine.answered
         ):
             try:
@@ -338,12 +355,12 @@ cdef class Connection(Writing):
         cdef Engine engine = self.engine
         if engine.answered:
             self.settle_pings()
-        if self.lost:
+        if self.stream.lost:
             return 0
-        if engine.outbox.unsent() and not self.queued and not self.blocked:
-            self.flush_soon()
-        if self.paused and engine.held() <= self.read_high_water // 4:
-            self.resume()
+        if engine.outbox.unsent() and not self.stream.queued and not self.stream.blocked:
+            self.stream.flush_soon()
+        if self.stream.paused and engine.held() <= self.read_high_water // 4:
+            self.stream.resume()
         if engine.close_sent:
             self.advance_closing()
         return 0
@@ -351,19 +368,19 @@ cdef class Connection(Writing):
     cdef int unattended(self) except -1:
         """Bytes have come and no task reads: answer what must be answered, hold back the rest."""
         cdef Engine engine = self.engine
-        if self.lost:
+        if self.stream.lost:
             return 0
         engine.look_ahead(engine.close_sent)
         if engine.held() >= self.read_high_water:
             engine.skip_control()
             if self.overflow != WAIT and engine.held() >= self.read_high_water:
                 self.shed()
-        if engine.held() >= self.read_high_water and not self.paused and not self.lost:
+        if engine.held() >= self.read_high_water and not self.stream.paused and not self.stream.lost:
             if engine.initiated_close:
                 # We are closing: what nobody reads must not keep the peer's Close from us.
                 self.deaf = True
                 self.drop_data(False)
-            elif not self.draining:
+            elif not self.stream.draining:
                 self.pause()
         self.after_parsing()
         if engine.close_ahead and not engine.close_sent:
@@ -371,42 +388,26 @@ cdef class Connection(Writing):
         return 0
 
     cdef int pause(self) except -1:
-        self.paused = True
         self.held_back = True
-        self.pause_reading()
+        self.stream.pause()
         if self.look_timer is None:
             self.look_timer = self.loop.call_later(LOOK_EVERY, self.look)
         return 0
 
-    cdef int resume(self) except -1:
-        self.paused = False
-        return self.resume_reading()
-
     def look(self):
         """Reading is paused: is it the end, a Close or a Pong that waits behind what is unread?"""
         self.look_timer = None
-        if self.lost or not self.paused:
+        if self.stream.lost or not self.stream.paused:
             return
         try:
-            if self.peer_ended():
-                self.drain()
+            if self.stream.peer_ended():
+                self.stream.drain()
                 return
             self.look_timer = self.loop.call_later(LOOK_EVERY, self.look)
             if self.engine.held() - min(self.engine.held(), self.read_high_water) < LOOK_BEHIND:
-                self.resume()  # what comes next pauses it again
+                self.stream.resume()  # what comes next pauses it again
         except MemoryError:
             self.fail_memory()
-
-    cdef int drain(self) except -1:
-        """The end waits behind what is unread: take all of it, so that everybody is told.
-
-        That is what the system has received, and no more can come.
-        """
-        if getattr(self.socket, "shut_down", False):  # perhaps only our side: the other may send
-            with contextlib.suppress(OSError):
-                self.socket.end()
-        self.draining = True
-        return self.resume()
 
     cdef int shed(self) except -1:
         """More waits for a reader than may: do what the option `overflow` says."""
@@ -436,9 +437,7 @@ cdef class Connection(Writing):
         if error is None and isinstance(self.cause, ConnectionClosedError):
             error = self.cause
         elif error is None:
-            ended_by_us = (
-                getattr(self.socket, "shut_down", False) and not self.engine.close_received
-            )
+            ended_by_us = self.stream.ended_by_us() and not self.engine.close_received
             error = self.engine.end_error(
                 self.cause, ended_by_us=ended_by_us, given_up=self.deaf or self.skipping
             )
@@ -455,7 +454,7 @@ cdef class Connection(Writing):
 
     def close(self, code, reason):
         """Send a Close frame unless one was sent; an awaitable of the connection's end."""
-        if not self.lost:
+        if not self.stream.lost:
             try:
                 self.begin_close(code, reason)
                 if self.reader is None:
@@ -468,27 +467,27 @@ cdef class Connection(Writing):
         self.engine.send_close(code, reason)
         self.advance_closing()
         if self.engine.outbox.unsent():
-            self.queue()
+            self.stream.queue()
         return 0
 
     async def wait_closed(self):
-        while not self.lost:
+        while not self.stream.lost:
             await self.wait_in(self.close_waiters)
 
     cdef int advance_closing(self) except -1:
         """Take the closing handshake as far as it can go now (RFC 6455 section 7.1)."""
         cdef Engine engine = self.engine
         cdef Waiter waiter
-        if self.lost:
+        if self.stream.lost:
             return 0
         self.start_close_timer()
-        if self.lost:
+        if self.stream.lost:
             return 0
         wake_all(self.turn_waiters)  # our Close was the last frame
-        if self.broken:
-            return self.abort()
-        if self.paused and (engine.over or engine.close_received or engine.initiated_close):
-            self.resume()
+        if self.stream.broken:
+            return self.stream.abort()
+        if self.stream.paused and (engine.over or engine.close_received or engine.initiated_close):
+            self.stream.resume()
         if engine.outbox.unsent():
             return 0
         # The server ends the connection. It closes the socket once the peer has done so too:
@@ -497,10 +496,10 @@ cdef class Connection(Writing):
             if not self.half_closed:
                 self.half_closed = True
                 try:
-                    self.half_close()
+                    self.stream.half_close()
                 except MemoryError:
                     self.fail_memory()
-                if self.reader is not None and not self.lost:
+                if self.reader is not None and not self.stream.lost:
                     waiter = self.waiter
                     waiter.wake_soon()
                 self.fail_pings()
@@ -518,29 +517,29 @@ cdef class Connection(Writing):
 
     def close_timed_out(self):
         self.close_timer = None
-        if self.lost:
+        if self.stream.lost:
             return
         if not self.engine.close_sent:
             # The peer's Close has waited long enough behind messages that nobody reads.
             try:
                 self.engine.look_ahead(True)
                 if self.engine.close_sent:
-                    self.queue()
+                    self.stream.queue()
                     self.advance_closing()
                     return
             except MemoryError:
                 self.fail_memory()
-        self.abort()
+        self.stream.abort()
 
     # Keeping alive
 
     def beat(self):
         """An unsolicited Pong every `heartbeat` seconds (RFC 6455 section 5.5.3)."""
-        if not self.broken and not self.engine.close_sent:
+        if not self.stream.broken and not self.engine.close_sent:
             try:
                 self.heartbeat_timer = self.loop.call_later(self.options.heartbeat, self.beat)
                 self.engine.send_pong(b"")
-                self.queue()
+                self.stream.queue()
             except MemoryError:
                 self.fail_memory()
 
@@ -565,13 +564,13 @@ cdef class Connection(Writing):
         cdef double due
         cdef double most = 0  # seconds until the deadline
         options = self.options
-        if self.lost or self.engine.close_sent:
+        if self.stream.lost or self.engine.close_sent:
             return 0
         now = self.loop.time()
-        taken = self.taken()
-        if self.bytes_in != self.seen_in or (self.held_back and not self.paused):
+        taken = self.stream.taken()
+        if self.bytes_in != self.seen_in or (self.held_back and not self.stream.paused):
             self.asked_at = NEVER
-        elif self.paused and (taken > self.asked_behind or not self.unanswered()):
+        elif self.stream.paused and (taken > self.asked_behind or not self.stream.unanswered()):
             self.asked_at = NEVER
         elif self.asked_at != NEVER and self.seen_taken < min(taken, self.asked_behind):
             self.asked_at = now
@@ -581,11 +580,11 @@ cdef class Connection(Writing):
         elif late > STALL and not self.excused and options.ping_timeout is not None:
             self.excused = True
             self.asked_at += late + min(late, <double>options.ping_timeout)
-        self.held_back = self.paused
+        self.held_back = self.stream.paused
         self.seen_in = self.bytes_in
         self.seen_taken = taken
         if options.ping_timeout is not None:
-            most = options.ping_timeout + (ACKNOWLEDGED_IN if self.paused else 0)
+            most = options.ping_timeout + (ACKNOWLEDGED_IN if self.stream.paused else 0)
             if self.asked_at != NEVER and now + TIMER_SLACK >= self.asked_at + most:
                 if self.cause is None:
                     self.cause = PingTimeout(
@@ -599,12 +598,12 @@ cdef class Connection(Writing):
             self.ask_at = now + options.ping_interval
             if self.asked_at == NEVER:
                 self.asked_at = now
-                self.asked_behind = self.bytes_out + self.backlog()
-            if not self.broken:
+                self.asked_behind = self.stream.bytes_out + self.stream.backlog()
+            if not self.stream.broken:
                 self.ask()
-                if self.queued and not self.blocked:
-                    self.transmit()  # at once: the deadline runs
-            if self.lost or self.engine.close_sent:
+                if self.stream.queued and not self.stream.blocked:
+                    self.stream.transmit()  # at once: the deadline runs
+            if self.stream.lost or self.engine.close_sent:
                 return 0
         due = self.ask_at
         if options.ping_timeout is not None and self.asked_at != NEVER:
@@ -615,14 +614,14 @@ cdef class Connection(Writing):
 
     cdef int time_out(self) except -1:
         """The peer is gone. What had come before can still be read."""
-        if not self.paused:
-            return self.abort()
+        if not self.stream.paused:
+            return self.stream.abort()
         self.start_close_timer()
         try:
-            self.socket.end()
+            self.stream.socket.end()
         except OSError:  # it has ended already
-            return self.abort()
-        return self.drain()
+            return self.stream.abort()
+        return self.stream.drain()
 
     def ask(self):
         """Send a Ping, or the message that this peer wants instead."""
@@ -634,7 +633,7 @@ cdef class Connection(Writing):
             self.keepalive_ping = os.urandom(4)
             self.pings[self.keepalive_ping] = (None, time.perf_counter())
             self.engine.send_ping(self.keepalive_ping)
-            self.queue()
+            self.stream.queue()
             return
         try:
             if callable(message):
@@ -651,7 +650,7 @@ cdef class Connection(Writing):
             )
             failed.__cause__ = error
             self.engine.fail_connection(failed)
-            self.queue()
+            self.stream.queue()
             self.advance_closing()
 
     # Counting
@@ -665,7 +664,7 @@ cdef class Connection(Writing):
             frames_in=engine.frames_in,
             frames_out=engine.frames_out,
             bytes_in=self.bytes_in,
-            bytes_out=engine.bytes_encoded - min(engine.bytes_encoded, <uint64_t>self.backlog()),
+            bytes_out=engine.bytes_encoded - min(engine.bytes_encoded, <uint64_t>self.stream.backlog()),
             dropped=self.dropped,
             latency=self.latency,
             compression_in=ratio(engine.coded_in, engine.decoded_in),

@@ -58,12 +58,15 @@ cdef extern from "this_thread.h":
     uintptr_t this_thread() noexcept
 
 
-cdef inline bint runs_here(Sender sender) except -1:
-    """Whether the sender's loop runs in this thread: only there may it be touched.
+cdef inline bint runs_here(LoopState state, object loop) except -1:
+    """Whether the loop runs in this thread: only there may its connections be touched.
 
     While the loop runs one of our callbacks, or is about to, the thread tells.
     """
-    if this_thread() == sender.state.thread:
-        if sender.state.resuming or sender.state.flush_scheduled:
+    if this_thread() == state.thread:
+        if state.resuming or state.flush_scheduled:
             return True
-    return sender.state.check_thread(sender.loop)
+    return state.check_thread(loop)
+
+
+cdef LoopState loop_state(loop)

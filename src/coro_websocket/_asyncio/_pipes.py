@@ -1,7 +1,7 @@
 """A connected socket while the opening handshake runs on it, plain or under TLS.
 
-A pipe has `receive`, `send` and `close`; `become_stream` then hands the socket over
-to the native connection. Which pipe it is decides which stream it becomes.
+A pipe has `receive`, `send` and `close`. `become_stream` then hands the socket over to a native
+stream, and `unread` gives what the pipe has received and nobody has asked for.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
 
-    from .._engine import Engine
     from .._options import Options
-    from ._connection import Connection
     from ._socket import ConnectionSocket
+    from ._stream import Stream
     from ._turns import Turns
 
 RECEIVE_SIZE = 65536
@@ -64,8 +63,11 @@ class SocketPipe:
     async def send(self, data: bytes) -> None:
         await self.loop.sock_sendall(self.socket, data)
 
-    def become_stream(self, engine: Engine, options: Options, leftover: bytes) -> Connection:
-        return SocketStream(self.loop, engine, options, self.socket, leftover)
+    def become_stream(self, options: Options) -> Stream:
+        return SocketStream(self.loop, self.socket)
+
+    def unread(self) -> bytes:
+        return b""
 
     async def finish(self) -> None:
         """Say that no more will be sent and wait until the peer has closed."""
@@ -151,17 +153,8 @@ class TLSPipe(SocketPipe):
                     raise ConnectionResetError("the stream ended") from None
         await self._flush()
 
-    def become_stream(self, engine: Engine, options: Options, leftover: bytes) -> Connection:
-        return TLSStream(
-            self.loop,
-            engine,
-            options,
-            self.socket,
-            self._tls,
-            self._incoming,
-            self._outgoing,
-            leftover,
-        )
+    def become_stream(self, options: Options) -> Stream:
+        return TLSStream(self.loop, self.socket, self._tls, self._incoming, self._outgoing)
 
     async def finish(self) -> None:
         # An SSLError: the peer's close_notify is still to come.
@@ -244,12 +237,18 @@ class TransportPipe(asyncio.Protocol):
     async def send(self, data: bytes) -> None:
         self.transport.write(data)
 
-    def become_stream(self, engine: Engine, options: Options, leftover: bytes) -> Connection:
-        leftover += bytes(self._received)
-        stream = TransportStream(self.loop, engine, options, self.socket, self.transport, leftover)
-        if self._ended:
-            stream.connection_lost(self._error)
-        return stream
+    def become_stream(self, options: Options) -> Stream:
+        return TransportStream(
+            self.loop,
+            self.socket,
+            self.transport,
+            options.write_high_water,
+            self._ended,
+            self._error,
+        )
+
+    def unread(self) -> bytes:
+        return bytes(self._received)
 
     async def finish(self) -> None:
         """Say that no more will be sent and wait until the peer has closed."""

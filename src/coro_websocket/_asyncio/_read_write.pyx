@@ -108,7 +108,7 @@ cdef class NextMessage:
         result[0] = NULL
         if self.state == FINISHED:
             raise RuntimeError("cannot reuse already awaited read()")
-        if this_thread() != connection.state.thread and not runs_here(connection):
+        if this_thread() != connection.state.thread and not runs_here(connection.state, connection.loop):
             raise other_loop("read()")
         if self.state == SUSPENDED and connection.waiter.state == WAITING:
             raise RuntimeError("read() is being awaited already")
@@ -129,7 +129,7 @@ cdef class NextMessage:
             Py_INCREF(outcome)
             result[0] = <PyObject *>outcome
             return 0
-        if connection.lost or connection.half_closed:
+        if connection.stream.lost or connection.half_closed:
             self.leave()
             connection.engine.forget()  # nothing that is here can become a message
             error = connection.end_error()
@@ -143,7 +143,7 @@ cdef class NextMessage:
             Py_INCREF(outcome)
             result[0] = <PyObject *>outcome
             return 0
-        if not runs_here(connection):
+        if not runs_here(connection.state, connection.loop):
             raise other_loop("read()")
         if connection.reader is not None and connection.reader is not self:
             raise two_readers()  # the other has begun while an extension or a log handler ran
@@ -155,12 +155,12 @@ cdef class NextMessage:
         connection.reader = self
         connection.reader_unit = self.unit
         connection.reader_control = self.control
-        if connection.paused:
+        if connection.stream.paused:
             try:
-                connection.resume()
+                connection.stream.resume()
             except MemoryError:
                 connection.fail_memory()
-            if connection.lost:
+            if connection.stream.lost:
                 return self.step(result)
         Py_INCREF(waiter)
         result[0] = <PyObject *>waiter
@@ -535,7 +535,7 @@ cdef class Read:
         cdef Connection connection = self.connection
         if connection.engine.close_code is not None:
             return connection.engine.close_code
-        return ABNORMAL if connection.lost else None
+        return ABNORMAL if connection.stream.lost else None
 
     def _end_error(self):
         """The error that the connection ended with; None if cleanly. To be asked at its end."""
@@ -601,7 +601,7 @@ cdef class Write:
         Called in another thread, it does nothing yet and returns a coroutine for
         `asyncio.run_coroutine_threadsafe(write(message), loop)`. So do `ping`, `pong` and `close`.
         """
-        if not runs_here(self.connection):
+        if not runs_here(self.connection.state, self.connection.loop):
             return self.write_later(message, compress)
         return self.connection.write(message, compress)
 
@@ -622,7 +622,7 @@ cdef class Write:
             ConnectionClosedError if the connection ends before the Pong comes.
         """
         cdef Connection connection = self.connection
-        if not runs_here(connection):
+        if not runs_here(connection.state, connection.loop):
             return in_its_loop(connection, "write.ping", functools.partial(self.ping, payload))
         return connection.ping(payload)
 
@@ -632,7 +632,7 @@ cdef class Write:
         payload: at most 125 bytes. Pings are answered without this.
         """
         cdef Connection connection = self.connection
-        if not runs_here(connection):
+        if not runs_here(connection.state, connection.loop):
             return in_its_loop(connection, "write.pong", functools.partial(self.pong, payload))
         return connection.pong(payload)
 
@@ -652,7 +652,7 @@ cdef class Write:
             InvalidMessage: the code or the reason may not be sent.
         """
         cdef Connection connection = self.connection
-        if not runs_here(connection):
+        if not runs_here(connection.state, connection.loop):
             call = functools.partial(self.close, code, reason)
             return in_its_loop(connection, "write.close", call)
         return connection.close(code, reason)
@@ -660,7 +660,7 @@ cdef class Write:
     async def wait_closed(self):
         """Wait until the connection is closed, whoever closes it."""
         cdef Connection connection = self.connection
-        if not runs_here(connection):
+        if not runs_here(connection.state, connection.loop):
             raise other_loop("write.wait_closed()")
         await connection.wait_closed()
 
@@ -755,6 +755,6 @@ async def missed_by(writes, message):
 
 cdef str describe(Connection connection):
     role = "client" if connection.engine.client else "server"
-    if connection.lost:
+    if connection.stream.lost:
         return f"{role}, closed"
     return f"{role}, closing" if connection.engine.close_sent else f"{role}, open"

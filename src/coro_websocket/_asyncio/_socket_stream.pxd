@@ -1,7 +1,7 @@
-from ._connection cimport Connection
+from ._stream cimport Stream
 
 
-cdef class SocketStream(Connection):
+cdef class SocketStream(Stream):
     cdef int fd
     cdef object on_readable
     cdef object poller  # through which the loop watches the socket, or None

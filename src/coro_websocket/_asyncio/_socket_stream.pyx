@@ -8,9 +8,8 @@ all of them, so that its own Python code runs once for all that are ready.
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint8_t, uint64_t
 
-from .._engine cimport Engine
-from ._connection cimport Connection
 from ._loop_state cimport LoopState
+from ._stream cimport Consumer, Stream
 
 import os
 import weakref
@@ -101,21 +100,20 @@ cdef class Poller:
                 Py_DECREF(<object>poll_owner(&events[i]))
 
 
-cdef class SocketStream(Connection):
-    def __init__(self, loop, engine, options, socket, leftover=b""):
+cdef class SocketStream(Stream):
+    """Plain TCP, or a unix socket."""
+
+    def __init__(self, loop, socket):
         self.socket = socket
         socket.in_use = True
         self.fd = socket.fileno()
         self.told_once = self.state.tells_once
         self.on_readable = self.readable
         self.on_writable = self.writable
-        self.uncopied = not engine.client
-        try:
-            self.watch()
-            self.start(leftover)
-        except BaseException:  # there is no connection
-            self.lose(None)
-            raise
+        self.uncopied = True
+
+    cdef int begin(self) except -1:
+        return self.watch()
 
     def readable(self):
         self.receive()
@@ -126,8 +124,9 @@ cdef class SocketStream(Connection):
         cdef ssize_t n
         cdef uint64_t sent = self.bytes_out
         cdef bint again = False
+        cdef Consumer consumer = self.consumer
         if self.lost:  # see `release`
-            return self.end_all(True)
+            return consumer.lose_again()
         try:
             if self.end_only and self.peer_ended():
                 return self.drain()
@@ -147,51 +146,52 @@ cdef class SocketStream(Connection):
                     break
                 again = True
         except MemoryError:
-            self.fail_memory()
+            consumer.fail_memory()
         return 0
 
     cdef ssize_t receive_some(self, size_t *room) except? -2:
         """Receive once and tell what came: what `socket_receive` returned, for how much room."""
         cdef uint8_t *to
         cdef ssize_t n
-        self.receive_into(&to, room)
+        self.consumer.receive_into(&to, room)
         n = socket_receive(self.fd, to, room[0])
         if n > 0:
-            self.received(n)
+            self.consumer.received(n)
         else:
-            self.engine.release()  # the room for what has not come
+            self.consumer.received_nothing()
         return n
 
     def writable(self):
+        cdef Consumer consumer = self.consumer
         try:
             if self.lost:
-                self.end_all(True)
+                consumer.lose_again()
             else:
                 self.transmit()
         except MemoryError:
-            self.fail_memory()
+            consumer.fail_memory()
 
     cdef int transmit(self) except -1:
+        cdef Consumer consumer = self.consumer
         if self.lost:
             return 0
         if not self.broken:
             self.send_all()
-        return self.transmitted()
+        return consumer.transmitted()
 
     cdef int send_all(self) except -1:
         """Send until everything is sent or the socket takes no more."""
-        cdef Engine engine = self.engine
         cdef size_t unsent
         cdef ssize_t n
         while True:
-            unsent = engine.outbox.unsent()
+            unsent = self.outbox.unsent()
             if unsent == 0:
                 self.unblock()
                 break
-            n = socket_send(self.fd, engine.outbox.data(), unsent)
+            n = socket_send(self.fd, self.outbox.data(), unsent)
             if n >= 0:
                 self.bytes_out += n
-                engine.sent(n)
+                self.consumer.sent(n)
             elif n == -1:
                 self.block()
                 break
@@ -200,36 +200,36 @@ cdef class SocketStream(Connection):
                 break
         return 0
 
-    cdef int send_beside(self, const uint8_t *data, size_t size) except -1:
-        cdef Engine engine = self.engine
-        cdef size_t queued = engine.outbox.unsent()
+    cdef int send_with_payload(self, const uint8_t *data, size_t size) except -1:
+        cdef Consumer consumer = self.consumer
+        cdef size_t queued = self.outbox.unsent()
         cdef size_t taken = 0
-        cdef ssize_t n = socket_send_both(self.fd, engine.outbox.data(), queued, data, size)
+        cdef ssize_t n = socket_send_both(self.fd, self.outbox.data(), queued, data, size)
         if n < -1:
             return self.break_down(os_error(n))
         if n > 0:
             taken = <size_t>n
             self.bytes_out += taken
-        # The rest of the payload first: the engine may add to what it has to send.
+        # The rest of the payload first: the consumer may add to what it has to send.
         try:
             if taken < queued:
-                engine.outbox.append(data, size)
+                self.outbox.append(data, size)
             else:
-                engine.outbox.append(data + (taken - queued), size - (taken - queued))
+                self.outbox.append(data + (taken - queued), size - (taken - queued))
         except MemoryError:  # a part of the frame is sent
-            self.fail_memory()
+            consumer.fail_memory()
             raise
-        engine.sent(min(taken, queued))
-        if engine.outbox.unsent():
+        consumer.sent(min(taken, queued))
+        if self.outbox.unsent():
             return self.block()
-        return self.transmitted()
+        return consumer.transmitted()
 
     cdef int block(self) except -1:
         if not self.blocked:
             try:
                 self.loop.add_writer(self.fd, self.on_writable)
             except MemoryError:  # what is left would never be sent
-                self.fail_memory()
+                self.consumer.fail_memory()
                 raise
             self.blocked = True
         return 0
@@ -243,16 +243,14 @@ cdef class SocketStream(Connection):
     cdef int break_down(self, object cause) except -1:
         """The socket takes no more. What has come already is still delivered."""
         self.broken = True
-        if self.cause is None:
-            self.cause = cause
-        self.engine.outbox.drop()
+        self.consumer.cannot_send(cause)
         self.unblock()
         self.told_once = True
         if not self.lost:
             try:
                 self.loop.call_soon(self.on_readable)  # the end shows when reading
             except MemoryError:
-                self.fail_memory()
+                self.consumer.fail_memory()
         return 0
 
     cdef int watch(self) except -1:
@@ -271,7 +269,7 @@ cdef class SocketStream(Connection):
                     (<SocketStream>stream).unwatch()
                     (<SocketStream>stream).watch()
                 except MemoryError:  # nobody would watch it any more
-                    (<SocketStream>stream).fail_memory()
+                    (<SocketStream>stream).consumer.fail_memory()
         if poller is not None and poller.watch(self):
             self.poller = poller
             return 0
@@ -307,7 +305,7 @@ cdef class SocketStream(Connection):
                 self.unwatch()
                 self.watch()
         except MemoryError:
-            return self.fail_memory()
+            return self.consumer.fail_memory()
         return 0
 
     cdef bint peer_ended(self) except -1:
@@ -337,7 +335,7 @@ cdef class SocketStream(Connection):
         return 0
 
     cdef size_t backlog(self) except? 1:
-        return self.engine.outbox.unsent()
+        return self.outbox.unsent()
 
     cdef uint64_t taken(self) except? 1:
         cdef size_t waiting = socket_unacknowledged(self.fd)

@@ -1,7 +1,7 @@
 """The stream over TLS that owns its socket: an ssl.SSLObject between two memory BIOs.
 
-What is received goes into one BIO and is decrypted into the engine's own buffers; what the
-engine has to send is encrypted into the other and sent from there.
+What is received goes into one BIO and is decrypted to where the consumer wants it; what that
+has to send is encrypted into the other and sent from there.
 
 The rule: Python code may run inside ssl's calls (signal handlers, finalizers, callbacks of the
 context) and may use this connection. What it finds is as before the call: it reads nothing,
@@ -19,9 +19,8 @@ from cpython.bytes cimport (
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
-from .._buffers cimport Outbox
-from .._engine cimport Engine
 from ._socket_stream cimport SocketStream, os_error
+from ._stream cimport Consumer
 
 from _ssl import MemoryBIO, _SSLSocket
 from ssl import SSLError, SSLWantReadError
@@ -89,7 +88,7 @@ cdef class TLSStream(SocketStream):
     cdef bint answers_wait  # for the peer, and so does what it has sent
     cdef object on_sealed
 
-    def __init__(self, loop, engine, options, socket, tls, incoming, outgoing, leftover=b""):
+    def __init__(self, loop, socket, tls, incoming, outgoing):
         if type(incoming) is not MemoryBIO or type(outgoing) is not MemoryBIO:
             raise TypeError("TLSStream: incoming and outgoing must be ssl.MemoryBIO")
         self.tls = tls
@@ -106,13 +105,12 @@ cdef class TLSStream(SocketStream):
         self.receive_size = RECEIVE_LEAST
         self.sealed = b""
         self.on_sealed = self.unseal_in_turn
-        SocketStream.__init__(self, loop, engine, options, socket, leftover)
+        SocketStream.__init__(self, loop, socket)
         self.uncopied = False
-        try:
-            self.unseal_soon()  # the opening handshake may have left records
-        except BaseException:  # there is no connection
-            self.lose(None)
-            raise
+
+    cdef int begin(self) except -1:
+        SocketStream.begin(self)
+        return self.unseal_soon()  # the opening handshake may have left records
 
     # Receiving
 
@@ -182,7 +180,7 @@ cdef class TLSStream(SocketStream):
 
     cdef int unseal(self) except -1:
         """Decrypt what is here, as far as the peer and who reads keep up."""
-        cdef Engine engine = self.engine
+        cdef Consumer consumer = self.consumer
         cdef uint8_t *to
         cdef size_t room
         cdef size_t n
@@ -198,10 +196,10 @@ cdef class TLSStream(SocketStream):
         while not ended and self.unsealed_in_part and not (
             self.lost or self.paused or self.answers_wait
         ):
-            self.receive_into(&to, &room)
+            consumer.receive_into(&to, &room)
             total = 0
             more = True
-            parsing = engine.lend()
+            parsing = consumer.lend()
             scratch_lent = self.state.scratch_lent
             self.state.scratch_lent = True
             self.in_tls = True
@@ -221,10 +219,10 @@ cdef class TLSStream(SocketStream):
                 more = False
             self.in_tls = False
             self.state.scratch_lent = scratch_lent
-            engine.take_back(parsing)
+            consumer.take_back(parsing)
             self.unsealed_in_part = more
             try:
-                self.received(total)
+                consumer.received(total)
             except BaseException:  # of the task that was resumed
                 if more:
                     self.unseal_soon()
@@ -232,12 +230,10 @@ cdef class TLSStream(SocketStream):
             finally:
                 if ended:
                     self.end_receiving(error)
-                elif self.lost:
-                    engine.cut_off()
         if self.lost:
             return 0
         # What TLS has to say for itself, and what was put off while ssl's call ran
-        if self.outgoing.pending or self.ending_next != OPEN or engine.outbox.unsent():
+        if self.outgoing.pending or self.ending_next != OPEN or self.outbox.unsent():
             if not self.blocked:
                 if self.outgoing.pending or not self.queued:
                     self.transmit()
@@ -274,15 +270,17 @@ cdef class TLSStream(SocketStream):
         return 0
 
     def unseal_in_turn(self):
+        cdef Consumer consumer
         if self.lost or self.paused or self.answers_wait or not self.unsealed_in_part:
             return
         if self.in_tls:
             self.unseal_soon()
             return
+        consumer = self.consumer
         try:
             self.unseal()
         except MemoryError:
-            self.fail_memory()
+            consumer.fail_memory()
 
     cdef int resume_reading(self) except -1:
         if self.answers_wait:
@@ -307,7 +305,6 @@ cdef class TLSStream(SocketStream):
     # Sending
 
     cdef int send_all(self) except -1:
-        cdef Engine engine = self.engine
         cdef size_t unsent
         cdef size_t left
         cdef ssize_t n
@@ -326,7 +323,7 @@ cdef class TLSStream(SocketStream):
                 self.bytes_out += n
                 self.sealed_start += n
                 continue
-            unsent = engine.outbox.unsent()
+            unsent = self.outbox.unsent()
             if unsent and self.ending == OPEN:
                 self.seal(min(unsent, <size_t>SEAL))
             else:
@@ -337,7 +334,7 @@ cdef class TLSStream(SocketStream):
             return 0
         self.unblock()
         self.answers_taken()
-        if self.ending_next != OPEN and not engine.outbox.unsent():
+        if self.ending_next != OPEN and not self.outbox.unsent():
             return self.say_end(self.ending_next)
         if self.ending == CLOSING:
             self.lose(None)
@@ -351,21 +348,20 @@ cdef class TLSStream(SocketStream):
 
         What was taken before has been sent.
         """
-        cdef Outbox outbox = self.engine.outbox
         cdef size_t taken = 0
         cdef object error = None
         cdef bytes sealed = b""
         try:
             if n:
-                outbox.lend()
+                self.outbox.lend()
                 self.in_tls = True
                 try:
-                    taken = self.encrypt_from(outbox.data(), n)
+                    taken = self.encrypt_from(self.outbox.data(), n)
                 except SSLWantReadError:
                     pass  # a renegotiation: once the peer's part of it is here
                 finally:
                     self.in_tls = False
-                    outbox.take_back()
+                    self.outbox.take_back()
             sealed = self.take_out()
         except BaseException as raised:
             error = raised
@@ -378,7 +374,7 @@ cdef class TLSStream(SocketStream):
             return 0
         self.sealed = sealed
         self.sealed_start = 0
-        return self.engine.sent(taken) if n else 0
+        return self.consumer.sent(taken) if n else 0
 
     cdef ssize_t encrypt_from(self, const uint8_t *data, size_t n) except -1:
         cdef ssize_t taken
@@ -421,14 +417,14 @@ cdef class TLSStream(SocketStream):
         SocketStream.break_down(self, cause)
         return self.answers_taken()
 
-    cdef int lose(self, object cause) except -1:
+    cdef int release(self) except -1:
         self.sealed = b""
         self.sealed_start = 0
         self.unfed_size = 0
         self.on_sealed = None
-        return SocketStream.lose(self, cause)
+        return SocketStream.release(self)
 
     cdef size_t backlog(self) except? 1:
         cdef size_t answers = self.outgoing.pending if self.blocked else 0
         cdef size_t sealed = PyBytes_GET_SIZE(self.sealed) - self.sealed_start
-        return self.engine.outbox.unsent() + sealed + answers
+        return self.outbox.unsent() + sealed + answers

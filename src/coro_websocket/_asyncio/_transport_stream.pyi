@@ -1,17 +1,16 @@
 import asyncio
 
-from .._engine import Engine
-from .._options import Options
-from ._connection import Connection
+from ._memory import MemorySocket
 from ._socket import ConnectionSocket
+from ._stream import Stream
 
-class TransportStream(Connection, asyncio.BufferedProtocol):
+class TransportStream(Stream, asyncio.BufferedProtocol):
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        engine: Engine,
-        options: Options,
-        socket: ConnectionSocket,
+        socket: ConnectionSocket | MemorySocket,
         transport: asyncio.Transport,
-        leftover: bytes = b"",
+        write_high_water: int | None,
+        ended: bool = False,
+        error: Exception | None = None,
     ) -> None: ...

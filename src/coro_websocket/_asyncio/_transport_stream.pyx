@@ -2,16 +2,14 @@
 
 It is the transport's `asyncio.BufferedProtocol`: bytes are received into memory that the
 loop's transports share, and sent through the transport's own. asyncio is Python code, and so
-is whatever runs between its lines: none of it is given the engine's memory.
+is whatever runs between its lines: none of it is given the consumer's memory.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint64_t
-from libc.string cimport memcpy
 
-from .._engine cimport Engine
-from ._connection cimport Connection
 from ._loop_state cimport LoopState
+from ._stream cimport Consumer, Stream
 
 import asyncio
 
@@ -24,25 +22,35 @@ cdef enum:
     ROOM = 65536  # bytes that a transport may receive at once
 
 
-cdef class BareTransportStream(Connection):
+cdef class BareTransportStream(Stream):
     cdef readonly object transport
+    cdef bint ended_already
+    cdef object error
     cdef bint resuming
     cdef bint sending
     cdef object room  # the loop's, from get_buffer to buffer_updated
 
-    def __init__(self, loop, engine, options, socket, transport, leftover=b""):
+    def __init__(self, loop, socket, transport, write_high_water, ended=False, error=None):
+        """write_high_water: bytes that the transport may hold before it is blocked.
+
+        ended, error: the transport has told another protocol of its end already.
+        """
+        cdef uint64_t high = 2**62
         self.socket = socket
         self.transport = transport
-        transport.set_write_buffer_limits(
-            high=min(self.write_high_water, <size_t>2**62), low=self.write_low_water // 4
-        )
-        transport.set_protocol(self)
-        transport.resume_reading()
-        try:
-            self.start(leftover)
-        except BaseException:  # there is no connection
-            self.abort()
-            raise
+        if write_high_water is not None and write_high_water < high:
+            high = write_high_water
+        transport.set_write_buffer_limits(high=high, low=high // 16)
+        self.ended_already = ended
+        self.error = error
+
+    cdef int begin(self) except -1:
+        self.transport.set_protocol(self)
+        if self.ended_already:
+            self.loop.call_soon(self.connection_lost, self.error)
+        else:
+            self.transport.resume_reading()
+        return 0
 
     # BufferedProtocol
 
@@ -56,55 +64,43 @@ cdef class BareTransportStream(Connection):
         return self.room
 
     def buffer_updated(self, n):
-        cdef size_t last
+        cdef Consumer consumer = self.consumer
         room = self.room
         self.room = None
         if n > 0 and not self.lost:
             try:
-                last = self.copy_in(room, n)
-                self.state.transport_room = room
-                self.received(last)
+                self.feed(room, n)
             except MemoryError:
-                self.fail_memory()
+                consumer.fail_memory()
+        if self.state.transport_room is None:
+            self.state.transport_room = room
 
-    cdef size_t copy_in(self, const uint8_t[::1] data, size_t n) except 0:
-        """Copy n bytes to where the engine wants them: how many of them `received` is to tell."""
-        cdef Engine engine = self.engine
-        cdef uint8_t *to
-        cdef size_t room
-        cdef size_t done = 0
+    cdef int feed(self, const uint8_t[::1] data, size_t n) except -1:
         if n > <size_t>data.shape[0]:
             raise ValueError(f"buffer_updated({n}) for a buffer of {data.shape[0]} bytes")
-        self.receive_into(&to, &room)
-        while room < n - done:
-            memcpy(to, &data[done], room)
-            engine.received(room)
-            self.bytes_in += room
-            done += room
-            engine.receive_into(NULL, 0, &to, &room)
-        memcpy(to, &data[done], n - done)
-        return n - done
+        return self.consumer.fed(&data[0], n)
 
     def eof_received(self):
         if self.blocked:  # closing it would wait for the peer to take what it has not yet
             self.loop.call_soon(self.transport.abort)
         elif self.transport.get_write_buffer_size():
-            self.start_close_timer()  # nor may it wait for ever for a little
+            self.consumer.ending()  # nor may it wait for ever for a little
         return False
 
     def pause_writing(self):
         self.blocked = True
 
     def resume_writing(self):
+        cdef Consumer consumer = self.consumer
         self.blocked = False
         self.resuming = True
         try:
-            if self.engine.outbox.unsent():
+            if self.outbox.unsent():
                 self.transmit()
             else:
-                self.transmitted()
+                consumer.transmitted()
         except MemoryError:
-            self.fail_memory()
+            consumer.fail_memory()
         finally:
             self.resuming = False
 
@@ -117,11 +113,11 @@ cdef class BareTransportStream(Connection):
         finally:
             self.socket.release()
 
-    # Connection
+    # Stream
 
     cdef int transmit(self) except -1:
-        cdef Engine engine = self.engine
-        cdef size_t unsent = engine.outbox.unsent()
+        cdef Consumer consumer = self.consumer
+        cdef size_t unsent = self.outbox.unsent()
         if self.sending:  # the call that runs goes on with what has been added
             return 0
         self.sending = True
@@ -129,23 +125,21 @@ cdef class BareTransportStream(Connection):
             while unsent and not self.lost and not self.broken:
                 if self.transport.is_closing():
                     self.broken = True
-                    engine.outbox.drop()
+                    consumer.cannot_send(None)
                     break
-                data = PyBytes_FromStringAndSize(<char *>engine.outbox.data(), unsent)
-                engine.sent(unsent)
+                data = PyBytes_FromStringAndSize(<char *>self.outbox.data(), unsent)
+                consumer.sent(unsent)
                 self.bytes_out += unsent
                 self.transport.write(data)
-                unsent = engine.outbox.unsent()
+                unsent = self.outbox.unsent()
         except BaseException as error:  # whatever follows would leave a gap
             self.broken = True
-            if self.cause is None:
-                self.cause = error
-            engine.outbox.drop()
+            consumer.cannot_send(error)
             self.abort()
             raise
         finally:
             self.sending = False
-        return self.transmitted()
+        return consumer.transmitted()
 
     cdef int pause_reading(self) except -1:
         self.transport.pause_reading()
@@ -156,7 +150,7 @@ cdef class BareTransportStream(Connection):
             try:
                 self.transport.resume_reading()
             except MemoryError:
-                self.fail_memory()
+                self.consumer.fail_memory()
         return 0
 
     cdef int half_close(self) except -1:
@@ -183,7 +177,7 @@ cdef class BareTransportStream(Connection):
         return 0
 
     cdef size_t backlog(self) except? 1:
-        return self.engine.outbox.unsent() + <size_t>self.transport.get_write_buffer_size()
+        return self.outbox.unsent() + <size_t>self.transport.get_write_buffer_size()
 
     cdef uint64_t taken(self) except? 1:
         # The transport's own bytes are counted too, as those of a handshake may be.

@@ -1,17 +1,19 @@
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t
 
 from .._engine cimport Engine
 from .._messages cimport Message
-from ._loop_state cimport Sender
+from ._loop_state cimport LoopState
+from ._stream cimport Consumer, Stream
 
 
-cdef class Writing(Sender):
+cdef class Writing(Consumer):
+    cdef readonly object loop
+    cdef LoopState state
+    cdef readonly Stream stream
     cdef readonly Engine engine
     cdef object options
     cdef bint uncopied  # large messages can be sent from where they are
-    cdef bint broken  # the socket takes no more at all
     cdef object cause  # of the connection's end
-    cdef uint64_t bytes_out
     cdef size_t write_high_water
     cdef size_t write_low_water
     cdef list drain_waiters
@@ -25,11 +27,8 @@ cdef class Writing(Sender):
     cdef dict pings
     cdef readonly object latency  # seconds, of the last Pong
 
-    # What a stream and the closing handshake provide
-    cdef int send_beside(self, const uint8_t *data, size_t n) except -1
-    cdef size_t backlog(self) except? 1
+    # What the closing handshake provides
     cdef int begin_close(self, object code, object reason) except -1
-    cdef int fail_memory(self) except -1
 
     # Messages
     cdef object write(self, object message, bint transform)

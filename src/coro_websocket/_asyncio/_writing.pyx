@@ -10,7 +10,8 @@ from libc.stdint cimport SIZE_MAX, uint8_t
 
 from .._frames cimport BINARY, CLOSE, FIN, TEXT
 from .._messages cimport Message, as_fragment, as_message
-from ._loop_state cimport LoopState
+from ._loop_state cimport LoopState, loop_state
+from ._stream cimport Consumer, Stream
 from ._waiting cimport DONE, WAITING, Waiter, new_checkpoint
 
 import asyncio
@@ -36,39 +37,28 @@ cdef enum:
     WRITE = 256  # bytes that each write counts for besides its payload
 
 
-cdef class Writing(Sender):
-    """Writing over a stream that a subclass provides."""
+cdef class Writing(Consumer):
+    """Writing over a stream."""
 
-    def __cinit__(self, loop, Engine engine not None, options, *args):
+    def __cinit__(self, loop, Engine engine not None, options, Stream stream not None, *args):
+        self.loop = loop
+        self.state = loop_state(loop)
+        self.stream = stream
         self.engine = engine
         self.options = options
+        self.uncopied = stream.uncopied and not engine.client
         self.write_high_water = high_water(options.write_high_water)
         self.write_low_water = self.write_high_water // 4
         self.drain_waiters = []
         self.turn_waiters = []
         self.pings = {}
 
-    # What a stream and the closing handshake provide
-
-    cdef int send_beside(self, const uint8_t *data, size_t n) except -1:
-        """Send what the engine has to send, and these bytes behind it, where `uncopied` is set.
-
-        They are copied only as far as the system does not take them.
-        """
-        raise NotImplementedError
-
-    cdef size_t backlog(self) except? 1:
-        """How many bytes wait to be handed to the system."""
-        raise NotImplementedError
+    # What the closing handshake provides
 
     def close(self, code, reason):
         raise NotImplementedError
 
     cdef int begin_close(self, object code, object reason) except -1:
-        raise NotImplementedError
-
-    cdef int fail_memory(self) except -1:
-        """There was no memory to go on: the connection is lost."""
         raise NotImplementedError
 
     # Messages
@@ -77,21 +67,21 @@ cdef class Writing(Sender):
         """Encode a message and hand it to the stream; an awaitable of there being room again."""
         cdef Py_ssize_t size
         cdef const char *data
-        if self.turn_taken or self.broken or self.engine.rsv:
+        if self.turn_taken or self.stream.broken or self.engine.rsv:
             return self.write_other(message, transform)
         if PyUnicode_CheckExact(message):
             data = utf8_of(message, &size)
             if data == NULL:
                 PyErr_Clear()
                 return self.write_other(message, transform)
-            if size >= UNCOPIED and self.uncopied and not self.blocked:
+            if size >= UNCOPIED and self.uncopied and not self.stream.blocked:
                 return self.write_uncopied(TEXT, data, size)
             self.engine.check_data(TEXT, True, <const uint8_t *>data, size, True)
             self.engine.send_data(TEXT, True, 0, <const uint8_t *>data, size)
         elif PyBytes_CheckExact(message):
             data = PyBytes_AS_STRING(message)
             size = PyBytes_GET_SIZE(message)
-            if size >= UNCOPIED and self.uncopied and not self.blocked:
+            if size >= UNCOPIED and self.uncopied and not self.stream.blocked:
                 return self.write_uncopied(BINARY, data, size)
             self.engine.check_data(BINARY, True, <const uint8_t *>data, size, True)
             self.engine.send_data(BINARY, True, 0, <const uint8_t *>data, size)
@@ -104,7 +94,7 @@ cdef class Writing(Sender):
         cdef Engine engine = self.engine
         engine.check_data(opcode, True, <const uint8_t *>data, size, True)
         engine.begin_message(opcode, size)
-        self.send_beside(<const uint8_t *>data, size)
+        self.stream.send_with_payload(<const uint8_t *>data, size)
         if engine.trace is not None:
             engine.traced(True, FIN | opcode, size, <const uint8_t *>data, size)
         return self.after_write(size)
@@ -119,7 +109,7 @@ cdef class Writing(Sender):
 
     cdef object write_message(self, Message message, bint transform):
         cdef uint8_t opcode = message.bits & 15
-        if self.broken:
+        if self.stream.broken:
             raise self.closed_error()
         if opcode == CLOSE:
             self.engine.send_message(message)
@@ -135,7 +125,7 @@ cdef class Writing(Sender):
     cdef object write_now(self, Message message, bint transform):
         """Write a message or a frame whose turn it is."""
         cdef uint8_t opcode = message.bits & 15
-        if self.broken:
+        if self.stream.broken:
             raise self.closed_error()
         if opcode < CLOSE and transform and self.engine.rsv and message.length >= OFFLOAD:
             return self.write_large(message)
@@ -163,15 +153,15 @@ cdef class Writing(Sender):
         cdef Engine engine = self.engine
         cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(frame)
         cdef size_t size = PyBytes_GET_SIZE(frame)
-        if self.broken or engine.close_sent or self.backlog() > self.write_high_water:
+        if self.stream.broken or engine.close_sent or self.stream.backlog() > self.write_high_water:
             return False
         if engine.client or self.turn_taken:
             if self.background_size > self.write_high_water:
                 return False
             self.write_aside(message)
             return True
-        if size >= UNCOPIED and self.uncopied and not self.blocked:
-            self.send_beside(data, size)
+        if size >= UNCOPIED and self.uncopied and not self.stream.blocked:
+            self.stream.send_with_payload(data, size)
         else:
             engine.outbox.append(data, size)
             self.hand_over()
@@ -224,10 +214,10 @@ cdef class Writing(Sender):
 
     cdef int send_large(self, Message message, owner, sent, encoding) except -1:
         try:
-            if self.broken:
+            if self.stream.broken:
                 raise self.closed_error()
             self.engine.send_encoded(message, *encoding.result())
-            self.queue()
+            self.stream.queue()
         except BaseException as error:
             if isinstance(error, MemoryError):  # the extensions have seen what is never sent
                 self.fail_memory()
@@ -250,7 +240,7 @@ cdef class Writing(Sender):
 
     async def write_behind(self, owner, Message message not None, bint transform):
         """Go on with a fragmented message behind its fragment that a thread transforms."""
-        while not self.broken and self.turn_taken:
+        while not self.stream.broken and self.turn_taken:
             if self.turn_owner is owner:
                 await self.write_now(message, transform)
                 return
@@ -277,21 +267,21 @@ cdef class Writing(Sender):
 
     cdef int hand_over(self) except -1:
         """See to it that what was encoded is sent, at once if it is much."""
-        self.queue()
-        if not self.blocked and self.engine.outbox.unsent() >= FLUSH_AT:
-            self.transmit()
+        self.stream.queue()
+        if not self.stream.blocked and self.engine.outbox.unsent() >= FLUSH_AT:
+            self.stream.transmit()
         return 0
 
     async def drained(self):
         """Wait until the peer has taken enough of what was written."""
         while self.must_wait(self.write_low_water):
             await self.wait_in(self.drain_waiters)
-        if self.broken:
+        if self.stream.broken:
             raise self.closed_error()
 
     cdef bint must_wait(self, size_t most) except -1:
         """Whether the stream takes nothing now and more than this waits for it."""
-        return self.blocked and not self.broken and self.backlog() > most
+        return self.stream.blocked and not self.stream.broken and self.stream.backlog() > most
 
     # Fragmented messages, each in its turn
 
@@ -319,7 +309,7 @@ cdef class Writing(Sender):
             try:
                 if not self.engine.close_sent:
                     await self.wait_in(self.turn_waiters)
-                if self.broken or self.engine.close_sent:
+                if self.stream.broken or self.engine.close_sent:
                     raise self.closed_error()
             except BaseException:
                 # The turn may have been passed to us in the same moment.
@@ -405,7 +395,7 @@ cdef class Writing(Sender):
 
     cdef int break_off(self) except -1:
         """Close: a part of a message has been sent, and cannot be taken back."""
-        if self.broken:
+        if self.stream.broken:
             return 0
         error = broken_off()
         if self.cause is None and not self.engine.close_sent:
@@ -427,7 +417,7 @@ cdef class Writing(Sender):
 
     def ping(self, payload=None):
         """Send a Ping: a future of the seconds until its Pong."""
-        if self.broken:
+        if self.stream.broken:
             raise self.closed_error()
         payload = os.urandom(8) if payload is None else control_payload(payload)
         if payload in self.pings:
@@ -442,11 +432,11 @@ cdef class Writing(Sender):
         except BaseException:
             self.pings.pop(payload, None)
             raise
-        self.queue()
+        self.stream.queue()
         return future
 
     def pong(self, payload=b""):
-        if self.broken:
+        if self.stream.broken:
             raise self.closed_error()
         self.engine.send_pong(payload)
         return self.after_write(len(payload))

@@ -1,0 +1,8 @@
+import asyncio
+
+from ._socket import ConnectionSocket
+
+class Stream:
+    loop: asyncio.AbstractEventLoop
+    socket: ConnectionSocket
+    lost: bool
