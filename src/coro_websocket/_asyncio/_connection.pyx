@@ -240,20 +240,6 @@ cdef class Connection(Writing):
     cdef int ending(self) except -1:
         return self.start_close_timer()
 
-    cdef int fail_sending(self, object error) except -1:
-        """The stream has failed where no writer could be told: the connection is lost."""
-        if self.cause is None:
-            self.cause = error
-        self.stream.broken = True
-        self.engine.outbox.drop()
-        try:
-            self.loop.call_exception_handler(
-                {"message": "a WebSocket connection was lost: sending failed", "exception": error}
-            )
-        finally:
-            self.stream.abort()
-        return 0
-
     cdef int fail_memory(self) except -1:
         """There was no memory to go on, or a part of what has come is gone: all ends here."""
         self.engine.over = True

@@ -17,7 +17,6 @@ cdef class Consumer:
     cdef int sent(self, size_t n) except -1
     cdef int transmitted(self) except -1
     cdef int cannot_send(self, object cause) except -1
-    cdef int fail_sending(self, object error) except -1
 
     # The end
     cdef int ending(self) except -1

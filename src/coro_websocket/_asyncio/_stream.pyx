@@ -56,10 +56,6 @@ cdef class Consumer:
         """Nothing more can be sent. What has come is still received."""
         return 0
 
-    cdef int fail_sending(self, object error) except -1:
-        """Sending has failed, unexpectedly, where nobody could be told."""
-        return 0
-
     # The end
 
     cdef int ending(self) except -1:
@@ -99,7 +95,15 @@ cdef class Stream(Sender):
 
     cdef int fail_sending(self, object error) except -1:
         cdef Consumer consumer = self.consumer
-        return consumer.fail_sending(error)
+        self.broken = True
+        consumer.cannot_send(error)
+        try:
+            self.loop.call_exception_handler(
+                {"message": "a WebSocket connection was lost: sending failed", "exception": error}
+            )
+        finally:
+            self.abort()
+        return 0
 
     # Sending
 
