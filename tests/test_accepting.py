@@ -16,7 +16,7 @@ import pytest
 from raw_peer import BOUND, echo, turns_of_the_loop, until, watchdog
 
 from coro_websocket import _accepting, _server, connect, serve
-from coro_websocket._asyncio._turns import Turns
+from coro_websocket._asyncio._throttle import Throttle
 
 __all__ = ["watchdog"]
 
@@ -183,12 +183,12 @@ def client_hello():
     return outgoing.read()
 
 
-async def test_turns_are_given_in_the_order_of_asking_and_none_to_who_was_cancelled():
-    turns = Turns(asyncio.get_running_loop(), 2)
+async def test_a_throttle_lets_tasks_go_on_in_the_order_of_asking_but_not_who_was_cancelled():
+    throttle = Throttle(asyncio.get_running_loop(), 2)
     given = []
 
     async def work(n):
-        await turns.take()
+        await throttle.take()
         given.append(n)
 
     tasks = [asyncio.create_task(work(n)) for n in range(10)]

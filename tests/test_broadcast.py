@@ -21,6 +21,7 @@ from raw_peer import (
 )
 
 from coro_websocket import (
+    ConnectionClosedError,
     InvalidMessage,
     InvalidMessageType,
     Message,
@@ -146,6 +147,36 @@ async def test_a_fragmented_message_goes_first():
         assert await peer.read() == Frame(TEXT, b"a", fin=False)
         assert await peer.read() == Frame(CONT, b"b")
         assert await peer.message() == (TEXT, b"after")
+
+
+async def test_what_waits_behind_a_fragmented_message_needs_no_task_and_keeps_its_place():
+    async with end_and_peer("server") as (end, peer):
+        await end.write(Message("a", 1, fin=False))
+        tasks = asyncio.all_tasks()
+        assert broadcast([end.write], "first") == []
+        assert asyncio.all_tasks() == tasks
+        second = asyncio.create_task(write_message(end, "second"))
+        await turns_of_the_loop()
+        assert broadcast([end.write], "third") == []
+        await end.write(Message("b", 0))
+        expected = [(TEXT, b"ab"), (TEXT, b"first"), (TEXT, b"second"), (TEXT, b"third")]
+        assert [await peer.message() for _ in expected] == expected
+        await second
+
+
+async def write_message(end, message):
+    await end.write(message)
+
+
+async def test_what_waits_behind_a_fragmented_message_is_dropped_with_the_connection():
+    async with end_and_peer("server", write_high_water=1000) as (end, peer):
+        await end.write(Message("a", 1, fin=False))
+        assert broadcast([end.write], bytes(1000)) == []
+        closing = asyncio.create_task(end.write.wait_closed())
+        peer.hang_up()
+        await closing
+        with pytest.raises(ConnectionClosedError):
+            await end.read()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from ._asyncio._begin import begin_connection
 from ._asyncio._pipes import open_pipe
 from ._asyncio._read_write import Read, Write
 from ._asyncio._socket import ConnectionSocket, host_with_zone
-from ._asyncio._turns import Turns
+from ._asyncio._throttle import Throttle
 from ._asyncio._waiting import running_loop
 from ._close import close_payload
 from ._connection_log import log_end, shown_address
@@ -228,7 +228,7 @@ class Server:
         self._origins = origins
         self._headers = headers
         self._loop = asyncio.get_running_loop()
-        self._tls_turns = Turns(self._loop, TLS_STEPS_PER_TURN)
+        self._tls_throttle = Throttle(self._loop, TLS_STEPS_PER_TURN)
         self._listeners: list[socket.socket] = []
         self._path: str | None = None
         self._file: UnixFile | None = None
@@ -388,7 +388,7 @@ class Server:
                     tls=self._tls,
                     server_side=True,
                     close_timeout=options.close_timeout,
-                    turns=self._tls_turns,
+                    throttle=self._tls_throttle,
                 )
                 request = None
                 while request is None:

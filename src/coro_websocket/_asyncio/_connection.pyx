@@ -16,10 +16,9 @@ from .._frames cimport FIN
 from .._messages cimport Message, as_whole_message, new_message
 from .._receiving cimport MESSAGE, PIECE, Unit
 from ._loop_state cimport SCRATCH, LoopState
-from ._waiting cimport WAITING
-from ._writing cimport current_task, high_water, wake_all
+from ._waiting cimport WAITING, wake_all
+from ._writing cimport current_task, high_water
 
-import asyncio
 import os
 import time
 
@@ -52,7 +51,7 @@ cdef enum:
 
 
 cdef enum:
-    END_STEPS = 8  # of `end_step`
+    END_STEPS = 7  # of `end_step`
 
 
 cdef class Connection(Writing):
@@ -221,12 +220,8 @@ cdef class Connection(Writing):
         elif step == 4:
             wake_all(self.close_waiters, now)
         elif step == 5:
-            self.turn_taken = False
-            owner, self.turn_owner = self.turn_owner, None
-            if isinstance(owner, asyncio.Task):
-                owner.remove_done_callback(self.owner_ended)
-        elif step == 6:
-            wake_all(self.turn_waiters, now)
+            self.turns.end(now)
+            self.turns.connection = None  # so that both are free at once
         else:
             self.fail_pings()
         return 0
@@ -469,7 +464,7 @@ cdef class Connection(Writing):
         self.start_close_timer()
         if self.stream.lost:
             return 0
-        wake_all(self.turn_waiters)  # our Close was the last frame
+        self.turns.end()  # our Close was the last frame
         if self.stream.broken:
             return self.stream.abort()
         if self.stream.paused and (engine.over or engine.close_received or engine.initiated_close):

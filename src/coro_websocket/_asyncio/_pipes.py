@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .._options import Options
     from ._socket import ConnectionSocket
     from ._stream import Stream
-    from ._turns import Turns
+    from ._throttle import Throttle
 
 RECEIVE_SIZE = 65536
 
@@ -92,10 +92,10 @@ class TLSPipe(SocketPipe):
         *,
         server_side: bool,
         server_hostname: str | None,
-        turns: Turns | None,
+        throttle: Throttle | None,
     ) -> None:
         super().__init__(loop, sock)
-        self._turns = turns
+        self._throttle = throttle
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         with context_errors():
@@ -123,8 +123,8 @@ class TLSPipe(SocketPipe):
                     raise ConnectionResetError(
                         "the stream ended during the TLS handshake"
                     ) from None
-                if self._turns is not None:
-                    await self._turns.take()
+                if self._throttle is not None:
+                    await self._throttle.take()
             except ssl.SSLError:
                 with contextlib.suppress(OSError):
                     await self._flush()  # the alert that says why
@@ -307,11 +307,11 @@ async def open_pipe(
     server_side: bool = False,
     server_hostname: str | None = None,
     close_timeout: float | None = None,
-    turns: Turns | None = None,
+    throttle: Throttle | None = None,
 ) -> Pipe:
     """The pipe over a connected socket; with `tls` once TLS is set up on it.
 
-    `turns` says when it may go on with a step of that, which costs much.
+    `throttle` says when it may go on with a step of that, which costs much.
 
     Raises OSError (ssl.SSLError among them); the socket is then closed.
     """
@@ -325,7 +325,7 @@ async def open_pipe(
                 tls,
                 server_side=server_side,
                 server_hostname=server_hostname,
-                turns=turns,
+                throttle=throttle,
             )
             await tls_pipe.shake_hands()
         except BaseException:

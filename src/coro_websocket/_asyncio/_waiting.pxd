@@ -33,6 +33,9 @@ cdef class Waiter:
     cdef int schedule(self) except -1
 
 
+cdef int wake_all(list waiters, bint now=*) except -1
+
+
 cdef object DONE  # an awaitable that has returned None already
 cdef object new_checkpoint()
 cdef object raise_thrown(object kind, object value, object traceback)

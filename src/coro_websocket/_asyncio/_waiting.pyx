@@ -156,6 +156,25 @@ cdef class Waiter:
         return iter((self,))
 
 
+cdef int wake_all(list waiters, bint now=False) except -1:
+    """Wake everybody, whatever happens with one; who could not be woken goes on waiting."""
+    cdef Py_ssize_t kept = 0
+    failed = None
+    while kept < len(waiters):
+        entry = waiters[kept]
+        try:
+            (<Waiter>entry[0]).wake(now)
+        except Exception as error:
+            failed = error
+            kept += 1
+        else:
+            if kept < len(waiters) and waiters[kept] is entry:  # it has not gone on already
+                del waiters[kept]
+    if failed is not None:
+        raise failed
+    return 0
+
+
 cdef class Completed:
     """An awaitable that has nothing to wait for. It may be awaited any number of times."""
 

@@ -4,6 +4,15 @@ from .._engine cimport Engine
 from .._messages cimport Message
 from ._loop_state cimport LoopState
 from ._stream cimport Consumer, Stream
+from ._turns cimport Turns
+from ._waiting cimport Waiter
+
+
+cdef class Writing
+
+
+cdef class MessageTurns(Turns):
+    cdef Writing connection  # None once that has ended
 
 
 cdef class Writing(Consumer):
@@ -17,13 +26,7 @@ cdef class Writing(Consumer):
     cdef size_t write_high_water
     cdef size_t write_low_water
     cdef list drain_waiters
-    cdef set background  # tasks that write what nobody waits for; None: none yet
-    cdef size_t background_size  # bytes of theirs
-    cdef bint turn_taken  # a fragmented message is being sent
-    cdef object turn_owner  # by this task, frame by frame
-    cdef object fragment_sent  # until then a thread transforms a fragment of that message
-    cdef object fragment_owner  # for this task, whose turn it still is
-    cdef list turn_waiters
+    cdef MessageTurns turns
     cdef dict pings
     cdef readonly object latency  # seconds, of the last Pong
 
@@ -37,16 +40,14 @@ cdef class Writing(Consumer):
     cdef object write_message(self, Message message, bint transform)
     cdef object write_now(self, Message message, bint transform)
     cdef bint write_shared(self, Message message, bytes frame) except -1
-    cdef int write_aside(self, Message message) except -1
+    cdef bint write_aside(self, Message message) except -1
     cdef object write_large(self, Message message)
-    cdef int send_large(self, Message message, owner, sent, encoding) except -1
+    cdef int send_large(self, Message message, sent, encoding) except -1
     cdef object after_write(self, size_t size)
     cdef int hand_over(self) except -1
     cdef bint must_wait(self, size_t most) except -1
 
     # Fragmented messages, each in its turn
-    cdef int pass_turn(self) except -1
-    cdef int watch_owner(self) except -1
     cdef int break_off(self) except -1
     cdef object closed_error(self)
 
@@ -56,5 +57,4 @@ cdef class Writing(Consumer):
 
 
 cdef size_t high_water(value)
-cdef int wake_all(list waiters, bint now=*) except -1
 cdef object current_task(loop)

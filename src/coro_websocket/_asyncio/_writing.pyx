@@ -1,9 +1,10 @@
-"""The writing side of a connection on asyncio: messages, their turns, Pings.
+"""The writing side of a connection on asyncio: messages, Pings.
 
 The rules: frames of different messages never interleave; a write is in the buffer whole or
 not at all; a message is taken when it is given, and what is awaited is only that there is room.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_CheckExact
 from libc.stdint cimport SIZE_MAX, uint8_t
@@ -12,7 +13,8 @@ from .._frames cimport BINARY, CLOSE, FIN, TEXT
 from .._messages cimport Message, as_fragment, as_message
 from ._loop_state cimport LoopState, loop_state
 from ._stream cimport Consumer, Stream
-from ._waiting cimport DONE, WAITING, Waiter, new_checkpoint
+from ._turns cimport Turns
+from ._waiting cimport DONE, Waiter, new_checkpoint
 
 import asyncio
 import functools
@@ -50,7 +52,7 @@ cdef class Writing(Consumer):
         self.write_high_water = high_water(options.write_high_water)
         self.write_low_water = self.write_high_water // 4
         self.drain_waiters = []
-        self.turn_waiters = []
+        self.turns = MessageTurns.__new__(MessageTurns, self)
         self.pings = {}
 
     # What the closing handshake provides
@@ -67,7 +69,7 @@ cdef class Writing(Consumer):
         """Encode a message and hand it to the stream; an awaitable of there being room again."""
         cdef Py_ssize_t size
         cdef const char *data
-        if self.turn_taken or self.stream.broken or self.engine.rsv:
+        if self.turns.taken or self.stream.broken or self.engine.rsv:
             return self.write_other(message, transform)
         if PyUnicode_CheckExact(message):
             data = utf8_of(message, &size)
@@ -114,11 +116,10 @@ cdef class Writing(Consumer):
         if opcode == CLOSE:
             self.engine.send_message(message)
             return self.close(NORMAL, "")
-        if opcode < CLOSE and self.turn_taken:
-            task = current_task(self.loop)
-            if self.fragment_sent is not None and self.fragment_owner is task:
-                return self.write_behind(task, message, transform)
-            if self.turn_owner is not task:
+        if opcode < CLOSE and self.turns.taken:
+            if self.turns.is_mine_next():
+                return self.write_behind(self.turns.owner, message, transform)
+            if not self.turns.is_mine():
                 return self.write_in_turn(message, transform)
         return self.write_now(message, transform)
 
@@ -137,12 +138,10 @@ cdef class Writing(Consumer):
             raise
         if opcode < CLOSE:
             if not message.bits & FIN:
-                self.turn_taken = True
                 if opcode:
-                    self.turn_owner = current_task(self.loop)
-                    self.watch_owner()
-            elif self.turn_taken:
-                self.pass_turn()
+                    self.turns.begin()
+            elif self.turns.taken:
+                self.turns.pass_on()
         return self.after_write(message.length)
 
     cdef bint write_shared(self, Message message, bytes frame) except -1:
@@ -155,11 +154,8 @@ cdef class Writing(Consumer):
         cdef size_t size = PyBytes_GET_SIZE(frame)
         if self.stream.broken or engine.close_sent or self.stream.backlog() > self.write_high_water:
             return False
-        if engine.client or self.turn_taken:
-            if self.background_size > self.write_high_water:
-                return False
-            self.write_aside(message)
-            return True
+        if engine.client or self.turns.taken:
+            return self.write_aside(message)
         if size >= UNCOPIED and self.uncopied and not self.stream.blocked:
             self.stream.send_with_payload(data, size)
         else:
@@ -168,24 +164,19 @@ cdef class Writing(Consumer):
         engine.count_shared(data, size)
         return True
 
-    cdef int write_aside(self, Message message) except -1:
-        """Send a message that no task waits for, untransformed; after a fragmented one's end."""
-        if not self.turn_taken:
-            self.engine.send_message(message, transform=False)
-            return self.hand_over()
-        task = self.loop.create_task(self.write_in_turn(message, False))
-        if self.background is None:
-            self.background = set()
-        self.background.add(task)
-        self.background_size += message.length + WRITE
-        task.add_done_callback(functools.partial(self.background_done, message.length + WRITE))
-        return 0
+    cdef bint write_aside(self, Message message) except -1:
+        """Send a message that no task waits for, untransformed; after a fragmented one's end.
 
-    def background_done(self, size_t size, task):
-        self.background.discard(task)
-        self.background_size -= size
-        if not task.cancelled():
-            task.exception()  # the connection has ended meanwhile
+        False if it was not sent, as too many wait for that already.
+        """
+        if not self.turns.taken:
+            self.engine.send_message(message, transform=False)
+            self.hand_over()
+        elif self.turns.background_size > self.write_high_water:
+            return False
+        else:
+            self.turns.add_background(message, message.length + WRITE)
+        return True
 
     cdef object write_large(self, Message message):
         """Let a thread transform a message that would keep the event loop waiting.
@@ -194,25 +185,19 @@ cdef class Writing(Consumer):
         the extensions have seen must be sent.
         """
         self.engine.check_message(message)
-        encoding = self.loop.run_in_executor(None, self.engine.encode, message, True)
-        # Who has begun a fragmented message goes on with it, once this fragment is sent.
-        owner = current_task(self.loop) if message.bits & 15 else self.turn_owner
         sent = self.loop.create_future()
-        self.turn_taken = True
-        self.turn_owner = sent
-        if not message.bits & FIN:
-            self.fragment_sent = sent
-            self.fragment_owner = owner
-        encoding.add_done_callback(functools.partial(self.large_encoded, message, owner, sent))
+        encoding = self.loop.run_in_executor(None, self.engine.encode, message, True)
+        encoding.add_done_callback(functools.partial(self.large_encoded, message, sent))
+        self.turns.transform(sent, message.bits & 15 != 0, message.bits & FIN != 0)
         return self.large_written(message, sent)
 
-    def large_encoded(self, Message message not None, owner, sent, encoding):
+    def large_encoded(self, Message message not None, sent, encoding):
         try:
-            self.send_large(message, owner, sent, encoding)
+            self.send_large(message, sent, encoding)
         except MemoryError:
             self.fail_memory()
 
-    cdef int send_large(self, Message message, owner, sent, encoding) except -1:
+    cdef int send_large(self, Message message, sent, encoding) except -1:
         try:
             if self.stream.broken:
                 raise self.closed_error()
@@ -225,28 +210,15 @@ cdef class Writing(Consumer):
             sent.exception()  # it is for the writer, who may have been cancelled
         else:
             sent.set_result(None)
-        if self.fragment_sent is sent:
-            self.fragment_sent = self.fragment_owner = None
-        if self.turn_owner is sent:
-            self.turn_owner = owner
-            if not self.engine.sending_fragments:
-                self.pass_turn()
-            elif message.bits & FIN:  # the last fragment could not be encoded
-                self.break_off()
-                self.pass_turn()
-            else:
-                self.watch_owner()
-        return 0
+        return self.turns.transformed(sent, not self.engine.sending_fragments)
 
     async def write_behind(self, owner, Message message not None, bint transform):
         """Go on with a fragmented message behind its fragment that a thread transforms."""
-        while not self.stream.broken and self.turn_taken:
-            if self.turn_owner is owner:
+        while not self.stream.broken and self.turns.goes_on(owner):
+            if self.turns.transforming is None:
                 await self.write_now(message, transform)
                 return
-            if self.fragment_owner is not owner:
-                break
-            await asyncio.wait([self.fragment_sent])
+            await asyncio.wait([self.turns.transforming])
         await self.write_message(message, transform)
 
     async def large_written(self, Message message not None, sent):
@@ -291,51 +263,14 @@ cdef class Writing(Consumer):
         try:
             written = self.write_message(message, transform)
         except BaseException:
-            if self.turn_owner is current_task(self.loop):
-                self.pass_turn()
+            if self.turns.is_mine():
+                self.turns.pass_on()
             raise
         await written
 
     async def take_turn(self):
-        if self.turn_taken:
-            task = current_task(self.loop)
-            if self.turn_owner is task or (
-                self.fragment_sent is not None and self.fragment_owner is task
-            ):
-                raise ConcurrencyError(
-                    "this task is sending a fragmented message: its last fragment (fin=True) must "
-                    "come before a new message (RFC 6455 section 5.4)"
-                )
-            try:
-                if not self.engine.close_sent:
-                    await self.wait_in(self.turn_waiters)
-                if self.stream.broken or self.engine.close_sent:
-                    raise self.closed_error()
-            except BaseException:
-                # The turn may have been passed to us in the same moment.
-                if self.turn_taken and self.turn_owner is current_task(self.loop):
-                    self.pass_turn()
-                raise
-        self.turn_taken = True
-        self.turn_owner = current_task(self.loop)
-
-    cdef int pass_turn(self) except -1:
-        """The fragmented message has ended: whoever has waited longest comes next."""
-        if isinstance(self.turn_owner, asyncio.Task):
-            self.turn_owner.remove_done_callback(self.owner_ended)
-        self.turn_owner = None
-        self.turn_taken = False
-        while self.turn_waiters and not self.turn_taken:
-            waiter, task = self.turn_waiters[0]
-            if (<Waiter>waiter).state == WAITING:
-                try:
-                    (<Waiter>waiter).wake_soon()
-                except MemoryError:  # nobody else would ever wake it
-                    return self.fail_memory()
-                self.turn_taken = True
-                self.turn_owner = task
-            del self.turn_waiters[0]
-        return 0
+        if not await self.turns.take():
+            raise self.closed_error()
 
     async def write_fragments(self, fragments, bint transform):
         """Send the items of an (async) iterable as the fragments of one message."""
@@ -373,25 +308,11 @@ cdef class Writing(Consumer):
             ended = True
             await written
         except BaseException:
-            if self.turn_taken and not ended:
-                if begun:
-                    self.break_off()
-                self.pass_turn()
+            if begun and not ended:
+                self.turns.give_up()
+            elif not ended:
+                self.turns.pass_on()
             raise
-
-    cdef int watch_owner(self) except -1:
-        if self.turn_owner is not None:
-            self.turn_owner.add_done_callback(self.owner_ended)
-        return 0
-
-    def owner_ended(self, task):
-        """The task that has begun a fragmented message is done: has it ended it?"""
-        if self.turn_taken and self.turn_owner is task:
-            try:
-                self.break_off()
-                self.pass_turn()
-            except MemoryError:
-                self.fail_memory()
 
     cdef int break_off(self) except -1:
         """Close: a part of a message has been sent, and cannot be taken back."""
@@ -478,27 +399,42 @@ cdef class Writing(Consumer):
                 waiters.remove(entry)
 
 
+@cython.nonecheck(True)
+cdef class MessageTurns(Turns):
+    """The turns of a connection's messages, as asyncio has tasks."""
+
+    def __cinit__(self, Writing connection not None):
+        self.connection = connection
+
+    cpdef object current_task(self):
+        return current_task(self.connection.loop)
+
+    cpdef int watch(self, task) except -1:
+        task.add_done_callback(self.owner_ended)
+        return 0
+
+    cpdef int unwatch(self, task) except -1:
+        task.remove_done_callback(self.owner_ended)
+        return 0
+
+    cpdef Waiter new_waiter(self):
+        return Waiter.__new__(Waiter, self.connection.loop)
+
+    cpdef int send(self, Message message) except -1:
+        if not self.connection.broken:
+            self.connection.engine.send_message(message, transform=False)
+            self.connection.hand_over()
+        return 0
+
+    cpdef int break_off(self) except -1:
+        return self.connection.break_off()
+
+    cpdef int fail_memory(self) except -1:
+        return self.connection.fail_memory()
+
+
 cdef size_t high_water(value):
     return SIZE_MAX if value is None else value
-
-
-cdef int wake_all(list waiters, bint now=False) except -1:
-    """Wake everybody, whatever happens with one; who could not be woken goes on waiting."""
-    cdef Py_ssize_t kept = 0
-    failed = None
-    while kept < len(waiters):
-        entry = waiters[kept]
-        try:
-            (<Waiter>entry[0]).wake(now)
-        except Exception as error:
-            failed = error
-            kept += 1
-        else:
-            if kept < len(waiters) and waiters[kept] is entry:  # it has not gone on already
-                del waiters[kept]
-    if failed is not None:
-        raise failed
-    return 0
 
 
 cdef object current_task(loop):

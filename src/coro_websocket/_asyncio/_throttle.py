@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["Turns"]
+__all__ = ["Throttle"]
 
 
-class Turns:
+class Throttle:
     """Lets so many tasks go on in each turn of the loop, in the order of asking."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, most: int) -> None:
