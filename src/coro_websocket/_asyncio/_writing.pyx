@@ -421,7 +421,7 @@ cdef class MessageTurns(Turns):
         return Waiter.__new__(Waiter, self.connection.loop)
 
     cpdef int send(self, Message message) except -1:
-        if not self.connection.broken:
+        if not self.connection.stream.broken:
             self.connection.engine.send_message(message, transform=False)
             self.connection.hand_over()
         return 0
