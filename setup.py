@@ -14,7 +14,8 @@ from setuptools.command.build_ext import build_ext
 
 PACKAGE = "src/coro_websocket"
 MODULES = ["_messages", "_frames", "_buffers", "_sending", "_receiving", "_engine"]
-MODULES += ["_asyncio/_waiting", "_asyncio/_loop_state", "_asyncio/_stream", "_asyncio/_turns"]
+MODULES += ["_runtimes/_waiter", "_runtimes/_runtime", "_runtimes/_asyncio"]
+MODULES += ["_asyncio/_stream", "_asyncio/_turns"]
 MODULES += ["_asyncio/_writing"]
 MODULES += ["_asyncio/_connection", "_asyncio/_read_write", "_asyncio/_transport_stream"]
 if sys.platform != "win32":

@@ -8,7 +8,7 @@ import pytest
 
 from coro_websocket import ConcurrencyError, Message
 from coro_websocket._asyncio._turns import Turns
-from coro_websocket._asyncio._waiting import Waiter
+from coro_websocket._runtimes._asyncio import AsyncioWaiter
 
 
 class Loop:
@@ -99,7 +99,7 @@ class RecordedTurns(Turns):
         return 0
 
     def new_waiter(self):
-        return Waiter(self.loop)
+        return AsyncioWaiter(self.loop)
 
     def send(self, message):
         self.sending(message)

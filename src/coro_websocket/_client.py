@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 from ._asyncio._begin import begin_connection
 from ._asyncio._dial import Phase, dial, tls_error, with_proxy_context
 from ._asyncio._read_write import Read, Write
-from ._asyncio._waiting import running_loop
 from ._connection_log import log_end
 from ._errors import (
     ConnectError,
@@ -26,6 +25,7 @@ from ._leaving import close_on_exit
 from ._options import Options
 from ._redirect import is_redirect, redirected
 from ._refusal_text import refusal_text
+from ._runtimes._asyncio import running_loop
 from ._tls import client_context
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Unpack
 
-from ._asyncio._waiting import running_loop
 from ._client import Opened, connect
 from ._close import ABNORMAL, describe
 from ._errors import (
@@ -32,6 +31,7 @@ from ._headers import clip
 from ._leaving import close_on_exit
 from ._option_rules import duration
 from ._options import Options
+from ._runtimes._asyncio import running_loop
 from ._tls import may_pass as tls_may_pass
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from ._asyncio._pipes import open_pipe
 from ._asyncio._read_write import Read, Write
 from ._asyncio._socket import ConnectionSocket, host_with_zone
 from ._asyncio._throttle import Throttle
-from ._asyncio._waiting import running_loop
 from ._close import close_payload
 from ._connection_log import log_end, shown_address
 from ._errors import ConnectionClosedError, HandshakeError, InvalidOption, InvalidOptionType
@@ -26,6 +25,7 @@ from ._leaving import close_on_exit, is_cancellation
 from ._listening import check_listening, listen_tcp, listen_unix
 from ._option_rules import NAMES_ELSEWHERE_OF_SERVERS, stream_socket
 from ._options import Options
+from ._runtimes._asyncio import running_loop
 from ._tls import check_names, server_context
 from ._url import URL, default_port, without_query
 

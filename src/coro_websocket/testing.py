@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any, Self
 from ._asyncio._begin import begin_connection
 from ._asyncio._memory import MemorySocket, MemoryTransport, memory_pair
 from ._asyncio._transport_stream import TransportStream
-from ._asyncio._waiting import running_loop
 from ._client import Opened, client_handshake
 from ._close import close_payload
 from ._errors import HandshakeError, WebSocketError
@@ -33,6 +32,7 @@ from ._handshake_server import ServerHandshake
 from ._leaving import is_cancellation
 from ._messages import Message, as_message
 from ._options import Options
+from ._runtimes._asyncio import running_loop, runtime_of
 from ._tls import server_context
 from .codec import decode, encode
 
@@ -105,7 +105,7 @@ def _stream(
 ) -> TransportStream:
     sock = MemorySocket()
     sock.transport = transport
-    return TransportStream(loop, sock, transport, options.write_high_water)
+    return TransportStream(runtime_of(loop), sock, transport, options.write_high_water)
 
 
 # A server that follows a script

@@ -31,6 +31,6 @@ def begin_connection(
     extensions: those that were agreed on. leftover: the bytes that came behind the handshake.
     """
     engine = Engine(client, max_message_size=options.max_message_size, extensions=extensions)
-    connection = Connection(stream.loop, engine, options, stream, leftover)
+    connection = Connection(engine, options, stream, leftover)
     read = Read(connection, fragments=options.fragments, control=options.control)
     return connection, read, Write(connection)

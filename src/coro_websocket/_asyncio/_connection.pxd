@@ -2,7 +2,7 @@ from libc.stdint cimport uint8_t, uint64_t
 
 from .._messages cimport Message
 from .._receiving cimport Unit
-from ._waiting cimport Waiter
+from .._runtimes._waiter cimport Waiter
 from ._writing cimport Writing
 
 

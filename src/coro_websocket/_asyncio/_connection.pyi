@@ -1,5 +1,3 @@
-import asyncio
-
 from .._engine import Engine
 from .._errors import ConnectionClosedError
 from .._options import Options
@@ -11,7 +9,6 @@ class Connection:
     ended_with: ConnectionClosedError | None
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
         engine: Engine,
         options: Options,
         stream: Stream,

@@ -1,4 +1,4 @@
-"""A connection on asyncio: the engine, the task that reads, the closing handshake, keepalive.
+"""A connection: the engine, the task that reads, the closing handshake, keepalive.
 
 The hot path, from top to bottom: a stream's readable callback asks `receive_into`
 where to put the bytes and tells `received` how many there are; that parses what the
@@ -15,9 +15,9 @@ from .._engine cimport Engine
 from .._frames cimport FIN
 from .._messages cimport Message, as_whole_message, new_message
 from .._receiving cimport MESSAGE, PIECE, Unit
-from ._loop_state cimport SCRATCH, LoopState
-from ._waiting cimport WAITING, wake_all
-from ._writing cimport current_task, high_water
+from .._runtimes._runtime cimport SCRATCH, Runtime
+from .._runtimes._waiter cimport WAITING, Waiter, wake_all
+from ._writing cimport high_water
 
 import os
 import time
@@ -57,12 +57,12 @@ cdef enum:
 cdef class Connection(Writing):
     """Reading, writing, closing and keeping alive over a stream."""
 
-    def __cinit__(self, loop, Engine engine not None, options, stream, *args):
+    def __cinit__(self, Engine engine not None, options, stream, *args):
         self.read_high_water = high_water(options.read_high_water)
         self.overflow = OVERFLOW[options.overflow]
         self.close_waiters = []
 
-    def __init__(self, loop, engine, options, stream, leftover=b""):
+    def __init__(self, engine, options, stream, leftover=b""):
         """leftover: the bytes that came in the same segment as the handshake."""
         self.stream.consumer = self
         self.stream.outbox = self.engine.outbox
@@ -81,22 +81,22 @@ cdef class Connection(Writing):
             self.bytes_in += len(leftover)
             self.unattended()
         if options.heartbeat is not None:
-            self.heartbeat_timer = self.loop.call_later(options.heartbeat, self.beat)
+            self.heartbeat_timer = self.runtime.call_at(self.runtime.time() + options.heartbeat, self.beat)
         if options.ping_interval is not None:
-            self.ask_at = self.keep_alive_at = self.loop.time() + options.ping_interval
+            self.ask_at = self.keep_alive_at = self.runtime.time() + options.ping_interval
             self.asked_at = NEVER
-            self.ping_timer = self.loop.call_at(self.ask_at, self.keep_alive)
+            self.ping_timer = self.runtime.call_at(self.ask_at, self.keep_alive)
 
     # What the stream tells
 
     cdef int receive_into(self, uint8_t **to, size_t *room) except -1:
-        cdef uint8_t *scratch = NULL if self.state.scratch_lent else self.state.scratch
+        cdef uint8_t *scratch = NULL if self.runtime.scratch_lent else self.runtime.scratch
         return self.engine.receive_into(scratch, SCRATCH, to, room)
 
     cdef int received(self, size_t n) except -1:
         """n bytes are where `receive_into` said: resume the reader if it has waited for them."""
         cdef Engine engine = self.engine
-        cdef LoopState state = self.state
+        cdef Runtime runtime = self.runtime
         cdef Message message
         cdef Waiter waiter
         cdef bint lent
@@ -104,9 +104,9 @@ cdef class Connection(Writing):
         engine.received(n)
         lent = engine.inbox.borrowed
         if lent:
-            state.scratch_lent = True
+            runtime.scratch_lent = True
         try:
-            state.enter()
+            runtime.enter()
             if self.reader is not None and self.waiter.state == WAITING:
                 message = self.take(self.reader_unit, self.reader_control)
                 if message is not None:
@@ -120,10 +120,10 @@ cdef class Connection(Writing):
                     self.unattended()
             finally:
                 if lent:
-                    state.scratch_lent = False
+                    runtime.scratch_lent = False
                 if self.stream.lost:
                     engine.cut_off()
-                state.leave()
+                runtime.leave()
         return 0
 
     cdef int received_nothing(self) except -1:
@@ -178,7 +178,7 @@ cdef class Connection(Writing):
                 self.end_all(False)
             except Exception:
                 # Once more, with the memory that is free now. To resume a task here takes none.
-                self.end_all(current_task(self.loop) is None)
+                self.end_all(self.runtime.current_task() is None)
         return 0
 
     cdef int lose_again(self) except -1:
@@ -216,7 +216,10 @@ cdef class Connection(Writing):
                 waiter = self.waiter
                 waiter.wake(now)
         elif step == 3:
-            wake_all(self.drain_waiters, now)
+            try:
+                wake_all(self.drain_waiters, now)
+            finally:
+                wake_all(self.large_waiters, now)
         elif step == 4:
             wake_all(self.close_waiters, now)
         elif step == 5:
@@ -372,7 +375,7 @@ cdef class Connection(Writing):
         self.held_back = True
         self.stream.pause()
         if self.look_timer is None:
-            self.look_timer = self.loop.call_later(LOOK_EVERY, self.look)
+            self.look_timer = self.runtime.call_at(self.runtime.time() + LOOK_EVERY, self.look)
         return 0
 
     def look(self):
@@ -384,7 +387,7 @@ cdef class Connection(Writing):
             if self.stream.peer_ended():
                 self.stream.drain()
                 return
-            self.look_timer = self.loop.call_later(LOOK_EVERY, self.look)
+            self.look_timer = self.runtime.call_at(self.runtime.time() + LOOK_EVERY, self.look)
             if self.engine.held() - min(self.engine.held(), self.read_high_water) < LOOK_BEHIND:
                 self.stream.resume()  # what comes next pauses it again
         except MemoryError:
@@ -489,9 +492,7 @@ cdef class Connection(Writing):
     cdef int start_close_timer(self) except -1:
         if self.close_timer is None and self.options.close_timeout is not None:
             try:
-                self.close_timer = self.loop.call_later(
-                    self.options.close_timeout, self.close_timed_out
-                )
+                self.close_timer = self.runtime.call_at(self.runtime.time() + self.options.close_timeout, self.close_timed_out)
             except MemoryError:  # it might never end
                 self.fail_memory()
         return 0
@@ -518,7 +519,7 @@ cdef class Connection(Writing):
         """An unsolicited Pong every `heartbeat` seconds (RFC 6455 section 5.5.3)."""
         if not self.stream.broken and not self.engine.close_sent:
             try:
-                self.heartbeat_timer = self.loop.call_later(self.options.heartbeat, self.beat)
+                self.heartbeat_timer = self.runtime.call_at(self.runtime.time() + self.options.heartbeat, self.beat)
                 self.engine.send_pong(b"")
                 self.stream.queue()
             except MemoryError:
@@ -547,7 +548,7 @@ cdef class Connection(Writing):
         options = self.options
         if self.stream.lost or self.engine.close_sent:
             return 0
-        now = self.loop.time()
+        now = self.runtime.time()
         taken = self.stream.taken()
         if self.bytes_in != self.seen_in or (self.held_back and not self.stream.paused):
             self.asked_at = NEVER
@@ -590,7 +591,7 @@ cdef class Connection(Writing):
         if options.ping_timeout is not None and self.asked_at != NEVER:
             due = min(due, self.asked_at + most)
         self.keep_alive_at = due
-        self.ping_timer = self.loop.call_at(due, self.keep_alive)
+        self.ping_timer = self.runtime.call_at(due, self.keep_alive)
         return 0
 
     cdef int time_out(self) except -1:

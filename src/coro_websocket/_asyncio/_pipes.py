@@ -11,6 +11,7 @@ import contextlib
 import ssl
 from typing import TYPE_CHECKING, Any
 
+from .._runtimes._asyncio import runtime_of
 from ._transport_stream import TransportStream
 
 try:
@@ -64,7 +65,7 @@ class SocketPipe:
         await self.loop.sock_sendall(self.socket, data)
 
     def become_stream(self, options: Options) -> Stream:
-        return SocketStream(self.loop, self.socket)
+        return SocketStream(runtime_of(self.loop), self.socket)
 
     def unread(self) -> bytes:
         return b""
@@ -154,7 +155,9 @@ class TLSPipe(SocketPipe):
         await self._flush()
 
     def become_stream(self, options: Options) -> Stream:
-        return TLSStream(self.loop, self.socket, self._tls, self._incoming, self._outgoing)
+        return TLSStream(
+            runtime_of(self.loop), self.socket, self._tls, self._incoming, self._outgoing
+        )
 
     async def finish(self) -> None:
         # An SSLError: the peer's close_notify is still to come.
@@ -239,7 +242,7 @@ class TransportPipe(asyncio.Protocol):
 
     def become_stream(self, options: Options) -> Stream:
         return TransportStream(
-            self.loop,
+            runtime_of(self.loop),
             self.socket,
             self.transport,
             options.write_high_water,

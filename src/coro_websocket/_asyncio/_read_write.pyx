@@ -15,8 +15,8 @@ from .._frames cimport BINARY, FIN, TEXT
 from .._receiving cimport FRAME, MESSAGE, PIECE, Unit
 from .._messages cimport Message, as_whole_message
 from ._connection cimport Connection
-from ._loop_state cimport runs_here, this_thread
-from ._waiting cimport (
+from .._runtimes._runtime cimport Runtime, runs_here, this_thread
+from .._runtimes._waiter cimport (
     IDLE,
     WAITING,
     WOKEN,
@@ -29,11 +29,10 @@ from ._waiting cimport (
 )
 
 import functools
-from asyncio import _get_running_loop
 
 from .._advice import check_read_call, check_write_call, no_attribute, not_iterable
 from .._close import ABNORMAL, NORMAL
-from .._errors import ConcurrencyError, OtherEventLoopError
+from .._errors import ConcurrencyError
 from .._messages import as_message, is_fragments
 
 ctypedef PyObject *(*Call)(PyObject *self, PyObject *arguments, PyObject *keywords) noexcept
@@ -108,8 +107,8 @@ cdef class NextMessage:
         result[0] = NULL
         if self.state == FINISHED:
             raise RuntimeError("cannot reuse already awaited read()")
-        if this_thread() != connection.state.thread and not runs_here(connection.state, connection.loop):
-            raise other_loop("read()")
+        if this_thread() != connection.runtime.thread and not runs_here(connection.runtime):
+            raise connection.runtime.other_loop("read()")
         if self.state == SUSPENDED and connection.waiter.state == WAITING:
             raise RuntimeError("read() is being awaited already")
         if self.state == SUSPENDED:
@@ -143,13 +142,13 @@ cdef class NextMessage:
             Py_INCREF(outcome)
             result[0] = <PyObject *>outcome
             return 0
-        if not runs_here(connection.state, connection.loop):
-            raise other_loop("read()")
+        if not runs_here(connection.runtime):
+            raise connection.runtime.other_loop("read()")
         if connection.reader is not None and connection.reader is not self:
             raise two_readers()  # the other has begun while an extension or a log handler ran
         waiter = connection.waiter
         if waiter is None or (waiter.state != IDLE and waiter.state != WOKEN):
-            waiter = connection.waiter = Waiter.__new__(Waiter, connection.loop)
+            waiter = connection.waiter = connection.runtime.new_waiter()
         waiter.arm()
         self.state = SUSPENDED
         connection.reader = self
@@ -395,19 +394,10 @@ cdef object two_readers():
     )
 
 
-cdef object other_loop(str call):
-    given = {"write()": "write(message)", "broadcast()": "broadcast(writes, message)"}
-    return OtherEventLoopError(
-        f"{call} was called where the connection's event loop does not run: a connection belongs "
-        f"to the loop in which it was opened. In another thread, use "
-        f"asyncio.run_coroutine_threadsafe({given.get(call, call)}, loop)"
-    )
-
-
 async def run_in_loop(Connection connection not None, str name, call):
     """Call what is awaited, now that the connection's loop runs."""
-    if not connection.state.check_thread(connection.loop):
-        raise other_loop(f"{name}()")
+    if not connection.runtime.check_thread():
+        raise connection.runtime.other_loop(f"{name}()")
     return await call()
 
 
@@ -601,7 +591,7 @@ cdef class Write:
         Called in another thread, it does nothing yet and returns a coroutine for
         `asyncio.run_coroutine_threadsafe(write(message), loop)`. So do `ping`, `pong` and `close`.
         """
-        if not runs_here(self.connection.state, self.connection.loop):
+        if not runs_here(self.connection.runtime):
             return self.write_later(message, compress)
         return self.connection.write(message, compress)
 
@@ -622,7 +612,7 @@ cdef class Write:
             ConnectionClosedError if the connection ends before the Pong comes.
         """
         cdef Connection connection = self.connection
-        if not runs_here(connection.state, connection.loop):
+        if not runs_here(connection.runtime):
             return in_its_loop(connection, "write.ping", functools.partial(self.ping, payload))
         return connection.ping(payload)
 
@@ -632,7 +622,7 @@ cdef class Write:
         payload: at most 125 bytes. Pings are answered without this.
         """
         cdef Connection connection = self.connection
-        if not runs_here(connection.state, connection.loop):
+        if not runs_here(connection.runtime):
             return in_its_loop(connection, "write.pong", functools.partial(self.pong, payload))
         return connection.pong(payload)
 
@@ -652,7 +642,7 @@ cdef class Write:
             InvalidMessage: the code or the reason may not be sent.
         """
         cdef Connection connection = self.connection
-        if not runs_here(connection.state, connection.loop):
+        if not runs_here(connection.runtime):
             call = functools.partial(self.close, code, reason)
             return in_its_loop(connection, "write.close", call)
         return connection.close(code, reason)
@@ -660,8 +650,8 @@ cdef class Write:
     async def wait_closed(self):
         """Wait until the connection is closed, whoever closes it."""
         cdef Connection connection = self.connection
-        if not runs_here(connection.state, connection.loop):
-            raise other_loop("write.wait_closed()")
+        if not runs_here(connection.runtime):
+            raise connection.runtime.other_loop("write.wait_closed()")
         await connection.wait_closed()
 
     @property
@@ -723,18 +713,17 @@ def broadcast(writes, message):
     """
     cdef Message whole = as_whole_message(message)
     cdef Engine encoder = Engine(False)
+    cdef Runtime runtime = None
     cdef Connection connection
     cdef bytes frame
-    loop = running = _get_running_loop()
     writes = list(writes)
     for write in writes:
         connection = (<Write?>write).connection
-        if connection.loop is not loop:
-            if loop is not running or write is not writes[0]:
-                raise other_loop("broadcast()")
-            loop = connection.loop
-    if loop is not running:
-        connection = (<Write>writes[0]).connection
+        if runtime is None:
+            runtime = connection.runtime
+        elif connection.runtime is not runtime:
+            raise runtime.other_loop("broadcast()")
+    if runtime is not None and not runtime.check_thread():
         return in_its_loop(connection, "broadcast", functools.partial(missed_by, writes, whole))
     missed = []
     encoder.send_message(whole)

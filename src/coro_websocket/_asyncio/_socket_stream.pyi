@@ -1,7 +1,6 @@
-import asyncio
-
+from .._runtimes._runtime import Runtime
 from ._socket import ConnectionSocket
 from ._stream import Stream
 
 class SocketStream(Stream):
-    def __init__(self, loop: asyncio.AbstractEventLoop, socket: ConnectionSocket) -> None: ...
+    def __init__(self, runtime: Runtime, socket: ConnectionSocket) -> None: ...

@@ -1,7 +1,7 @@
 from libc.stdint cimport uint8_t, uint64_t
 
 from .._buffers cimport Outbox
-from ._loop_state cimport Sender
+from .._runtimes._runtime cimport Driven
 
 
 cdef class Consumer:
@@ -25,7 +25,7 @@ cdef class Consumer:
     cdef int fail_memory(self) except -1
 
 
-cdef class Stream(Sender):
+cdef class Stream(Driven):
     cdef Consumer consumer
     cdef Outbox outbox  # what the consumer has to send
     cdef readonly object socket

@@ -1,8 +1,6 @@
-import asyncio
-
+from ._memory import MemorySocket
 from ._socket import ConnectionSocket
 
 class Stream:
-    loop: asyncio.AbstractEventLoop
-    socket: ConnectionSocket
+    socket: ConnectionSocket | MemorySocket
     lost: bool

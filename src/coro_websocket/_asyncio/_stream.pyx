@@ -78,7 +78,7 @@ cdef class Consumer:
 cdef Consumer NOBODY = Consumer()
 
 
-cdef class Stream(Sender):
+cdef class Stream(Driven):
     """Carries bytes for one consumer. What it is made of, a subclass provides."""
 
     def __cinit__(self, *args):
@@ -93,14 +93,16 @@ cdef class Stream(Sender):
         self.consumer = NOBODY
         return 0
 
+    cdef int fail_memory(self) except -1:
+        cdef Consumer consumer = self.consumer
+        return consumer.fail_memory()
+
     cdef int fail_sending(self, object error) except -1:
         cdef Consumer consumer = self.consumer
         self.broken = True
         consumer.cannot_send(error)
         try:
-            self.loop.call_exception_handler(
-                {"message": "a WebSocket connection was lost: sending failed", "exception": error}
-            )
+            self.runtime.report("a WebSocket connection was lost: sending failed", error)
         finally:
             self.abort()
         return 0

@@ -1,13 +1,13 @@
-import asyncio
 import ssl
 
+from .._runtimes._runtime import Runtime
 from ._socket import ConnectionSocket
 from ._socket_stream import SocketStream
 
 class TLSStream(SocketStream):
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        runtime: Runtime,
         socket: ConnectionSocket,
         tls: ssl.SSLObject,
         incoming: ssl.MemoryBIO,

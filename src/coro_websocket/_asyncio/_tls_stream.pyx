@@ -88,7 +88,7 @@ cdef class TLSStream(SocketStream):
     cdef bint answers_wait  # for the peer, and so does what it has sent
     cdef object on_sealed
 
-    def __init__(self, loop, socket, tls, incoming, outgoing):
+    def __init__(self, runtime, socket, tls, incoming, outgoing):
         if type(incoming) is not MemoryBIO or type(outgoing) is not MemoryBIO:
             raise TypeError("TLSStream: incoming and outgoing must be ssl.MemoryBIO")
         self.tls = tls
@@ -105,7 +105,7 @@ cdef class TLSStream(SocketStream):
         self.receive_size = RECEIVE_LEAST
         self.sealed = b""
         self.on_sealed = self.unseal_in_turn
-        SocketStream.__init__(self, loop, socket)
+        SocketStream.__init__(self, runtime, socket)
         self.uncopied = False
 
     cdef int begin(self) except -1:
@@ -128,11 +128,11 @@ cdef class TLSStream(SocketStream):
                 return -1
         room[0] = self.receive_size
         spare = None
-        if self.state.sealed_lent:  # to a connection whose task runs the loop in the loop
+        if self.runtime.sealed_lent:  # to a connection whose task runs the loop in the loop
             spare = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>room[0])
             to = <uint8_t *>PyBytes_AS_STRING(spare)
         else:
-            to = self.state.sealed_buffer(RECEIVE_MOST)
+            to = self.runtime.sealed_buffer(RECEIVE_MOST)
         n = socket_receive(self.fd, to, room[0])
         if n > 0:
             if <size_t>n == room[0] and room[0] < <size_t>RECEIVE_MOST:
@@ -144,8 +144,8 @@ cdef class TLSStream(SocketStream):
 
     cdef int feed(self, const uint8_t *received, size_t n) except -1:
         """Decrypt what was received, bit by bit: a BIO keeps the memory that it has needed."""
-        cdef bint lent = self.state.sealed_lent
-        self.state.sealed_lent = True
+        cdef bint lent = self.runtime.sealed_lent
+        self.runtime.sealed_lent = True
         self.unfed = received
         self.unfed_size = n
         try:
@@ -159,7 +159,7 @@ cdef class TLSStream(SocketStream):
                 self.unseal_soon()
             raise
         finally:
-            self.state.sealed_lent = lent
+            self.runtime.sealed_lent = lent
         return 0
 
     cdef int put_in(self, size_t most) except -1:
@@ -200,8 +200,8 @@ cdef class TLSStream(SocketStream):
             total = 0
             more = True
             parsing = consumer.lend()
-            scratch_lent = self.state.scratch_lent
-            self.state.scratch_lent = True
+            scratch_lent = self.runtime.scratch_lent
+            self.runtime.scratch_lent = True
             self.in_tls = True
             try:
                 while more and total < room:
@@ -218,7 +218,7 @@ cdef class TLSStream(SocketStream):
                 ended = True
                 more = False
             self.in_tls = False
-            self.state.scratch_lent = scratch_lent
+            self.runtime.scratch_lent = scratch_lent
             consumer.take_back(parsing)
             self.unsealed_in_part = more
             try:
@@ -266,7 +266,7 @@ cdef class TLSStream(SocketStream):
         """Decrypt in the loop's time."""
         if not self.lost:
             self.unsealed_in_part = True
-            self.loop.call_soon(self.on_sealed)
+            self.runtime.call_soon(self.on_sealed)
         return 0
 
     def unseal_in_turn(self):

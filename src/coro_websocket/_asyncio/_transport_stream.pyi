@@ -1,5 +1,6 @@
 import asyncio
 
+from .._runtimes._runtime import Runtime
 from ._memory import MemorySocket
 from ._socket import ConnectionSocket
 from ._stream import Stream
@@ -7,7 +8,7 @@ from ._stream import Stream
 class TransportStream(Stream, asyncio.BufferedProtocol):
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        runtime: Runtime,
         socket: ConnectionSocket | MemorySocket,
         transport: asyncio.Transport,
         write_high_water: int | None,

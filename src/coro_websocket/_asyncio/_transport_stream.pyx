@@ -8,7 +8,6 @@ is whatever runs between its lines: none of it is given the consumer's memory.
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint64_t
 
-from ._loop_state cimport LoopState
 from ._stream cimport Consumer, Stream
 
 import asyncio
@@ -28,9 +27,9 @@ cdef class BareTransportStream(Stream):
     cdef object error
     cdef bint resuming
     cdef bint sending
-    cdef object room  # the loop's, from get_buffer to buffer_updated
+    cdef object room  # the runtime's, from get_buffer to buffer_updated
 
-    def __init__(self, loop, socket, transport, write_high_water, ended=False, error=None):
+    def __init__(self, runtime, socket, transport, write_high_water, ended=False, error=None):
         """write_high_water: bytes that the transport may hold before it is blocked.
 
         ended, error: the transport has told another protocol of its end already.
@@ -55,10 +54,9 @@ cdef class BareTransportStream(Stream):
     # BufferedProtocol
 
     def get_buffer(self, sizehint):
-        cdef LoopState state = self.state
         if self.room is None:
-            self.room = state.transport_room
-            state.transport_room = None
+            self.room = self.runtime.room
+            self.runtime.room = None
             if self.room is None:
                 self.room = memoryview(bytearray(ROOM))
         return self.room
@@ -72,8 +70,8 @@ cdef class BareTransportStream(Stream):
                 self.feed(room, n)
             except MemoryError:
                 consumer.fail_memory()
-        if self.state.transport_room is None:
-            self.state.transport_room = room
+        if self.runtime.room is None:
+            self.runtime.room = room
 
     cdef int feed(self, const uint8_t[::1] data, size_t n) except -1:
         if n > <size_t>data.shape[0]:

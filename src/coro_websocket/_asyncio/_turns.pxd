@@ -1,5 +1,5 @@
 from .._messages cimport Message
-from ._waiting cimport Waiter
+from .._runtimes._waiter cimport Waiter
 
 
 cdef class Turns:

@@ -1,5 +1,5 @@
 from .._messages import Message
-from ._waiting import Waiter
+from .._runtimes._waiter import Waiter
 
 class Turns:
     taken: bool

@@ -14,7 +14,7 @@ for a subclass to say.
 """
 
 from .._messages cimport Message
-from ._waiting cimport WAITING, Waiter, wake_all
+from .._runtimes._waiter cimport WAITING, Waiter, wake_all
 
 from .._errors import ConcurrencyError
 

@@ -2,13 +2,19 @@ from libc.stdint cimport uint8_t
 
 from .._engine cimport Engine
 from .._messages cimport Message
-from ._loop_state cimport LoopState
+from .._runtimes._runtime cimport Runtime
+from .._runtimes._waiter cimport Waiter
 from ._stream cimport Consumer, Stream
 from ._turns cimport Turns
-from ._waiting cimport Waiter
 
 
 cdef class Writing
+
+
+cdef class LargeFrame:
+    cdef Message message
+    cdef bint done  # it was sent, or could not be
+    cdef object error
 
 
 cdef class MessageTurns(Turns):
@@ -16,8 +22,7 @@ cdef class MessageTurns(Turns):
 
 
 cdef class Writing(Consumer):
-    cdef readonly object loop
-    cdef LoopState state
+    cdef Runtime runtime
     cdef readonly Stream stream
     cdef readonly Engine engine
     cdef object options
@@ -26,6 +31,7 @@ cdef class Writing(Consumer):
     cdef size_t write_high_water
     cdef size_t write_low_water
     cdef list drain_waiters
+    cdef list large_waiters  # for a thread that transforms their frame
     cdef MessageTurns turns
     cdef dict pings
     cdef readonly object latency  # seconds, of the last Pong
@@ -42,7 +48,7 @@ cdef class Writing(Consumer):
     cdef bint write_shared(self, Message message, bytes frame) except -1
     cdef bint write_aside(self, Message message) except -1
     cdef object write_large(self, Message message)
-    cdef int send_large(self, Message message, sent, encoding) except -1
+    cdef int send_large(self, LargeFrame frame, object encoding) except -1
     cdef object after_write(self, size_t size)
     cdef int hand_over(self) except -1
     cdef bint must_wait(self, size_t most) except -1
@@ -57,4 +63,3 @@ cdef class Writing(Consumer):
 
 
 cdef size_t high_water(value)
-cdef object current_task(loop)

@@ -1,4 +1,4 @@
-"""The writing side of a connection on asyncio: messages, Pings.
+"""The writing side of a connection: messages, Pings.
 
 The rules: frames of different messages never interleave; a write is in the buffer whole or
 not at all; a message is taken when it is given, and what is awaited is only that there is room.
@@ -11,12 +11,11 @@ from libc.stdint cimport SIZE_MAX, uint8_t
 
 from .._frames cimport BINARY, CLOSE, FIN, TEXT
 from .._messages cimport Message, as_fragment, as_message
-from ._loop_state cimport LoopState, loop_state
+from .._runtimes._runtime cimport Runtime
+from .._runtimes._waiter cimport DONE, Waiter, wake_all
 from ._stream cimport Consumer, Stream
 from ._turns cimport Turns
-from ._waiting cimport DONE, Waiter, new_checkpoint
 
-import asyncio
 import functools
 import os
 import time
@@ -39,19 +38,23 @@ cdef enum:
     WRITE = 256  # bytes that each write counts for besides its payload
 
 
+cdef class LargeFrame:
+    """A message, or a fragment, that extensions transform in another thread."""
+
+
 cdef class Writing(Consumer):
     """Writing over a stream."""
 
-    def __cinit__(self, loop, Engine engine not None, options, Stream stream not None, *args):
-        self.loop = loop
-        self.state = loop_state(loop)
+    def __cinit__(self, Engine engine not None, options, Stream stream not None, *args):
         self.stream = stream
+        self.runtime = stream.runtime
         self.engine = engine
         self.options = options
         self.uncopied = stream.uncopied and not engine.client
         self.write_high_water = high_water(options.write_high_water)
         self.write_low_water = self.write_high_water // 4
         self.drain_waiters = []
+        self.large_waiters = []
         self.turns = MessageTurns.__new__(MessageTurns, self)
         self.pings = {}
 
@@ -184,33 +187,38 @@ cdef class Writing(Consumer):
         The message has its turn until that is done, also if its writer is cancelled: what
         the extensions have seen must be sent.
         """
+        cdef LargeFrame frame
         self.engine.check_message(message)
-        sent = self.loop.create_future()
-        encoding = self.loop.run_in_executor(None, self.engine.encode, message, True)
-        encoding.add_done_callback(functools.partial(self.large_encoded, message, sent))
-        self.turns.transform(sent, message.bits & 15 != 0, message.bits & FIN != 0)
-        return self.large_written(message, sent)
+        frame = LargeFrame.__new__(LargeFrame)
+        frame.message = message
+        self.runtime.run_in_worker(
+            self.engine.encode, (message, True), functools.partial(self.large_encoded, frame)
+        )
+        self.turns.transform(frame, message.bits & 15 != 0, message.bits & FIN != 0)
+        return self.large_written(frame)
 
-    def large_encoded(self, Message message not None, sent, encoding):
+    def large_encoded(self, LargeFrame frame not None, encoding):
         try:
-            self.send_large(message, sent, encoding)
+            self.send_large(frame, encoding)
         except MemoryError:
             self.fail_memory()
 
-    cdef int send_large(self, Message message, sent, encoding) except -1:
+    cdef int send_large(self, LargeFrame frame, encoding) except -1:
         try:
             if self.stream.broken:
                 raise self.closed_error()
-            self.engine.send_encoded(message, *encoding.result())
+            self.engine.send_encoded(frame.message, *encoding.result())
             self.stream.queue()
         except BaseException as error:
+            frame.error = error
             if isinstance(error, MemoryError):  # the extensions have seen what is never sent
                 self.fail_memory()
-            sent.set_exception(error)
-            sent.exception()  # it is for the writer, who may have been cancelled
-        else:
-            sent.set_result(None)
-        return self.turns.transformed(sent, not self.engine.sending_fragments)
+        frame.done = True
+        try:
+            self.turns.transformed(frame, not self.engine.sending_fragments)
+        finally:
+            wake_all(self.large_waiters)
+        return 0
 
     async def write_behind(self, owner, Message message not None, bint transform):
         """Go on with a fragmented message behind its fragment that a thread transforms."""
@@ -218,23 +226,27 @@ cdef class Writing(Consumer):
             if self.turns.transforming is None:
                 await self.write_now(message, transform)
                 return
-            await asyncio.wait([self.turns.transforming])
+            await self.wait_in(self.large_waiters)
         await self.write_message(message, transform)
 
-    async def large_written(self, Message message not None, sent):
-        await asyncio.wait([sent])
-        sent.result()
-        await self.after_write(message.length)
+    async def large_written(self, LargeFrame frame not None):
+        while not frame.done:
+            if self.stream.lost:
+                raise self.closed_error()
+            await self.wait_in(self.large_waiters)
+        if frame.error is not None:
+            raise frame.error
+        await self.after_write(frame.message.length)
 
     cdef object after_write(self, size_t size):
-        cdef LoopState state = self.state
+        cdef Runtime runtime = self.runtime
         self.hand_over()
         if self.must_wait(self.write_high_water):
             return self.drained()
-        state.burst += size + WRITE
-        if state.burst >= BURST:
-            state.burst = 0
-            return new_checkpoint()
+        runtime.burst += size + WRITE
+        if runtime.burst >= BURST:
+            runtime.burst = 0
+            return runtime.new_checkpoint()
         return DONE
 
     cdef int hand_over(self) except -1:
@@ -346,7 +358,7 @@ cdef class Writing(Consumer):
                 "a Ping with this payload still waits for its Pong: "
                 "give it another payload, or none"
             )
-        future = self.loop.create_future()
+        future = self.runtime.new_result()
         self.pings[payload] = (future, time.perf_counter())
         try:
             self.engine.send_ping(payload)
@@ -387,9 +399,9 @@ cdef class Writing(Consumer):
 
     async def wait_in(self, waiters):
         """Wait to be woken from a list of waiters."""
-        cdef Waiter waiter = Waiter.__new__(Waiter, self.loop)
+        cdef Waiter waiter = self.runtime.new_waiter()
         waiter.arm()
-        entry = (waiter, current_task(self.loop))
+        entry = (waiter, None)
         waiters.append(entry)
         try:
             await waiter
@@ -401,24 +413,22 @@ cdef class Writing(Consumer):
 
 @cython.nonecheck(True)
 cdef class MessageTurns(Turns):
-    """The turns of a connection's messages, as asyncio has tasks."""
+    """The turns of a connection's messages, as its runtime has tasks."""
 
     def __cinit__(self, Writing connection not None):
         self.connection = connection
 
     cpdef object current_task(self):
-        return current_task(self.connection.loop)
+        return self.connection.runtime.current_task()
 
     cpdef int watch(self, task) except -1:
-        task.add_done_callback(self.owner_ended)
-        return 0
+        return self.connection.runtime.watch_task(task, self.owner_ended)
 
     cpdef int unwatch(self, task) except -1:
-        task.remove_done_callback(self.owner_ended)
-        return 0
+        return self.connection.runtime.unwatch_task(task, self.owner_ended)
 
     cpdef Waiter new_waiter(self):
-        return Waiter.__new__(Waiter, self.connection.loop)
+        return self.connection.runtime.new_waiter()
 
     cpdef int send(self, Message message) except -1:
         if not self.connection.stream.broken:
@@ -435,7 +445,3 @@ cdef class MessageTurns(Turns):
 
 cdef size_t high_water(value):
     return SIZE_MAX if value is None else value
-
-
-cdef object current_task(loop):
-    return asyncio.current_task(loop)

@@ -16,26 +16,15 @@ cdef enum WaiterState:
 
 
 cdef class Waiter:
-    cdef object loop
-    cdef object callback
-    cdef object context
-    cdef object cancel_message
     cdef WaiterState state
-    cdef bint blocking
 
     cdef int arm(self) noexcept
     cdef int wake_now(self) except -1
-    cdef int wake_instead(self, int called, callback, context) except -1
-    cdef int wait_again(self, callback, context) noexcept
     cdef int wake_soon(self) except -1
     cdef int wake(self, bint now) except -1
     cdef int gone_on(self) noexcept
-    cdef int schedule(self) except -1
-
-
-cdef int wake_all(list waiters, bint now=*) except -1
 
 
 cdef object DONE  # an awaitable that has returned None already
-cdef object new_checkpoint()
 cdef object raise_thrown(object kind, object value, object traceback)
+cdef int wake_all(list waiters, bint now=*) except -1

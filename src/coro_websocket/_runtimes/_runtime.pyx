@@ -1,4 +1,4 @@
-"""What the connections of one event loop share: a receive buffer, and when they send.
+"""What a connection asks of its event loop, and when what its tasks write is sent.
 
 What a task writes while one of the library's callbacks runs is encoded into its connection's
 buffer, and sent once for all of it when the callback ends.
@@ -11,9 +11,7 @@ from cpython.list cimport PyList_GET_SIZE
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.stdint cimport uint8_t
 
-import os
-import weakref
-from asyncio import _get_running_loop
+from ._waiter cimport Waiter
 
 cdef extern from "Python.h":
     int list_append "PyList_Append"(object into, object item) noexcept
@@ -22,25 +20,93 @@ cdef extern from "Python.h":
 cdef double NESTING = 0.005  # seconds after which a callback that still runs is looked at
 
 
-cdef class LoopState:
-    """What the connections of one event loop share: a receive buffer and a flush."""
+cdef class Runtime:
+    """What the connections of one event loop share. What the loop is, a subclass says."""
 
-    def __cinit__(self, loop):
-        # Those that run on libuv, and what is derived from them
-        modules = {kind.__module__.partition(".")[0] for kind in type(loop).__mro__}
-        self.tells_once = not modules.isdisjoint(("uvloop", "winloop"))
+    def __cinit__(self, *args):
         self.scratch = <uint8_t *>PyMem_RawMalloc(SCRATCH)
         if self.scratch == NULL:
             raise MemoryError
         self.unsent = []
         self.spare = []
-        self.watching = weakref.WeakSet()
         self.flush_callback = self.flush_in_turn
         self.nesting_callback = self.look_for_nesting
 
     def __dealloc__(self):
         PyMem_RawFree(self.scratch)
         PyMem_RawFree(self.sealed)
+
+    # What a loop provides: time
+
+    cdef double time(self) except? -1:
+        """Now, in seconds, by the loop's clock."""
+        raise NotImplementedError
+
+    cdef object call_at(self, double when, object callback):
+        """Have the loop call back at that time; returns what `cancel()` ends."""
+        raise NotImplementedError
+
+    cdef int call_soon(self, object callback) except -1:
+        """Have the loop call back in its next iteration."""
+        raise NotImplementedError
+
+    # Tasks
+
+    cdef bint check_thread(self) except -1:
+        """Whether the loop runs in this thread, as it has it."""
+        raise NotImplementedError
+
+    cdef object other_loop(self, str call):
+        """The error of a call where the loop does not run, which says what to call instead."""
+        raise NotImplementedError
+
+    cdef object current_task(self):
+        """The task that runs now, or None."""
+        raise NotImplementedError
+
+    cdef int watch_task(self, object task, object ended) except -1:
+        """Have `ended(task)` called once the task is done, however it ends."""
+        raise NotImplementedError
+
+    cdef int unwatch_task(self, object task, object ended) except -1:
+        raise NotImplementedError
+
+    cdef Waiter new_waiter(self):
+        raise NotImplementedError
+
+    cdef object new_checkpoint(self):
+        """An awaitable that lets the other tasks run once."""
+        raise NotImplementedError
+
+    cdef object new_result(self):
+        """An awaitable of what `set_result` or `set_exception` gives it; it has `done()`."""
+        raise NotImplementedError
+
+    cdef object run_in_worker(self, object function, tuple arguments, object done):
+        """Call the function in another thread, then `done` here with what has its `result()`."""
+        raise NotImplementedError
+
+    cdef int report(self, str message, object error) except -1:
+        """Tell of an error that nobody waits for."""
+        raise NotImplementedError
+
+    # Sockets
+
+    cdef int watch(self, Driven stream) except -1:
+        """Call `stream.receive()` when there is something; if `end_only`, the stream's end."""
+        raise NotImplementedError
+
+    cdef int unwatch(self, Driven stream) except -1:
+        raise NotImplementedError
+
+    cdef int watch_for_room(self, Driven stream) except -1:
+        """Call `stream.on_writable()` when its socket takes more."""
+        raise NotImplementedError
+
+    cdef int unwatch_for_room(self, Driven stream) except -1:
+        raise NotImplementedError
+
+    # What all have in common
 
     cdef uint8_t *sealed_buffer(self, size_t size) except NULL:
         """Where a stream may receive what it decrypts at once."""
@@ -49,13 +115,6 @@ cdef class LoopState:
             if self.sealed == NULL:
                 raise MemoryError
         return self.sealed
-
-    cdef bint check_thread(self, object loop) except -1:
-        """Whether the loop runs in this thread, as asyncio has it."""
-        if _get_running_loop() is not loop:
-            return False
-        self.thread = this_thread()
-        return True
 
     cdef int enter(self) except -1:
         """The loop has called us, and we may resume a task."""
@@ -90,11 +149,11 @@ cdef class LoopState:
 
     @cython.boundscheck(False)
     @cython.wraparound(False)
-    cdef bint add_unsent(self, Sender sender) noexcept:
+    cdef bint add_unsent(self, Driven stream) noexcept:
         """Have the next flush send for it; False if there is no memory for that."""
         if self.unsent_count < PyList_GET_SIZE(self.unsent):
-            self.unsent[self.unsent_count] = sender
-        elif list_append(self.unsent, sender) < 0:
+            self.unsent[self.unsent_count] = stream
+        elif list_append(self.unsent, stream) < 0:
             PyErr_Clear()
             return False
         self.unsent_count += 1
@@ -102,14 +161,14 @@ cdef class LoopState:
 
     cdef int put_back(self, list unsent, Py_ssize_t first, Py_ssize_t end) except -1:
         """A flush was interrupted: these are still to send."""
-        cdef Sender sender
+        cdef Driven stream
         cdef Py_ssize_t i
         for i in range(first, end):
-            sender = unsent[i]
+            stream = unsent[i]
             unsent[i] = None
-            sender.queued = self.add_unsent(sender)
+            stream.queued = self.add_unsent(stream)
         try:
-            self.schedule_flush(sender.loop)
+            self.schedule_flush()
         except MemoryError:  # when the loop calls us next
             pass
         return 0
@@ -117,7 +176,7 @@ cdef class LoopState:
     @cython.boundscheck(False)
     @cython.wraparound(False)
     cdef int flush(self) except -1:
-        cdef Sender sender
+        cdef Driven stream
         cdef list unsent
         cdef Py_ssize_t count
         cdef Py_ssize_t i = 0
@@ -131,16 +190,16 @@ cdef class LoopState:
         self.spare = None
         try:
             while i < count:
-                sender = unsent[i]
+                stream = unsent[i]
                 unsent[i] = None
                 i += 1
-                sender.queued = False
-                if not sender.blocked:
+                stream.queued = False
+                if not stream.blocked:
                     try:
-                        sender.transmit()
+                        stream.transmit()
                     except Exception as error:  # of this connection: the others go on
                         try:
-                            sender.fail_sending(error)
+                            stream.fail_sending(error)
                         except Exception as another:
                             failed = another
         finally:
@@ -151,17 +210,17 @@ cdef class LoopState:
             raise failed
         return 0
 
-    cdef int schedule_flush(self, object loop) except -1:
+    cdef int schedule_flush(self) except -1:
         """Have the loop flush what waits, or see to it that the callback that runs does."""
         if self.resuming:
             if not self.nesting_looked_for:
                 try:
-                    loop.call_later(NESTING, self.nesting_callback)
+                    self.call_at(self.time() + NESTING, self.nesting_callback)
                     self.nesting_looked_for = True
                 except MemoryError:  # what is written next looks for it
                     pass
         elif not self.flush_scheduled:
-            loop.call_soon(self.flush_callback)
+            self.call_soon(self.flush_callback)
             self.flush_scheduled = True
             self.thread = this_thread()
         return 0
@@ -180,38 +239,28 @@ cdef class LoopState:
         self.unsent = []
 
 
-_loop_states = weakref.WeakKeyDictionary()
+cdef class Driven:
+    """What a runtime drives: it has it receive, and has it send what is queued, in its time."""
 
+    def __cinit__(self, Runtime runtime not None, *args):
+        self.runtime = runtime
+        self.loop = runtime.loop()
+        self.fd = -1
 
-cdef LoopState loop_state(loop):
-    state = _loop_states.get(loop)
-    if state is None:
-        state = _loop_states[loop] = LoopState(loop)
-    return state
-
-
-def _forget_parents_loops():
-    for state in list(_loop_states.values()):
-        state.forget_parent()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_parents_loops)
-
-
-cdef class Sender:
-    """What encodes bytes into a buffer of its own, and has them sent in its loop's time."""
-
-    def __cinit__(self, loop, *args):
-        self.loop = loop
-        self.state = loop_state(loop)
+    cdef int receive(self) except -1:
+        """Take what has come."""
+        raise NotImplementedError
 
     cdef int transmit(self) except -1:
-        """Send what the engine has to send, as far as the stream takes it."""
+        """Send what waits to be sent, as far as it is taken."""
         raise NotImplementedError
 
     cdef int fail_sending(self, object error) except -1:
-        """The stream has failed where no writer could be told: the connection is lost."""
+        """`transmit` has failed where no writer could be told."""
+        raise NotImplementedError
+
+    cdef int fail_memory(self) except -1:
+        """There was no memory to go on with it."""
         raise NotImplementedError
 
     cdef int queue(self) except -1:
@@ -221,12 +270,12 @@ cdef class Sender:
         at once, if it is the first write of this iteration of the loop; what follows
         in the same iteration is sent together at its end.
         """
-        cdef LoopState state = self.state
+        cdef Runtime runtime = self.runtime
         if self.queued or self.blocked:
             return 0
-        if not state.resuming and not state.flush_scheduled:
+        if not runtime.resuming and not runtime.flush_scheduled:
             try:
-                state.schedule_flush(self.loop)
+                runtime.schedule_flush()
             except MemoryError:  # then what follows is sent at once, too
                 pass
             self.transmit()
@@ -234,13 +283,13 @@ cdef class Sender:
         return self.flush_soon()
 
     cdef int flush_soon(self) except -1:
-        cdef LoopState state = self.state
-        if not (state.nesting_looked_for if state.resuming else state.flush_scheduled):
+        cdef Runtime runtime = self.runtime
+        if not (runtime.nesting_looked_for if runtime.resuming else runtime.flush_scheduled):
             try:
-                state.schedule_flush(self.loop)
+                runtime.schedule_flush()
             except MemoryError:
                 return self.send_now()
-        self.queued = state.add_unsent(self)
+        self.queued = runtime.add_unsent(self)
         return 0 if self.queued else self.send_now()
 
     cdef int send_now(self) except -1:

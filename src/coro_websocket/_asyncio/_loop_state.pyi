@@ -1,4 +1,0 @@
-import asyncio
-
-class Sender:
-    loop: asyncio.AbstractEventLoop

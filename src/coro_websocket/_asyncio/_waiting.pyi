@@ -1,6 +1,0 @@
-import asyncio
-
-class Waiter:
-    def __init__(self, loop: object) -> None: ...
-
-def running_loop(what: str) -> asyncio.AbstractEventLoop: ...
