@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coro_websocket._errors import HandshakeError, InvalidOption, InvalidOptionType
+from coro_websocket._errors import InvalidOption, InvalidOptionType
 from coro_websocket._handshake import (
     ClientHandshake,
     accept_key,
@@ -20,6 +20,7 @@ from coro_websocket._handshake import (
     request_headers,
 )
 from coro_websocket._handshake_server import ServerHandshake
+from coro_websocket._opening_errors import HandshakeError
 from coro_websocket._response import Response
 
 if TYPE_CHECKING:

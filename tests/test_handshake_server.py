@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coro_websocket._errors import HandshakeError, InvalidOption, InvalidOptionType
+from coro_websocket._errors import InvalidOption, InvalidOptionType
 from coro_websocket._handshake import ClientHandshake
 from coro_websocket._handshake_server import (
     ServerHandshake,
@@ -18,6 +18,7 @@ from coro_websocket._handshake_server import (
     encode_response,
     response_headers,
 )
+from coro_websocket._opening_errors import HandshakeError
 from coro_websocket._response import Request, Response
 
 if TYPE_CHECKING:

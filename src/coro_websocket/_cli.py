@@ -22,12 +22,12 @@ from ._client import connect
 from ._close import ABNORMAL, CLEAN, describe
 from ._errors import (
     ConnectionClosedError,
-    HandshakeError,
     InvalidMessage,
     InvalidOption,
     InvalidURL,
     WebSocketError,
 )
+from ._opening_errors import HandshakeError
 from ._server import serve
 from ._version import version
 

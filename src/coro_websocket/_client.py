@@ -14,15 +14,10 @@ from ._asyncio._read_write import Read, Write
 from ._asyncio._waiting import running_loop
 from ._connection_log import log_end
 from ._engine import Engine
-from ._errors import (
-    ConnectError,
-    ConnectTimeout,
-    HandshakeError,
-    InvalidOption,
-    WebSocketError,
-)
+from ._errors import InvalidOption, WebSocketError
 from ._handshake import ClientHandshake
 from ._leaving import close_on_exit
+from ._opening_errors import ConnectError, ConnectTimeout, HandshakeError
 from ._options import Options
 from ._redirect import is_redirect, redirected
 from ._refusal_text import refusal_text

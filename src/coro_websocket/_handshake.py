@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 import h11
 
-from ._errors import HandshakeError, InvalidOption, InvalidOptionType
+from ._errors import InvalidOption, InvalidOptionType
 from ._extension_header import format_extensions, parse_extensions
 from ._head import HeadBuffer, body_reader, parse_answer, shown_start
 from ._headers import (
@@ -30,6 +30,7 @@ from ._headers import (
     parse_token_list,
     too_long_list,
 )
+from ._opening_errors import HandshakeError
 from ._response import Response
 from ._version import version
 

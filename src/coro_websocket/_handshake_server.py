@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import h11
 
-from ._errors import HandshakeError, InvalidOption, InvalidOptionType
+from ._errors import InvalidOption, InvalidOptionType
 from ._extension_header import format_extensions, parse_extensions
 from ._handshake import (
     accept_key,
@@ -30,6 +30,7 @@ from ._handshake import (
 )
 from ._head import HeadBuffer, decode_headers, parse_head, shown_start
 from ._headers import check_value, clip, is_token, normalise_headers, too_long_list
+from ._opening_errors import HandshakeError
 from ._response import Request, Response
 from ._url import without_query
 

@@ -13,8 +13,8 @@ import re
 
 import h11
 
-from ._errors import HandshakeError
 from ._headers import Headers, clip, parse_token_list
+from ._opening_errors import HandshakeError
 from ._response import Response
 
 __all__ = [

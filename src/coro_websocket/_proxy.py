@@ -16,9 +16,10 @@ from urllib.parse import unquote, urlsplit
 
 import h11
 
-from ._errors import HandshakeError, InvalidOption, InvalidURL, ProxyError
+from ._errors import InvalidOption, InvalidURL
 from ._head import HeadBuffer, parse_answer
 from ._headers import clip, header_bytes, normalise_headers
+from ._opening_errors import HandshakeError, ProxyError
 from ._url import check_userinfo, host_in_url, ipv6_in_url, normalise_host, without_zone
 
 if TYPE_CHECKING:

@@ -16,20 +16,17 @@ from typing import TYPE_CHECKING, Any, Unpack
 from ._asyncio._waiting import running_loop
 from ._client import Opened, connect
 from ._close import ABNORMAL, describe
-from ._errors import (
-    ConnectError,
-    ConnectionClosedError,
-    ConnectTimeout,
-    HandshakeError,
-    InvalidOption,
-    InvalidOptionType,
-    ProxyError,
-    TLSError,
-    WebSocketError,
-    may_pass,
-)
+from ._errors import ConnectionClosedError, InvalidOption, InvalidOptionType, WebSocketError
 from ._headers import clip
 from ._leaving import close_on_exit
+from ._opening_errors import (
+    ConnectError,
+    ConnectTimeout,
+    HandshakeError,
+    ProxyError,
+    TLSError,
+    may_pass,
+)
 from ._option_rules import duration
 from ._options import Options
 from ._tls import may_pass as tls_may_pass

@@ -12,7 +12,8 @@ import ssl
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
-from ._errors import HandshakeError, InvalidURL
+from ._errors import InvalidURL
+from ._opening_errors import HandshakeError
 from ._tls import TLSOptions
 from ._url import default_port, parse_url, without_zone
 

@@ -17,13 +17,14 @@ from ._asyncio._waiting import running_loop
 from ._close import close_payload
 from ._connection_log import log_end, shown_address
 from ._engine import Engine
-from ._errors import ConnectionClosedError, HandshakeError, InvalidOption, InvalidOptionType
+from ._errors import ConnectionClosedError, InvalidOption, InvalidOptionType
 from ._handler import check_handler
 from ._handshake import check_subprotocols
 from ._handshake_server import ServerHandshake, check_origins, check_response_headers
 from ._headers import clip
 from ._leaving import close_on_exit, is_cancellation
 from ._listening import check_listening, listen_tcp, listen_unix
+from ._opening_errors import HandshakeError
 from ._option_rules import NAMES_ELSEWHERE_OF_SERVERS, stream_socket
 from ._options import Options
 from ._tls import check_names, server_context

@@ -14,7 +14,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ._errors import HandshakeError, InvalidOption, InvalidOptionType
+from ._errors import InvalidOption, InvalidOptionType
 from ._frames import decode_frame, encode_frame
 from ._handshake import (
     accept_extensions,
@@ -28,6 +28,7 @@ from ._handshake import accept_key as _accept_key
 from ._handshake_server import Origins, check_origins, check_request, response_headers
 from ._headers import Headers, normalise_headers
 from ._messages import Message, as_message
+from ._opening_errors import HandshakeError
 from ._options import Options
 from ._response import Request, Response
 from ._tls import check_names

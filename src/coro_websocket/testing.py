@@ -29,10 +29,11 @@ from ._asyncio._waiting import running_loop
 from ._client import Opened, client_handshake
 from ._close import close_payload
 from ._engine import Engine
-from ._errors import HandshakeError, WebSocketError
+from ._errors import WebSocketError
 from ._handshake_server import ServerHandshake
 from ._leaving import is_cancellation
 from ._messages import Message, as_message
+from ._opening_errors import HandshakeError
 from ._options import Options
 from ._tls import server_context
 from .codec import decode, encode

@@ -16,7 +16,8 @@ import ssl
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from .._errors import ConnectError, ConnectTimeout, InvalidOptionType, ProxyError, TLSError
+from .._errors import InvalidOptionType
+from .._opening_errors import ConnectError, ConnectTimeout, ProxyError, TLSError
 from .._proxy import SOCKS, Tunnel
 from .._socks import SocksRefusal, SocksTunnel
 from .._tls import called, client_context, may_pass, ssl_reason

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._errors import ProxyError
+from .._opening_errors import ProxyError
 
 if TYPE_CHECKING:
     from .._proxy import Proxy, Tunnel
