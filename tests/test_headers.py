@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coro_websocket._errors import InvalidOption, InvalidOptionType, WebSocketError
-from coro_websocket._headers import Headers, clip, is_token, normalise_headers, parse_token_list
+from coro_websocket._header_rules import is_token, normalise_headers
+from coro_websocket._headers import Headers, parse_token_list
+from coro_websocket._quoting import clip
 
 if TYPE_CHECKING:
     from collections.abc import Callable

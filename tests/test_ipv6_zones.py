@@ -27,7 +27,7 @@ from coro_websocket import (
     serve,
 )
 from coro_websocket._asyncio import _dial, _lookup
-from coro_websocket._asyncio._socket import host_with_zone, scoped
+from coro_websocket._asyncio._lookup import host_with_zone, scoped
 from coro_websocket._proxy import Proxy, proxy_from_environment
 from coro_websocket._redirect import redirected
 from coro_websocket._response import Response

@@ -18,14 +18,14 @@ PACKAGE = "coro_websocket"
 # The floors from the ground up; rooms on one floor do not import each other. Each room is a folder
 # to come, and has the files that will lie in it; "_rfc6455." would stand for all files of a folder.
 HOUSE: list[dict[str, str]] = [
-    {"the ground": "_errors _version"},
+    {"the ground": "_checks _errors _quoting _version"},
     {
         "_rfc6455": """
             _advice _buffers _close _engine _frame_log _frames _messages _receiving _sending
             extensions
         """
     },
-    {"_options": "_option_rules _options _proxy _tls _url"},
+    {"_options": "_header_rules _option_rules _options _proxy _tls _url"},
     {
         "_http": """
             _extension_header _handshake _handshake_server _head _headers _opening_errors
@@ -50,7 +50,7 @@ HOUSE: list[dict[str, str]] = [
         """
     },
     {
-        "_opening": "_asyncio._dial _asyncio._tunnel _redirect _socks",
+        "_opening": "_asyncio._dial _asyncio._tunnel _http_tunnel _redirect _socks",
         "_server": "_accepting _handler _listening _server",
     },
     {"what users import": "__init__ __main__ _cli _client _reconnect _wrap codec testing"},
@@ -63,22 +63,6 @@ NOT_YET: set[tuple[str, str]] = {
     ("_asyncio._pipes", "_asyncio._connection"),
     ("_asyncio._socket_stream", "_asyncio._connection"),
     ("_asyncio._transport_stream", "_asyncio._connection"),
-    # What a text in an error may show has no room of its own.
-    ("_advice", "_headers"),
-    ("_tls", "_headers"),
-    ("_url", "_headers"),
-    # The checks of what a head may have are rules of options.
-    ("_option_rules", "_handshake"),
-    ("_option_rules", "_headers"),
-    # Where a proxy is, and the CONNECT request to it, are in one file.
-    ("_proxy", "_head"),
-    ("_proxy", "_headers"),
-    ("_proxy", "_opening_errors"),
-    ("_proxy", "_response"),
-    # The zone of an address belongs to looking it up.
-    ("_asyncio._lookup", "_asyncio._socket"),
-    # An extension's parameters are its interface.
-    ("extensions", "_extension_header"),
 }
 
 LOOPS = {"asyncio", "trio", "uvloop"}

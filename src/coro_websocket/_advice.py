@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Collection, Mapping, Sequence
 from typing import NoReturn
 
 from ._errors import InvalidMessageType, InvalidOptionType
-from ._headers import clip
+from ._quoting import clip
 
 __all__ = ["check_read_call", "check_write_call", "message_hint", "no_attribute", "not_iterable"]
 

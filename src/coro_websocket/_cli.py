@@ -28,6 +28,7 @@ from ._errors import (
     WebSocketError,
 )
 from ._opening_errors import HandshakeError
+from ._quoting import printable
 from ._server import serve
 from ._version import version
 
@@ -157,15 +158,18 @@ def _seconds(text: str) -> float:
 
 
 def _complain(error: object) -> None:
-    print(f"coro-websocket: {_printable(str(error))}", file=sys.stderr)
+    print(f"coro-websocket: {_without_controls(str(error))}", file=sys.stderr)
     if isinstance(error, HandshakeError) and error.response is not None and error.response.body:
         body = error.response.body.decode(errors="replace").strip()
-        print("\n".join(f"  | {_printable(line)}" for line in body.splitlines()), file=sys.stderr)
+        print(
+            "\n".join(f"  | {_without_controls(line)}" for line in body.splitlines()),
+            file=sys.stderr,
+        )
 
 
-def _printable(text: str) -> str:
+def _without_controls(text: str) -> str:
     """The text without what could control a terminal."""
-    return "".join(c if c.isprintable() or c in "\t\n" else repr(c)[1:-1] for c in text)
+    return printable(text, keep="\t\n")
 
 
 # demo
@@ -262,7 +266,7 @@ def _show(payload: str | bytes) -> None:
     """A message as a line; on a terminal without what could control it."""
     text = payload.decode(errors="backslashreplace") if isinstance(payload, bytes) else payload
     terminal = sys.stdout is not None and sys.stdout.isatty()
-    print(_printable(text) if terminal else text, flush=True)
+    print(_without_controls(text) if terminal else text, flush=True)
 
 
 async def _send_lines(write: Write, wait: float) -> None:

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from ._close import ABNORMAL, describe
-from ._headers import clip
+from ._quoting import clip
 
 if TYPE_CHECKING:
     from ._asyncio._connection import Connection

@@ -6,18 +6,19 @@ RFC 6455 section 9.1. Parsing takes linear time, whatever is sent.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from ._errors import InvalidOption, InvalidOptionType
-from ._headers import clip, is_token
+from ._header_rules import is_token
+from ._quoting import clip
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["Parameters", "format_extensions", "parse_extensions"]
+    from .extensions import Parameters
 
-Parameters: TypeAlias = tuple[tuple[str, str | None], ...]
-"""An extension's parameters in the order sent; None for one without a value."""
+__all__ = ["format_extensions", "parse_extensions"]
+
 
 # One piece at a time, each decided by its first character: nothing is ever tried twice.
 _PIECE = re.compile(

@@ -11,7 +11,7 @@ import inspect
 from typing import Any
 
 from ._errors import InvalidOptionType
-from ._headers import clip
+from ._quoting import clip
 
 __all__ = ["check_handler"]
 

@@ -12,40 +12,37 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 import secrets
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 import h11
 
+from ._checks import is_int
 from ._errors import InvalidOption, InvalidOptionType
 from ._extension_header import format_extensions, parse_extensions
 from ._head import HeadBuffer, body_reader, parse_answer, shown_start
-from ._headers import (
-    clip,
-    first_outside_token,
-    header_bytes,
-    is_token,
+from ._header_rules import (
+    check_pathname,
+    check_subprotocols,
+    is_host,
     normalise_headers,
-    parse_token_list,
-    too_long_list,
+    refuse_reserved,
 )
+from ._headers import header_bytes, parse_token_list, too_long_list
 from ._opening_errors import HandshakeError
+from ._quoting import clip
 from ._response import Response
 from ._version import version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ._extension_header import Parameters
-    from .extensions import Extension, ExtensionFactory
+    from .extensions import Extension, ExtensionFactory, Parameters
 
 __all__ = [
     "ClientHandshake",
     "accept_key",
-    "check_pathname",
     "check_response",
-    "check_subprotocols",
     "new_key",
     "request_headers",
 ]
@@ -54,9 +51,6 @@ Pairs: TypeAlias = tuple[tuple[str, str], ...]
 
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
-# uri-host [":" port] (RFC 9110 section 7.2), and the origin-form of a target (RFC 9112 3.2.1).
-_HOST = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=%:\[\]]*")
-_NOT_IN_PATHNAME = re.compile(r"[^!-\"$-~]")
 
 # Headers that a caller cannot set in a request, and why.
 _OURS = {
@@ -89,63 +83,7 @@ def accept_key(key: str) -> str:
     return base64.b64encode(digest).decode("ascii")
 
 
-# What callers supply: checked before a byte of it is sent.
-
-
-def check_pathname(pathname: str) -> str:
-    """`pathname` if it can stand in a request line (RFC 9112 section 3.2.1), else InvalidOption."""
-    if not pathname.startswith("/"):
-        raise InvalidOption("pathname must start with '/' (RFC 9112 section 3.2.1)", "pathname")
-    fault = _NOT_IN_PATHNAME.search(pathname)
-    if fault is not None:
-        raise InvalidOption(
-            f"pathname has {fault.group()!a} at position {fault.start()}, but may have printable "
-            "ASCII without '#' only; percent-encode the rest (RFC 9112 section 3.2.1)",
-            "pathname",
-        )
-    return pathname
-
-
-def check_subprotocols(subprotocols: Sequence[str]) -> tuple[str, ...]:
-    """`subprotocols` if each is a token and none comes twice, else InvalidOption.
-
-    RFC 6455 section 4.1, item 10 of the client's requirements.
-    """
-    if isinstance(subprotocols, (str, bytes)):
-        raise InvalidOptionType("subprotocols must be a list of str", "subprotocol")
-    seen: dict[str, None] = {}
-    for name in subprotocols:
-        if not isinstance(name, str):
-            raise InvalidOptionType(
-                f"a subprotocol must be str, not {type(name).__name__}", "subprotocol"
-            )
-        # Not the name: bearer tokens travel there.
-        number = len(seen) + 1
-        if not is_token(name):
-            at = first_outside_token(name)
-            what = "it is empty" if at is None else f"it has {name[at]!a} at position {at}"
-            raise InvalidOption(
-                f"subprotocol {number} is no token: {what} (RFC 6455 section 4.1)", "subprotocol"
-            )
-        if name in seen:
-            raise InvalidOption(
-                f"subprotocol {number} is there twice (RFC 6455 section 4.1)", "subprotocol"
-            )
-        seen[name] = None
-    return tuple(seen)
-
-
-def refuse_reserved(headers: Pairs, reserved: Mapping[str, str]) -> None:
-    """InvalidOption if one of `headers` is a key of `reserved`, whose value says why."""
-    for name, _ in headers:
-        why = reserved.get(name.lower())
-        if why is not None:
-            raise InvalidOption(f"the header {clip(name)} cannot be set: {why}", "headers")
-
-
-def is_host(value: str) -> bool:
-    """Whether `value` has only what a `Host` header may have (RFC 9110 section 7.2)."""
-    return _HOST.fullmatch(value) is not None
+# What the client asks.
 
 
 def request_headers(
@@ -308,7 +246,7 @@ def check_extension(name: str, extension: Extension) -> None:
     if (
         not callable(getattr(extension, "encode", None))
         or not callable(getattr(extension, "decode", None))
-        or isinstance(rsv, bool)
+        or not is_int(rsv)
         or rsv not in (4, 2, 1)
     ):
         raise InvalidOptionType(

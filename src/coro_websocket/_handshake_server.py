@@ -17,28 +17,30 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import h11
 
+from ._checks import check_int
 from ._errors import InvalidOption, InvalidOptionType
 from ._extension_header import format_extensions, parse_extensions
-from ._handshake import (
-    accept_key,
-    check_extension,
+from ._handshake import accept_key, check_extension, has_option
+from ._head import HeadBuffer, decode_headers, parse_head, shown_start
+from ._header_rules import (
     check_pathname,
     check_subprotocols,
-    has_option,
+    check_value,
     is_host,
+    is_token,
+    normalise_headers,
     refuse_reserved,
 )
-from ._head import HeadBuffer, decode_headers, parse_head, shown_start
-from ._headers import check_value, clip, is_token, normalise_headers, too_long_list
+from ._headers import too_long_list
 from ._opening_errors import HandshakeError
+from ._quoting import clip
 from ._response import Request, Response
-from ._url import without_query
+from ._url import without_query, without_userinfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ._extension_header import Parameters
-    from .extensions import Extension, ExtensionFactory
+    from .extensions import Extension, ExtensionFactory, Parameters
 
 __all__ = [
     "Origins",
@@ -108,7 +110,7 @@ def check_origins(origins: Origins) -> tuple[str | None, ...] | Literal["same"] 
             )
         if origin is not None and not _ORIGIN.fullmatch(origin):
             raise InvalidOption(
-                f"{_without_userinfo(origin)} is no origin: expected 'scheme://host' or "
+                f"{clip(without_userinfo(origin))} is no origin: expected 'scheme://host' or "
                 f"'scheme://host:port' without a path (RFC 6454 section 6.1){_origin_hint(origin)}",
                 "origins",
             )
@@ -123,7 +125,7 @@ def _origin_hint(origin: str) -> str:
         return "; there are no wildcards: list each origin, or give origins=None to let in any"
     scheme, _, rest = origin.rpartition("://")
     scheme = scheme.lower() or "https"
-    host = re.split(r"[/?#]", rest)[0].rpartition("@")[2]
+    host = without_userinfo(re.split(r"[/?#]", rest)[0])
     host = host.removesuffix({"http": ":80", "https": ":443"}.get(scheme, ":"))
     instead = f"{scheme}://{host}"
     return f"; did you mean {instead!r}?" if _ORIGIN.fullmatch(instead) else ""
@@ -167,7 +169,7 @@ def check_request(
     if authority is not None and not _AUTHORITY.fullmatch(authority):
         raise refusal(
             400,
-            f"expected host and port in the target, received {_without_userinfo(authority)} "
+            f"expected host and port in the target, received {clip(without_userinfo(authority))} "
             "(RFC 9112 section 3.2.2)",
         )
     if request.method != "GET":
@@ -178,7 +180,7 @@ def check_request(
         )
     hosts = request.get_all("Host")
     if len(hosts) != 1 or not is_host(hosts[0]):
-        came = ", ".join(map(_without_userinfo, hosts)) or "none"
+        came = ", ".join(clip(without_userinfo(host)) for host in hosts) or "none"
         raise refusal(400, f"expected one Host, received {came} (RFC 9112 section 3.2)")
     if (too_long := too_long_list(request)) is not None:
         raise refusal(431, f"{too_long} (RFC 6585 section 5)")
@@ -214,7 +216,7 @@ def check_request(
     except InvalidOption:
         raise refusal(
             400,
-            f"expected a path, received {_without_userinfo(without_query(request.pathname))} "
+            f"expected a path, received {clip(without_userinfo(without_query(request.pathname)))} "
             "(RFC 6455 section 4.2.1)",
         ) from None
     offered = request.subprotocols
@@ -312,10 +314,6 @@ def _with_port(authority: str, default: str) -> tuple[str, str]:
     return (match[1], match[2] or default) if match is not None else (authority, default)
 
 
-def _without_userinfo(text: str) -> str:
-    return clip(text.rpartition("@")[2])
-
-
 def _came(values: Sequence[str]) -> str:
     return clip(", ".join(values)) if values else "none"
 
@@ -362,10 +360,7 @@ def _closing_response(
     headers: Iterable[tuple[str, str]] | Mapping[str, str] | None = (),
     body: bytes | str = b"",
 ) -> Response:
-    if not isinstance(code, int):
-        raise InvalidOptionType(f"code must be int, not {type(code).__name__}", "code")
-    if not 200 <= code <= 599:
-        raise InvalidOption(f"code must be in 200 to 599, not {code}", "code")
+    check_int("code", code, 200, 599)
     if reason is None:
         reason = _PHRASES.get(code, "")
     given = normalise_headers(headers)

@@ -13,8 +13,9 @@ import re
 
 import h11
 
-from ._headers import Headers, clip, parse_token_list
+from ._headers import Headers, parse_token_list
 from ._opening_errors import HandshakeError
+from ._quoting import clip
 from ._response import Response
 
 __all__ = [

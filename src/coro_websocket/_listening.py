@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._asyncio._lookup import look_up_to_listen
 from ._errors import InvalidOption, ServeError
-from ._headers import clip
+from ._quoting import clip
 
 try:
     import fcntl

@@ -19,10 +19,11 @@ from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
 
+from ._checks import check_names
 from ._errors import InvalidOption, InvalidOptionType
 from ._option_rules import NAMES_ELSEWHERE, RULES
 from ._proxy import Proxy, proxy_from_environment
-from ._tls import TLSOptions, check_names
+from ._tls import TLSOptions  # noqa: TC001
 from ._url import URL, default_port, parse_url, without_query
 from .extensions import Deflate, ExtensionFactory
 

@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Unpack
 
 from ._asyncio._waiting import running_loop
+from ._checks import check_int, wrong_type
 from ._client import Opened, connect
 from ._close import ABNORMAL, describe
 from ._errors import ConnectionClosedError, InvalidOption, InvalidOptionType, WebSocketError
-from ._headers import clip
 from ._leaving import close_on_exit
 from ._opening_errors import (
     ConnectError,
@@ -29,6 +29,7 @@ from ._opening_errors import (
 )
 from ._option_rules import duration
 from ._options import Options
+from ._quoting import clip
 from ._tls import may_pass as tls_may_pass
 
 if TYPE_CHECKING:
@@ -156,19 +157,11 @@ def reconnect(
     Options.build(url, **options)  # refused here, and not at each attempt
     for name, function in (("retry", retry), ("before", before)):
         if not callable(function) and not (name == "before" and function is None):
-            raise InvalidOptionType(
-                f"{name} must be a function, not {type(function).__name__}", name
-            )
+            raise wrong_type(name, "a function", function)
     if inspect.iscoroutinefunction(retry):
         raise _retry_is_awaitable()
     if max_attempts is not None:
-        if isinstance(max_attempts, bool) or not isinstance(max_attempts, int):
-            kind = type(max_attempts).__name__
-            raise InvalidOptionType(f"max_attempts must be int or None, not {kind}", "max_attempts")
-        if max_attempts < 1:
-            raise InvalidOption(
-                f"max_attempts must be 1 or more, or None, not {max_attempts}", "max_attempts"
-            )
+        check_int("max_attempts", max_attempts, 1, or_none=True)
     first = duration("first_delay", first_delay)
     if first is None:
         raise InvalidOption("first_delay cannot be None: there must be pauses", "first_delay")

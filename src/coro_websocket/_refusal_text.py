@@ -14,7 +14,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from ._headers import clip
+from ._quoting import clip
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

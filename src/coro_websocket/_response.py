@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-from ._headers import Headers, clip, parse_token_list
+from ._headers import Headers, parse_token_list
+from ._quoting import clip
 from ._tls import TLSInfo
 from ._url import without_query
 

@@ -9,25 +9,27 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, S
 from typing import TYPE_CHECKING, Any
 
 from ._accepting import ACCEPTS_PER_TURN, accept_connections
+from ._asyncio._lookup import host_with_zone
 from ._asyncio._pipes import open_pipe
 from ._asyncio._read_write import Read, Write
-from ._asyncio._socket import ConnectionSocket, host_with_zone
+from ._asyncio._socket import ConnectionSocket
 from ._asyncio._turns import Turns
 from ._asyncio._waiting import running_loop
+from ._checks import check_int, check_names, wrong_type
 from ._close import close_payload
 from ._connection_log import log_end, shown_address
 from ._engine import Engine
-from ._errors import ConnectionClosedError, InvalidOption, InvalidOptionType
+from ._errors import ConnectionClosedError, InvalidOption
 from ._handler import check_handler
-from ._handshake import check_subprotocols
 from ._handshake_server import ServerHandshake, check_origins, check_response_headers
-from ._headers import clip
+from ._header_rules import check_subprotocols
 from ._leaving import close_on_exit, is_cancellation
 from ._listening import check_listening, listen_tcp, listen_unix
 from ._opening_errors import HandshakeError
 from ._option_rules import NAMES_ELSEWHERE_OF_SERVERS, stream_socket
 from ._options import Options
-from ._tls import check_names, server_context
+from ._quoting import clip
+from ._tls import server_context
 from ._url import URL, default_port, without_query
 
 if TYPE_CHECKING:
@@ -111,7 +113,7 @@ def serve(
     if sum(given is not None for given in (host, path, sock)) > 1:
         raise InvalidOption("give one of host, path and sock", "host")
     if host is not None and not isinstance(host, str):
-        raise InvalidOptionType(f"host is a str, not {type(host).__name__}", "host")
+        raise wrong_type("host", "str", host)
     if host and "\0" in host:  # a resolver would take what comes before it
         raise InvalidOption("host has a NUL inside", "host")
     if host and "@" in host:  # what stands before it may be a password
@@ -119,10 +121,7 @@ def serve(
     path = Options(path=path).path
     if sock is not None:
         check_listening(stream_socket("sock", sock))
-    if isinstance(port, bool) or not isinstance(port, int):
-        raise InvalidOptionType(f"port is an int, not {type(port).__name__}", "port")
-    if not 0 <= port <= 65535:
-        raise InvalidOption(f"port is 0 to 65535, not {port}", "port")
+    check_int("port", port, 0, 65535)
     if port and (path is not None or sock is not None):
         raise InvalidOption("port is for TCP: leave it out with path or sock", "port")
     check_handler(handler)
@@ -377,7 +376,7 @@ class Server:
     ) -> tuple[Request, Read, Write, Engine] | None:
         """The opening handshake; nothing that only it has needed is kept."""
         options = self._options
-        sock = ConnectionSocket(accepted.family, accepted.type, accepted.proto, accepted.detach())
+        sock = ConnectionSocket.taking_over(accepted)
         handshake = self._new_handshake()
         pipe: Pipe | None = None
         try:

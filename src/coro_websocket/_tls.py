@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import difflib
 import hashlib
 import os
 import re
@@ -21,18 +20,18 @@ import stat
 import sys
 import tempfile
 import weakref
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NoReturn, Self, TypeAlias
 
-from ._errors import InvalidOption, InvalidOptionType
-from ._headers import clip
+from ._checks import check_names, wrong_type
+from ._errors import InvalidOption
+from ._quoting import clip
 
 __all__ = [
     "PEM",
     "TLSInfo",
     "TLSOptions",
-    "check_names",
     "client_context",
     "may_pass",
     "server_context",
@@ -122,9 +121,9 @@ class TLSOptions:
         if self.ca is not None:
             object.__setattr__(self, "ca", _authorities(self.ca))
         if not isinstance(self.insecure, bool):
-            _wrong_type("tls.insecure", "bool", self.insecure)
+            raise wrong_type("tls.insecure", "bool", self.insecure)
         if not isinstance(self.ciphers, (str, type(None))):
-            _wrong_type("tls.ciphers", "str, an OpenSSL cipher list", self.ciphers)
+            raise wrong_type("tls.ciphers", "str, an OpenSSL cipher list", self.ciphers)
         object.__setattr__(self, "protocol", _version(self.protocol))
 
     def __repr__(self) -> str:
@@ -251,31 +250,9 @@ def tls_options(tls: TLSOptions | Mapping[str, Any]) -> TLSOptions:
     if isinstance(tls, TLSOptions):
         return tls
     if not isinstance(tls, Mapping):
-        _wrong_type("tls", "bool, an ssl.SSLContext, TLSOptions or a mapping", tls)
+        raise wrong_type("tls", "bool, an ssl.SSLContext, TLSOptions or a mapping", tls)
     check_names(tls, [field.name for field in fields(TLSOptions)], "TLS option")
     return TLSOptions(**tls)
-
-
-def check_names(
-    given: Iterable[object],
-    known: Sequence[str],
-    what: str,
-    instead: Mapping[str, str] | None = None,
-) -> None:
-    """InvalidOptionType if a name in `given` is not one of `known`; it suggests a known one.
-
-    `instead` has what to say for names that other libraries use.
-    """
-    for name in given:
-        if not isinstance(name, str):
-            raise InvalidOptionType(f"the name of a {what} must be str, not {_type(name)}")
-        if name in known:
-            continue
-        hint = (instead or {}).get(name)
-        if hint is None:
-            close = difflib.get_close_matches(name[:64], known, 1)
-            hint = f"did you mean {close[0]!r}?" if close else "there are " + ", ".join(known)
-        raise InvalidOptionType(f"no {what} is called {clip(name, 64)}: {hint}", name)
 
 
 # The values of options.
@@ -283,7 +260,7 @@ def check_names(
 
 def _check_pem(value: object, option: str) -> None:
     if not isinstance(value, (str, bytes, os.PathLike)):
-        _wrong_type(option, "PEM text (str or bytes) or the path of a file", value)
+        raise wrong_type(option, "PEM text (str or bytes) or the path of a file", value)
 
 
 def _authorities(ca: object) -> tuple[PEM, ...]:
@@ -303,7 +280,7 @@ def _version(protocol: object) -> ssl.TLSVersion | None:
     elif isinstance(protocol, str):
         name = protocol
     else:
-        _wrong_type("tls.protocol", "str or ssl.TLSVersion", protocol)
+        raise wrong_type("tls.protocol", "str or ssl.TLSVersion", protocol)
     short = re.sub(r"[v._ -]", "", name.strip().lower())
     if short in _VERSIONS:
         return _VERSIONS[short]
@@ -332,14 +309,6 @@ def _shown_pem(value: Any) -> str:
         return "[PEM text]"
     path = os.fsdecode(value)
     return "[hidden]" if "\n" in path or _MAY_BE_A_KEY.fullmatch(path) else clip(path, 255)
-
-
-def _wrong_type(option: str, expected: str, value: object) -> NoReturn:
-    raise InvalidOptionType(f"{option} must be {expected}, not {_type(value)}", option)
-
-
-def _type(value: object) -> str:
-    return type(value).__name__
 
 
 # Contexts.

@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, unquote_to_bytes
 
 from ._errors import InvalidURL
-from ._headers import clip
+from ._quoting import clip
 
 __all__ = [
     "URL",
+    "basic_credentials",
     "check_socket_path",
     "check_userinfo",
     "default_port",
@@ -31,6 +32,8 @@ __all__ = [
     "normalise_pathname",
     "parse_port",
     "parse_url",
+    "without_query",
+    "without_userinfo",
     "without_zone",
 ]
 
@@ -122,9 +125,8 @@ class URL:
         """
         if self.username is None and self.password is None:
             return None
-        username, password = self.username or "", self.password or ""
-        check_userinfo(username, password)
-        return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode("ascii")
+        check_userinfo(self.username or "", self.password or "")
+        return basic_credentials(self.username, self.password)
 
     def with_userinfo(self) -> str:
         """The URL with user name and password in it. Keep it out of logs.
@@ -166,6 +168,11 @@ def without_query(url: str) -> str:
     """A URL or the path of one, with `?...` where it has a query."""
     path, mark, _ = url.partition("?")
     return f"{path}{mark}..." if mark else url
+
+
+def without_userinfo(text: str) -> str:
+    """What may be a host, or some of a URL, without what stands before an "@": a password?"""
+    return text.rpartition("@")[2]
 
 
 def parse_url(url: str) -> URL:
@@ -282,6 +289,12 @@ def check_userinfo(username: str, password: str) -> None:
             raise InvalidURL(f"the {what} must be UTF-8", "userinfo")
         if _CONTROL.search(text) is not None:
             raise InvalidURL(f"the {what} cannot have controls (RFC 7617 section 2)", "userinfo")
+
+
+def basic_credentials(username: str | None, password: str | None) -> str:
+    """What a header says for basic authentication, in UTF-8 (RFC 7617 section 2)."""
+    userinfo = f"{username or ''}:{password or ''}"
+    return "Basic " + base64.b64encode(userinfo.encode()).decode("ascii")
 
 
 # Host and port (RFC 3986 sections 3.2.2 and 3.2.3).

@@ -14,24 +14,18 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from ._checks import check_int, check_names, is_int, wrong_type
 from ._errors import InvalidOption, InvalidOptionType
 from ._frames import decode_frame, encode_frame
-from ._handshake import (
-    accept_extensions,
-    check_pathname,
-    check_response,
-    check_subprotocols,
-    new_key,
-    request_headers,
-)
+from ._handshake import accept_extensions, check_response, new_key, request_headers
 from ._handshake import accept_key as _accept_key
 from ._handshake_server import Origins, check_origins, check_request, response_headers
-from ._headers import Headers, normalise_headers
+from ._header_rules import check_pathname, check_subprotocols, normalise_headers
+from ._headers import Headers
 from ._messages import Message, as_message
 from ._opening_errors import HandshakeError
 from ._options import Options
 from ._response import Request, Response
-from ._tls import check_names
 from ._url import default_port
 
 __all__ = [
@@ -72,12 +66,12 @@ def decode(
         try:
             view = memoryview(data)
         except TypeError:
-            raise _wrong_type("data", "bytes-like", data) from None
+            raise wrong_type("data", "bytes-like", data) from None
         if not view.c_contiguous or view.itemsize != 1:
             raise InvalidOption("data must be bytes without gaps", "data")
         data = view.cast("B")
-    if isinstance(index, bool) or not isinstance(index, int):
-        raise _wrong_type("index", "int", index)
+    if not is_int(index):
+        raise wrong_type("index", "int", index)
     if index < 0:
         raise IndexError("index is 0 or more")
     _check_max_size(max_size)
@@ -85,21 +79,13 @@ def decode(
 
 
 def _check_max_size(max_size: object) -> None:
-    if max_size is None:
-        return
-    if isinstance(max_size, bool) or not isinstance(max_size, int):
-        raise _wrong_type("max_size", "int or None", max_size)
-    if max_size < 0:
-        raise InvalidOption("max_size must be 0 or more, or None for any size", "max_size")
+    if max_size is not None:
+        check_int("max_size", max_size, 0, or_none=True)
 
 
 def _check_callable(name: str, value: object) -> None:
     if not callable(value):
-        raise _wrong_type(name, "a function", value)
-
-
-def _wrong_type(name: str, expected: str, value: object) -> InvalidOptionType:
-    return InvalidOptionType(f"{name} must be {expected}, not {type(value).__name__}", name)
+        raise wrong_type(name, "a function", value)
 
 
 def encode(message: str | bytes | bytearray | memoryview | Message | Mapping[str, Any]) -> bytes:
@@ -186,7 +172,7 @@ def accept_key(key: str) -> str:
         InvalidOption: `key` is no str of ASCII.
     """
     if not isinstance(key, str):
-        raise _wrong_type("key", "str", key)
+        raise wrong_type("key", "str", key)
     if not key.isascii():
         raise InvalidOption("key must be ASCII (RFC 6455 section 4.1)", "key")
     return _accept_key(key)
@@ -232,11 +218,11 @@ async def handshake(
         subprotocols = _subprotocols(_either(options, "subprotocol", "protocol"))
         given = _either(options, "pathname", "path")
         if given is not None and not isinstance(given, str):
-            raise _wrong_type("pathname", "str", given)
+            raise wrong_type("pathname", "str", given)
         pathname = "/" if given is None else given
         more = {"host_header": _host_header(options), "headers": options.get("headers")}
     else:
-        raise _wrong_type("options", "Options or a mapping of options", options)
+        raise wrong_type("options", "Options or a mapping of options", options)
     key = new_key()
     pairs = request_headers(key=key, subprotocols=subprotocols, **more)
     result = request(Request(pairs, pathname=check_pathname(pathname)))
@@ -278,7 +264,7 @@ def _subprotocols(given: object) -> tuple[str, ...]:
     if isinstance(given, str):
         return check_subprotocols((given,))
     if not isinstance(given, Iterable) or isinstance(given, (bytes, bytearray)):
-        raise _wrong_type("subprotocol", "str or several of them", given)
+        raise wrong_type("subprotocol", "str or several of them", given)
     return check_subprotocols(tuple(given))
 
 
@@ -291,15 +277,12 @@ def _host_header(options: Mapping[str, Any]) -> str:
             return ""  # that one is used
         raise InvalidOption("host is missing: what is the Host header to be?", "host")
     if not isinstance(host, str):
-        raise _wrong_type("host", "str", host)
+        raise wrong_type("host", "str", host)
     if host.count(":") > 1 and not host.startswith("["):
         host = f"[{host}]"
     if port is None:
         return host
-    if isinstance(port, bool) or not isinstance(port, int):
-        raise _wrong_type("port", "int", port)
-    if not 1 <= port <= 65535:
-        raise InvalidOption(f"port must be from 1 to 65535, not {port}", "port")
+    port = check_int("port", port, 1, 65535)
     if ":" in host.rpartition("]")[2]:
         raise InvalidOption("port is given, but host has a port already", "port")
     return host if port == default_port(bool(options.get("tls"))) else f"{host}:{port}"
@@ -347,7 +330,7 @@ def _pairs(head: object) -> tuple[tuple[str, str], ...]:
     if isinstance(head, Mapping):
         head = head.items()
     if isinstance(head, (str, bytes, bytearray)) or not isinstance(head, Iterable):
-        raise _wrong_type("head", "a Request or its (name, value) header pairs", head)
+        raise wrong_type("head", "a Request or its (name, value) header pairs", head)
     pairs = tuple(head)
     for pair in pairs:
         if (

@@ -30,16 +30,18 @@ from __future__ import annotations
 import zlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from ._errors import InvalidOption, InvalidOptionType, LimitError, ProtocolError
+from ._checks import check_int
+from ._errors import InvalidOption, LimitError, ProtocolError
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from ._extension_header import Parameters
-
 __all__ = ["Deflate", "Extension", "ExtensionFactory"]
+
+Parameters: TypeAlias = tuple[tuple[str, str | None], ...]
+"""An extension's parameters in the order sent; None for one without a value."""
 
 NAME = "permessage-deflate"
 TAIL = b"\x00\x00\xff\xff"  # ends every message, and is not sent (RFC 7692 section 7.2.1)
@@ -193,15 +195,7 @@ class Deflate(ExtensionFactory):
             value = getattr(self, option)
             if value in (None, "auto") and option.endswith("bits"):
                 continue
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise InvalidOptionType(
-                    f"{option} of Deflate must be int, not {type(value).__name__}", "compression"
-                )
-            if value < least or (most is not None and value > most):
-                upper = f" to {most}" if most is not None else " or more"
-                raise InvalidOption(
-                    f"{option} of Deflate must be {least}{upper}, not {value}", "compression"
-                )
+            check_int(f"{option} of Deflate", value, least, most, option="compression")
 
     # As a client
 

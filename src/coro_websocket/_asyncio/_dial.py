@@ -17,14 +17,15 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from .._errors import InvalidOptionType
+from .._http_tunnel import Tunnel
 from .._opening_errors import ConnectError, ConnectTimeout, ProxyError, TLSError
-from .._proxy import SOCKS, Tunnel
+from .._proxy import SOCKS
 from .._socks import SocksRefusal, SocksTunnel
 from .._tls import called, client_context, may_pass, ssl_reason
 from .._url import without_zone
-from ._lookup import look_up
+from ._lookup import look_up, scoped
 from ._pipes import Pipe, SocketPipe, open_pipe, open_tls_pipe_to_proxy, secure_tunnel
-from ._socket import ConnectionSocket, scoped
+from ._socket import ConnectionSocket
 from ._tunnel import open_tunnel
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ async def dial(
     url = options.url
     where = f"{url.host} port {url.port}"
     if options.sock is not None:
-        sock = _taken_over(options.sock)
+        sock = ConnectionSocket.taking_over(options.sock)
     elif options.path is not None:
         phase.name = "connect"
         sock = _connect_unix(options.path)
@@ -130,10 +131,6 @@ def with_proxy_context(options: Options) -> Options:
 
 
 Address = tuple[int, int, int, tuple[object, ...]]
-
-
-def _taken_over(given: socket.socket) -> ConnectionSocket:
-    return ConnectionSocket(given.family, given.type, given.proto, given.detach())
 
 
 async def _connect_host(
