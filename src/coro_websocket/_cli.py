@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         description="WebSockets from the command line.",
     )
     parser.add_argument("--version", action="version", version=f"coro-websocket {version()}")
-    parser.add_argument("-v", "--verbose", action="store_true", help="say what happens, on stderr")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="exchange messages with an echo server of its own")
@@ -202,17 +202,17 @@ async def _demo(_: argparse.Namespace) -> int:
                 await write(sent)
                 msg = await read()
                 took = time.perf_counter() - start
-                print(f"{what}\n  sent      {_shown(sent)}")
+                print(f"{what}\n  sent      {_shortened(sent)}")
                 if msg is None or msg.payload != expected:
                     print(f"  received  {msg!r}, which is not what was sent")
                     return 1
-                print(f"  received  {_shown(msg.payload)}\n  round trip {took * 1000:.3f} ms")
+                print(f"  received  {_shortened(msg.payload)}\n  round trip {took * 1000:.3f} ms")
             print(f"ping\n  round trip {await write.ping() * 1000:.3f} ms")
         print(f"\nclosed: {read.close_code}")
     return 0
 
 
-def _shown(payload: Any) -> str:
+def _shortened(payload: Any) -> str:
     shown = repr(payload)
     if len(shown) > SHOWN:
         return f"{shown[:SHOWN]}... ({len(payload):,} bytes)"

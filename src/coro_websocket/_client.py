@@ -48,7 +48,7 @@ def connect(
     /,
     **options: Unpack[OptionValues],
 ) -> Connecting:
-    """Connect to a WebSocket server (the specification's `connect`; RFC 6455 section 4.1).
+    """Connect to a WebSocket server (RFC 6455 section 4.1).
 
     Await it for `(res, read, write)`, or enter it with `async with`, which closes the
     connection on the way out:
@@ -72,11 +72,11 @@ def connect(
 
     Raises:
         NoEventLoopError: called where no event loop runs.
-        InvalidURL: the URL is no WebSocket URL (RFC 6455 section 3).
+        InvalidURL: the URL is not a WebSocket URL (RFC 6455 section 3).
         InvalidOption: an option has a value that cannot be used.
         ConnectError: the server cannot be reached (TLSError: TLS could not be set up).
         ConnectTimeout: the connection was not open within `timeout` seconds.
-        HandshakeError: the server refused, with its Response as `response`, or is no
+        HandshakeError: the server refused, with its Response as `response`, or is not a
             WebSocket server (RFC 6455 section 4.1). One that hangs up without an answer is a
             ConnectError of `phase` "handshake".
 
@@ -131,7 +131,7 @@ class Connecting(Coroutine[Any, Any, Opened]):
         await close_on_exit(self._write, error)
 
     def __repr__(self) -> str:
-        return f"<connect to {self._options.url.shown}>"
+        return f"<connect to {self._options.url.redacted}>"
 
 
 def client_handshake(options: Options) -> ClientHandshake:
@@ -159,7 +159,7 @@ async def open_connection(
     try:
         return await _open(options, context, handshake)
     except WebSocketError as error:
-        logger.info("connecting to %s failed: %s", options.url.shown, error)
+        logger.info("connecting to %s failed: %s", options.url.redacted, error)
         raise
 
 
@@ -186,11 +186,11 @@ async def _open(
                     if redirects == options.max_redirects:
                         raise HandshakeError(
                             f"redirected more than {redirects} times (max_redirects), at last "
-                            f"from {options.url.shown} to {there.url.shown}",
+                            f"from {options.url.redacted} to {there.url.redacted}",
                             refusal.response,
                         ) from None
                 redirects += 1
-                logger.info("redirected from %s to %s", options.url.shown, there.url.shown)
+                logger.info("redirected from %s to %s", options.url.redacted, there.url.redacted)
                 if there.tls != options.tls:
                     context = client_context(there.tls) if there.tls else None
                 options, handshake = there, client_handshake(there)
@@ -200,8 +200,8 @@ async def _open(
         if handshake.refusing:
             _raise_refusal(options.url, handshake)
         raise ConnectTimeout(
-            f"{options.url.shown} was not open within {options.timeout:g} s "
-            f"(timeout); the phase that did not end: {phase.shown}",
+            f"{options.url.redacted} was not open within {options.timeout:g} s "
+            f"(timeout); the phase that did not end: {phase.in_words}",
             phase.name,
         ) from None
     engine = Engine(
@@ -211,8 +211,8 @@ async def _open(
     # What TLS there is without that is a proxy's.
     ssl_object = pipe.ssl_object if options.tls else None
     response._bind(socket=pipe.socket, url=options.url, ssl_object=ssl_object)
-    logger.info("connected to %s", options.url.shown)
-    log_end(logger, f"the connection to {options.url.shown}", connection, pipe.socket)
+    logger.info("connected to %s", options.url.redacted)
+    log_end(logger, f"the connection to {options.url.redacted}", connection, pipe.socket)
     read = Read(connection, fragments=options.fragments, control=options.control)
     return response, read, Write(connection)
 
@@ -277,7 +277,7 @@ def _lost(url: URL, why: object, answered: bool) -> ConnectError:
     if not answered and not url.tls and url.path is None:
         hint = "; if it speaks TLS on this port, try wss://"
     return ConnectError(
-        f"{url.shown} was lost during the opening handshake: {why}{hint}", "handshake"
+        f"{url.redacted} was lost during the opening handshake: {why}{hint}", "handshake"
     )
 
 
@@ -297,4 +297,4 @@ def _located(error: HandshakeError, url: URL, handshake: ClientHandshake) -> Han
             said = f"; it says {text}"
         if not url.tls and _WANTS_TLS.search(error.response.body, 0, 4096):
             said += "; it speaks TLS on this port: use wss://"
-    return HandshakeError(f"{url.shown}: {error}{said}", error.response)
+    return HandshakeError(f"{url.redacted}: {error}{said}", error.response)

@@ -31,11 +31,11 @@ class WebSocketError(Exception):
     """The root of the tree: catch this to catch everything the library raises."""
 
 
-# The caller's own mistakes: mend the call.
+# The caller's own mistakes: correct the call.
 
 
 class InvalidURL(WebSocketError, ValueError):
-    """The URL is not a WebSocket URL (RFC 6455 section 3). Mend the URL.
+    """The URL is not a WebSocket URL (RFC 6455 section 3). Correct the URL.
 
     `part` names the part that is wrong: "scheme", "userinfo", "host", "port",
     "path", "fragment" or "url".
@@ -47,7 +47,7 @@ class InvalidURL(WebSocketError, ValueError):
 
 
 class InvalidOption(WebSocketError, ValueError):
-    """An option has a value that cannot be used. Mend the option that `option` names."""
+    """An option has a value that cannot be used. Correct the option that `option` names."""
 
     def __init__(self, message: str, option: str = "") -> None:
         super().__init__(message)
@@ -55,11 +55,11 @@ class InvalidOption(WebSocketError, ValueError):
 
 
 class InvalidOptionType(InvalidOption, TypeError):
-    """An option is of a type that cannot be used, or no option has this name."""
+    """An option is of a type that cannot be used, or there is no option of this name."""
 
 
 class InvalidMessage(WebSocketError, ValueError):
-    """What was to be sent is no valid message or close. Nothing was sent; mend the message."""
+    """What was to be sent is not a valid message or close. Nothing was sent."""
 
 
 class InvalidMessageType(InvalidMessage, TypeError):
@@ -67,7 +67,7 @@ class InvalidMessageType(InvalidMessage, TypeError):
 
 
 class ConcurrencyError(WebSocketError, RuntimeError):
-    """Two tasks use at once what only one may: two `read()`s, or two parts of one message."""
+    """Two tasks use at once what only one may use: two `read()`s, or two parts of one message."""
 
 
 class NoEventLoopError(WebSocketError, RuntimeError):

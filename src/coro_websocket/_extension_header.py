@@ -32,7 +32,7 @@ _PIECE = re.compile(
 
 
 def parse_extensions(values: Iterable[str]) -> tuple[tuple[str, Parameters], ...]:
-    """The extensions in the header's values, in order; ValueError says what is no list of them."""
+    """The extensions in the header's values, in order; ValueError says what is wrong."""
     found: list[tuple[str, list[tuple[str, str | None]]]] = []
     for value in values:
         expected = "name"
@@ -63,7 +63,7 @@ def parse_extensions(values: Iterable[str]) -> tuple[tuple[str, Parameters], ...
             elif expected == "value":
                 text = token if token is not None else re.sub(r"\\(.)", r"\1", quoted)
                 if not is_token(text):
-                    raise ValueError(f"the value {clip(text)} is no token")
+                    raise ValueError(f"the value {clip(text)} is not a token")
                 found[-1][1][-1] = (found[-1][1][-1][0], text)
                 expected = "mark"
             else:
@@ -101,12 +101,13 @@ def _written(name: str, parameters: Parameters) -> Iterator[str]:
 def _token(text: str, extension: str) -> str:
     if not isinstance(text, str):
         raise InvalidOptionType(
-            f"a parameter of {clip(extension)} must be made of str, not {type(text).__name__}",
+            f"a name or value of {clip(extension)} must be str, not {type(text).__name__}",
             "extensions",
         )
     if not is_token(text):
         raise InvalidOption(
-            f"{clip(text)} in the extension {clip(extension)} is no token (RFC 6455 section 9.1)",
+            f"{clip(text)} in the extension {clip(extension)} is not a token "
+            "(RFC 6455 section 9.1)",
             "extensions",
         )
     return text

@@ -20,7 +20,7 @@ import h11
 from ._checks import is_int
 from ._errors import InvalidOption, InvalidOptionType
 from ._extension_header import format_extensions, parse_extensions
-from ._head import HeadBuffer, body_reader, parse_answer, shown_start
+from ._head import HeadBuffer, body_reader, parse_answer, redacted_start
 from ._header_rules import (
     check_pathname,
     check_subprotocols,
@@ -53,7 +53,7 @@ _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 # Headers that a caller cannot set in a request, and why.
-_OURS = {
+_RESERVED = {
     "connection": "the handshake sets it",
     "upgrade": "the handshake sets it",
     "sec-websocket-key": "the handshake draws a fresh one for every connection",
@@ -105,15 +105,15 @@ def request_headers(
     RFC 6455 section 4.1, items 4 to 12 of the client's requirements.
     """
     given = normalise_headers(headers)
-    refuse_reserved(given, _OURS)
+    refuse_reserved(given, _RESERVED)
     names = [name.lower() for name, _ in given]
     hosts = [value for name, value in given if name.lower() == "host"]
     if len(hosts) > 1:
-        raise InvalidOption("the header 'Host' is there twice (RFC 9112 section 3.2)", "headers")
+        raise InvalidOption("the header 'Host' is given twice (RFC 9112 section 3.2)", "headers")
     host = hosts[0] if hosts else host_header
     if not is_host(host):
         option = "headers" if hosts else "host"
-        raise InvalidOption(f"{clip(host)} is no Host header (RFC 9110 section 7.2)", option)
+        raise InvalidOption(f"{clip(host)} is not a Host header (RFC 9110 section 7.2)", option)
     offered = check_subprotocols(subprotocols)
 
     pairs = [] if hosts else [("Host", host)]
@@ -241,7 +241,7 @@ def accept_extensions(
 
 
 def check_extension(name: str, extension: Extension) -> None:
-    """InvalidOptionType if what a factory has made is no extension that a connection can use."""
+    """InvalidOptionType if what a factory made cannot be used as an extension."""
     rsv = getattr(extension, "rsv", None)
     if (
         not callable(getattr(extension, "encode", None))
@@ -360,7 +360,7 @@ class ClientHandshake:
         Returns None while more is needed and the Response once the handshake is complete.
 
         Raises:
-            HandshakeError: the answer is no handshake, or none came. If it could be parsed,
+            HandshakeError: the answer is not a handshake, or none came. If it could be parsed,
                 `response` has it, with its body.
         """
         if self._error is not None:
@@ -412,7 +412,7 @@ class ClientHandshake:
                 + (
                     "a TLS record: use wss:// (tls=True)"
                     if start[0] in range(20, 24) and start[1:2] == b"\x03"
-                    else shown_start(self._heads.start(200))
+                    else redacted_start(self._heads.start(200))
                 )
                 + " (RFC 9112 section 4)"
             )
@@ -421,7 +421,7 @@ class ClientHandshake:
     def _progress(self) -> str:
         came = self._heads.rest
         if came:
-            line = shown_start(came, 100)
+            line = redacted_start(came, 100)
             return f"in the middle of its answer's head, after {len(came)} bytes: {line}"
         if self._interim is not None:
             return f"after an interim {self._interim.code}, before its answer"
@@ -450,7 +450,7 @@ class ClientHandshake:
         try:
             while isinstance(event := reader.next_event(), h11.Data):
                 self._body += event.data
-        except h11.RemoteProtocolError:  # it ended early, or goes on with what is no body
+        except h11.RemoteProtocolError:  # it ended early, or goes on with what is not a body
             self._body_whole = False
             return True
         return event is not h11.NEED_DATA

@@ -21,7 +21,7 @@ from ._checks import check_int
 from ._errors import InvalidOption, InvalidOptionType
 from ._extension_header import format_extensions, parse_extensions
 from ._handshake import accept_key, check_extension, has_option
-from ._head import HeadBuffer, decode_headers, parse_head, shown_start
+from ._head import HeadBuffer, decode_headers, parse_head, redacted_start
 from ._header_rules import (
     check_pathname,
     check_subprotocols,
@@ -78,7 +78,7 @@ _HOST_AND_PORT = re.compile(r"(.*?)(?::([0-9]*))?")
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 # Headers that a handler cannot set in a 101, and why; then those in a refusal.
-_OURS = {
+_RESERVED = {
     "connection": "the handshake sets it",
     "upgrade": "the handshake sets it",
     "sec-websocket-accept": "the handshake sets it",
@@ -87,7 +87,7 @@ _OURS = {
     "content-length": "an answer that upgrades has no body",
     "transfer-encoding": "an answer that upgrades has no body",
 }
-_FRAMING = {
+_RESERVED_IN_REFUSALS = {
     "connection": "the connection is closed after a refusal",
     "content-length": "it follows from the body",
     "transfer-encoding": "the body is sent as it is",
@@ -110,7 +110,7 @@ def check_origins(origins: Origins) -> tuple[str | None, ...] | Literal["same"] 
             )
         if origin is not None and not _ORIGIN.fullmatch(origin):
             raise InvalidOption(
-                f"{clip(without_userinfo(origin))} is no origin: expected 'scheme://host' or "
+                f"{clip(without_userinfo(origin))} is not an origin: expected 'scheme://host' or "
                 f"'scheme://host:port' without a path (RFC 6454 section 6.1){_origin_hint(origin)}",
                 "origins",
             )
@@ -136,7 +136,7 @@ def check_response_headers(
 ) -> tuple[tuple[str, str], ...]:
     """`headers` as pairs if a 101 may have them besides its own, else InvalidOption."""
     given = normalise_headers(headers)
-    refuse_reserved(given, _OURS)
+    refuse_reserved(given, _RESERVED)
     return given
 
 
@@ -190,7 +190,7 @@ def check_request(
             raise refusal(
                 426,
                 f"this is a WebSocket server: expected {option!r} in {header}, "
-                f"received {_came(values)} (RFC 6455 section 4.2.1)",
+                f"received {_quoted(values)} (RFC 6455 section 4.2.1)",
                 [("Upgrade", "websocket")],
             )
     if request.get("Content-Length", "0").strip("0") or "Transfer-Encoding" in request:
@@ -200,7 +200,7 @@ def check_request(
         # One that we do not speak, or none that could be read (RFC 6455 section 4.4).
         raise refusal(
             426 if len(versions) == 1 and versions[0].isdecimal() else 400,
-            f"expected one Sec-WebSocket-Version: 13, received {_came(versions)} "
+            f"expected one Sec-WebSocket-Version: 13, received {_quoted(versions)} "
             "(RFC 6455 section 4.4)",
             [("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")],
         )
@@ -209,7 +209,7 @@ def check_request(
         raise refusal(
             400,
             "expected one Sec-WebSocket-Key with 16 bytes in base64, "
-            f"received {_came(keys)} (RFC 6455 section 4.2.1)",
+            f"received {_quoted(keys)} (RFC 6455 section 4.2.1)",
         )
     try:
         check_pathname(request.pathname)
@@ -240,7 +240,7 @@ def agree_on_extensions(
     section 9.1). What is unknown, or cannot be done as offered, is declined.
 
     Raises:
-        HandshakeError: the header is no list of extensions; or one of ours has failed, which is
+        HandshakeError: the header is not a list of extensions; or one of ours failed, which is
             the error's cause.
     """
     try:
@@ -290,11 +290,11 @@ def _check_origin(request: Request, origins: Origins) -> None:
         lets_in = clip(origin) if origin is not None else "None"
         hint = f"; origins=[{lets_in}, {'None' if origins == 'same' else '...'}] lets it in"
     # Not userinfo, though no browser sends any.
-    shown = [re.sub(r"(?<=://).*@", "...@", without_query(each)) for each in came]
+    redacted = [re.sub(r"(?<=://).*@", "...@", without_query(each)) for each in came]
     raise refusal(
         403,
-        f"the origin is not allowed: received Origin {_came(shown)} and Host {clip(request.host)}"
-        f"{hint} (RFC 6455 section 10.2)",
+        f"the origin is not allowed: received Origin {_quoted(redacted)} and "
+        f"Host {clip(request.host)}{hint} (RFC 6455 section 10.2)",
     )
 
 
@@ -314,7 +314,7 @@ def _with_port(authority: str, default: str) -> tuple[str, str]:
     return (match[1], match[2] or default) if match is not None else (authority, default)
 
 
-def _came(values: Sequence[str]) -> str:
+def _quoted(values: Sequence[str]) -> str:
     return clip(", ".join(values)) if values else "none"
 
 
@@ -364,7 +364,7 @@ def _closing_response(
     if reason is None:
         reason = _PHRASES.get(code, "")
     given = normalise_headers(headers)
-    refuse_reserved(given, _FRAMING)
+    refuse_reserved(given, _RESERVED_IN_REFUSALS)
     names = {name.lower() for name, _ in given}
     content = body.encode() if isinstance(body, str) else bytes(body)
     pairs = [*given]
@@ -470,7 +470,9 @@ class ServerHandshake:
         start = self._heads.start(2)
         if start and not is_token(chr(start[0])):
             came = (
-                "a TLS handshake" if start == b"\x16\x03" else shown_start(self._heads.start(200))
+                "a TLS handshake"
+                if start == b"\x16\x03"
+                else redacted_start(self._heads.start(200))
             )
             raise refusal(400, f"expected an HTTP request, received {came} (RFC 9112 section 3)")
         try:

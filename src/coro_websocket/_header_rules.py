@@ -52,14 +52,14 @@ def normalise_headers(
     """The headers that a caller supplied, as pairs that are safe to send.
 
     Order, duplicates and the case of names are kept; whitespace around a value is dropped,
-    as it is no part of it (RFC 9110 section 5.5). `headers` is an iterable of `(name, value)`
+    as it is not part of it (RFC 9110 section 5.5). `headers` is an iterable of `(name, value)`
     pairs, or a mapping, or None for no headers. `option` is the option to name in errors.
 
     Raises:
-        InvalidOption: a name is no token, or a value has a character that no header value may
+        InvalidOption: a name is not a token, or a value has a character that no header value may
             have: CR, LF, NUL and other controls, or anything outside latin-1. The message has
             the name of the header and never its value, which may be a password.
-        InvalidOptionType: `headers` is of another type, or a name or value is no `str`.
+        InvalidOptionType: `headers` is of another type, or a name or value is not a `str`.
     """
     if headers is None:
         return ()
@@ -106,8 +106,8 @@ def check_value(value: object, what: str, option: str) -> str:
     if fault is not None:
         char = ascii(fault.group()) if fault.group() < "\x80" else "a character outside latin-1"
         raise InvalidOption(
-            f"{what} has {char} at position {fault.start()}, but may have printable latin-1, "
-            "spaces and tabs only (RFC 9110 section 5.5)",
+            f"{what} has {char} at position {fault.start()}, where only printable "
+            "latin-1, spaces and tabs are allowed (RFC 9110 section 5.5)",
             option,
         )
     return value.strip(OPTIONAL_WHITESPACE)
@@ -120,8 +120,8 @@ def check_pathname(pathname: str) -> str:
     fault = _NOT_IN_PATHNAME.search(pathname)
     if fault is not None:
         raise InvalidOption(
-            f"pathname has {fault.group()!a} at position {fault.start()}, but may have printable "
-            "ASCII without '#' only; percent-encode the rest (RFC 9112 section 3.2.1)",
+            f"pathname has {fault.group()!a} at position {fault.start()}, where only "
+            "printable ASCII but '#' is allowed; percent-encode the rest (RFC 9112 section 3.2.1)",
             "pathname",
         )
     return pathname
@@ -146,11 +146,11 @@ def check_subprotocols(subprotocols: Sequence[str]) -> tuple[str, ...]:
             at = first_outside_token(name)
             what = "it is empty" if at is None else f"it has {name[at]!a} at position {at}"
             raise InvalidOption(
-                f"subprotocol {number} is no token: {what} (RFC 6455 section 4.1)", "subprotocol"
+                f"subprotocol {number} is not a token: {what} (RFC 6455 section 4.1)", "subprotocol"
             )
         if name in seen:
             raise InvalidOption(
-                f"subprotocol {number} is there twice (RFC 6455 section 4.1)", "subprotocol"
+                f"subprotocol {number} is given twice (RFC 6455 section 4.1)", "subprotocol"
             )
         seen[name] = None
     return tuple(seen)

@@ -26,9 +26,9 @@ _Default = TypeVar("_Default")
 _LISTS = ("Connection", "Upgrade", "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions")
 MAX_LIST = 128
 
-# Their values are no secrets, and say what went on: printed. What else there is may be a
-# credential, whatever its name, and is hidden; also subprotocols, as tokens travel there.
-_SHOWN = frozenset(
+# Their values are not secrets, and say what went on: shown. Any other may be a credential,
+# whatever its name, and is hidden; so are subprotocols, as tokens travel there.
+_NO_SECRETS = frozenset(
     {
         "accept",
         "accept-encoding",
@@ -121,7 +121,7 @@ class Headers(Sequence[Any]):
         headers.get_all("Set-Cookie") # each value, in order
         "Upgrade" in headers          # also: ("Upgrade", "websocket") in headers
 
-    `repr()` shows the values of headers that are known to be no credentials, and of URLs such as
+    `repr()` shows the values of headers that are known not to be credentials, and of URLs such as
     that of `Location` neither userinfo nor query nor fragment; it hides all others.
     """
 
@@ -174,14 +174,14 @@ class Headers(Sequence[Any]):
         return [value for key, value in self._pairs if key.lower() == wanted]
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._shown()!r})"
+        return f"{type(self).__name__}({self._redacted()!r})"
 
-    def _shown(self) -> list[tuple[str, str]]:
-        return [(name, _printed(name.lower(), value)) for name, value in self._pairs]
+    def _redacted(self) -> list[tuple[str, str]]:
+        return [(name, _redacted_value(name.lower(), value)) for name, value in self._pairs]
 
 
-def _printed(name: str, value: str) -> str:
-    if name in _SHOWN:
+def _redacted_value(name: str, value: str) -> str:
+    if name in _NO_SECRETS:
         return value
     if name not in _URLS:
         return "[hidden]"

@@ -57,7 +57,7 @@ class Tunnel:
     def receive(self, data: bytes) -> bool:
         """Take bytes of the proxy; True once the tunnel is there.
 
-        Raises ProxyError if the proxy refuses, or speaks no HTTP.
+        Raises ProxyError if the proxy refuses, or does not speak HTTP.
         """
         self.request = b""
         where = self._proxy.where
@@ -73,13 +73,13 @@ class Tunnel:
                 answer = parse_answer(self._http, head, "the proxy's answer")
             except HandshakeError as error:
                 raise ProxyError(
-                    f"the proxy {where} speaks no HTTP: {error}", permanent=True
+                    f"the proxy {where} does not speak HTTP: {error}", permanent=True
                 ) from None
         if not 200 <= answer.code < 300:
             raise self._refusal(answer)
         if self._heads.rest:
             raise ProxyError(
-                f"the proxy {where} sent {len(self._heads.rest)} bytes behind its answer, where "
+                f"the proxy {where} sent {len(self._heads.rest)} bytes after its answer, where "
                 "the server has nothing to say yet",
                 permanent=True,
             )

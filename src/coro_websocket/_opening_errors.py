@@ -19,11 +19,11 @@ __all__ = [
     "TLSError",
     "ConnectTimeout",
     "HandshakeError",
-    "may_pass",
+    "may_be_granted_later",
 ]
 
 
-def may_pass(status: int) -> bool:
+def may_be_granted_later(status: int) -> bool:
     """Whether a request refused with this HTTP status may be granted later, as it is.
 
     408 Request Timeout, 425 Too Early, 429 Too Many Requests, and 5xx, which are the server's
@@ -65,7 +65,7 @@ class ProxyError(ConnectError):
         super().__init__(message, "proxy")
         self.status = response.code if response is not None else status
         self.response = response
-        refused = self.status is not None and not may_pass(self.status)
+        refused = self.status is not None and not may_be_granted_later(self.status)
         self.permanent = permanent or refused
 
 

@@ -20,7 +20,7 @@ from ._errors import InvalidOption, InvalidOptionType, InvalidURL
 from ._header_rules import check_subprotocols, is_token, normalise_headers
 from ._proxy import Proxy
 from ._quoting import clip
-from ._tls import TLSOptions, called, tls_options
+from ._tls import TLSOptions, errors_called, tls_options
 from ._url import (
     check_socket_path,
     check_userinfo,
@@ -171,7 +171,7 @@ def _local_addr(name: str, value: Any) -> tuple[str, int] | None:
     except ValueError:  # whose text has all of it, perhaps a password too
         address = None
     if address is None:
-        raise InvalidOption(f"{name}: {clip(without_userinfo(host))} is no IP address", name)
+        raise InvalidOption(f"{name}: {clip(without_userinfo(host))} is not an IP address", name)
     return host, check_int(f"{name}: a port", port, 0, 65535, option=name)
 
 
@@ -219,7 +219,7 @@ def _proxy_tls(name: str, value: Any) -> bool | ssl.SSLContext | TLSOptions | No
         raise InvalidOption(f"{name} cannot be False: an https:// proxy speaks TLS", name)
     if value is None:
         return None
-    with called(name):
+    with errors_called(name):
         return _tls(name, value)
 
 
@@ -284,9 +284,9 @@ def _extensions(name: str, value: Any) -> tuple[ExtensionFactory, ...]:
         if not isinstance(each, str):
             raise InvalidOptionType(f"{name}: a name must be str, not {type(each).__name__}", name)
         if not is_token(each):
-            raise InvalidOption(f"{name}: {clip(each)} is no token (RFC 6455 section 9.1)", name)
+            raise InvalidOption(f"{name}: {clip(each)} is not a token (RFC 6455 section 9.1)", name)
         if names.count(each) > 1:
-            raise InvalidOption(f"{name}: {clip(each)} is there twice", name)
+            raise InvalidOption(f"{name}: {clip(each)} is given twice", name)
     return tuple(value)
 
 

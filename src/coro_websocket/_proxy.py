@@ -65,9 +65,9 @@ class Proxy:
         if scheme not in PORTS:
             # In "user:password@host://" the user would be taken for the scheme.
             what = clip(scheme) if "@" not in url else "something else"
-            raise wrong(f"a proxy is {', '.join(PORTS)}, not {what}")
+            raise wrong(f"the scheme of a proxy must be one of {', '.join(PORTS)}, not {what}")
         if parts.path not in ("", "/") or parts.query or parts.fragment:
-            raise wrong("a proxy has no path, query or fragment")
+            raise wrong("the URL of a proxy cannot have a path, a query or a fragment")
         username = password = None
         with contextlib.suppress(UnicodeError):
             username = None if parts.username is None else unquote(parts.username, errors="strict")
@@ -119,7 +119,7 @@ def proxy_from_environment(url: URL) -> Proxy | None:
     `https_proxy` for wss, `http_proxy` for ws, else `all_proxy`; `no_proxy` names hosts without
     one. Never for this machine itself, nor for unix sockets.
 
-    Raises InvalidOption, which names the variable, if that is no proxy.
+    Raises InvalidOption, which names the variable, if that is not the URL of a proxy.
     """
     if url.path is not None or _is_loopback(url.host):
         return None

@@ -25,12 +25,12 @@ from ._opening_errors import (
     HandshakeError,
     ProxyError,
     TLSError,
-    may_pass,
+    may_be_granted_later,
 )
 from ._option_rules import duration
 from ._options import Options
 from ._quoting import clip
-from ._tls import may_pass as tls_may_pass
+from ._tls import may_succeed_later
 
 if TYPE_CHECKING:
     from ._asyncio._read_write import Read, Write
@@ -60,7 +60,7 @@ def worth_retrying(error: Exception) -> bool:
 
     Yes, if the server could not be reached, was lost during the handshake or was too slow, and if
     it, or a proxy, refused with 408, 425, 429 or 5xx, or TLS with an internal error. No, if it
-    refused otherwise, is no WebSocket server, or its TLS is not accepted (certificate, name,
+    refused otherwise, is not a WebSocket server, or its TLS is not accepted (certificate, name,
     version); nor, if a proxy's error is `permanent`.
 
     Of a connection that ended with an error before `settle_time`: no for the close codes 1002,
@@ -77,14 +77,14 @@ def worth_retrying(error: Exception) -> bool:
     if isinstance(error, ProxyError):
         return not error.permanent
     if isinstance(error, HandshakeError):
-        return error.response is not None and may_pass(error.response.code)
+        return error.response is not None and may_be_granted_later(error.response.code)
     if isinstance(error, ConnectionClosedError):
         return error.code not in FINAL_CODES
     return isinstance(error, ConnectError)
 
 
 def _of_the_network(error: BaseException) -> bool:
-    return not isinstance(error, NOT_OF_THE_NETWORK) or tls_may_pass(error)
+    return not isinstance(error, NOT_OF_THE_NETWORK) or may_succeed_later(error)
 
 
 def reconnect(
@@ -277,7 +277,7 @@ class Reconnecting:
                 await close_on_exit(opened[2], None)
             logger.info(
                 "the connection to %s ended with %s %s after %.1f s",
-                "the server" if opened[0].url is None else opened[0].url.shown,
+                "the server" if opened[0].url is None else opened[0].url.redacted,
                 read.close_code or ABNORMAL,
                 clip(read.close_reason),
                 open_for,
@@ -379,7 +379,7 @@ def _too_short(read: Read, seconds: float) -> ConnectionClosedError:
 def retry_after(error: Exception) -> float:
     """The seconds that server or proxy ask to wait, 0 if none does (RFC 9110 section 10.2.3)."""
     response = error.response if isinstance(error, (HandshakeError, ProxyError)) else None
-    if response is None or not may_pass(response.code):
+    if response is None or not may_be_granted_later(response.code):
         return 0.0
     value = (response.get("Retry-After") or "").strip()
     if value.isascii() and value.isdigit():

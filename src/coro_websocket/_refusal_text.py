@@ -29,7 +29,7 @@ _CHARSET = re.compile(r';\s*charset="?([\w-]+)', re.IGNORECASE)
 # Codecs that decode each byte by itself, or UTF-8: others can be slow.
 _CODECS = re.compile(r"utf-?8|us-ascii|iso-8859-\d\d?|windows-125\d", re.IGNORECASE)
 
-# Headers of the request whose values are no secret.
+# Headers of the request whose values are not secret.
 _OPEN = frozenset(
     {
         "host",

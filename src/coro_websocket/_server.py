@@ -17,7 +17,7 @@ from ._asyncio._turns import Turns
 from ._asyncio._waiting import running_loop
 from ._checks import check_int, check_names, wrong_type
 from ._close import close_payload
-from ._connection_log import log_end, shown_address
+from ._connection_log import address_in_words, log_end
 from ._engine import Engine
 from ._errors import ConnectionClosedError, InvalidOption
 from ._handler import check_handler
@@ -82,7 +82,7 @@ def serve(
         handler: a coroutine function, called for each connection with its Request, `read`
             and `write`. When it returns, the connection is closed with 1000; when it
             raises, the error is logged and the connection closed with 1011. How this connection
-            itself has ended is no error of the handler's.
+            itself has ended is not an error of the handler.
         host: the address to listen on, all addresses of a name; 127.0.0.1 by default,
             "" for every address of the machine.
         port: the port, 0 to 65535; 0, the default, takes a free one (`server.port`).
@@ -115,9 +115,9 @@ def serve(
     if host is not None and not isinstance(host, str):
         raise wrong_type("host", "str", host)
     if host and "\0" in host:  # a resolver would take what comes before it
-        raise InvalidOption("host has a NUL inside", "host")
+        raise InvalidOption("host contains a NUL", "host")
     if host and "@" in host:  # what stands before it may be a password
-        raise InvalidOption("host has an '@' inside: expected a name or an address only", "host")
+        raise InvalidOption("host contains an '@': expected only a name or an address", "host")
     path = Options(path=path).path
     if sock is not None:
         check_listening(stream_socket("sock", sock))
@@ -483,14 +483,14 @@ def _log_failure(error: Exception, address: Any) -> None:
     logger.log(
         logging.INFO if known else logging.ERROR,
         "the connection from %s failed in its opening handshake: %s",
-        shown_address(address),
+        address_in_words(address),
         error,
         exc_info=None if known else error,
     )
 
 
 def _which(address: Any, pathname: str | None) -> str:
-    which = f"the connection from {shown_address(address)}"
+    which = f"the connection from {address_in_words(address)}"
     if pathname is None or not pathname.startswith("/"):
-        return which  # what is no path may have credentials: CONNECT's target, say
+        return which  # what is not a path may have credentials: CONNECT's target, say
     return f"{which} to {clip(without_query(pathname))}"

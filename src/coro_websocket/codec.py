@@ -53,7 +53,7 @@ def decode(
 
     Returns:
         The frame, unmasked, with `payload` as bytes and `mask` as it was sent, and the
-        index of the first byte behind it; None if the frame is not all there.
+        index of the first byte after it; None if the frame is not complete.
 
     Raises:
         ProtocolError: the header breaks the protocol: a reserved opcode, a length that is
@@ -68,7 +68,7 @@ def decode(
         except TypeError:
             raise wrong_type("data", "bytes-like", data) from None
         if not view.c_contiguous or view.itemsize != 1:
-            raise InvalidOption("data must be bytes without gaps", "data")
+            raise InvalidOption("data must be contiguous bytes", "data")
         data = view.cast("B")
     if not is_int(index):
         raise wrong_type("index", "int", index)
@@ -96,7 +96,7 @@ def encode(message: str | bytes | bytearray | memoryview | Message | Mapping[str
             with its fields; with `mask` set it is masked with a fresh unpredictable key.
 
     Raises:
-        InvalidMessage: the fields make up no frame that a peer would accept.
+        InvalidMessage: the fields do not make a frame that a peer would accept.
     """
     return encode_frame(as_message(message))
 
@@ -169,7 +169,7 @@ def accept_key(key: str) -> str:
         key: the value of `Sec-WebSocket-Key`.
 
     Raises:
-        InvalidOption: `key` is no str of ASCII.
+        InvalidOption: `key` is not a str, or not ASCII.
     """
     if not isinstance(key, str):
         raise wrong_type("key", "str", key)
@@ -197,7 +197,7 @@ async def handshake(
         The Response, checked, with the `subprotocol` that the server chose.
 
     Raises:
-        InvalidOption: the options make up no request, or `request` cannot be called or returns
+        InvalidOption: the options do not make a request, or `request` cannot be called or returns
             something else.
         HandshakeError: the response does not complete the handshake.
     """
@@ -251,7 +251,7 @@ _HANDSHAKE_OPTIONS = (
 
 
 def _either(options: Mapping[str, Any], name: str, original: str) -> Any:
-    """An option that the original has under another name."""
+    """An option that luvit's codec has under another name."""
     ours, theirs = options.get(name), options.get(original)
     if ours is not None and theirs is not None:
         raise InvalidOption(f"give one of {name} and {original}, which mean the same", original)
@@ -275,7 +275,7 @@ def _host_header(options: Mapping[str, Any]) -> str:
         headers = options.get("headers") or ()
         if any(name.lower() == "host" for name, _ in normalise_headers(headers)):
             return ""  # that one is used
-        raise InvalidOption("host is missing: what is the Host header to be?", "host")
+        raise InvalidOption("host is missing: the Host header needs it", "host")
     if not isinstance(host, str):
         raise wrong_type("host", "str", host)
     if host.count(":") > 1 and not host.startswith("["):
@@ -309,7 +309,7 @@ def handle_handshake(
         The Response to send: code 101 with its headers and the subprotocol chosen.
 
     Raises:
-        HandshakeError: the request is none to accept; `response` is what to answer.
+        HandshakeError: the request cannot be accepted; `response` is what to answer.
         InvalidOption: an argument is of a type or has a value that cannot be used.
     """
     request = head if isinstance(head, Request) else Request(Headers(_pairs(head)))

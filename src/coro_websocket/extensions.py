@@ -130,7 +130,7 @@ class ExtensionFactory(ABC):
     def agree(self, parameters: Parameters) -> tuple[Parameters, Extension] | None:
         """As a server: the parameters to answer an offer with, or None to decline it.
 
-        An offer with a parameter that is unknown, or has no valid value, must be declined.
+        An offer with a parameter that is unknown, or has an invalid value, must be declined.
         """
 
 
@@ -225,7 +225,7 @@ class Deflate(ExtensionFactory):
         """
         given = _values(parameters)
         if given is None:
-            raise ValueError("a parameter is unknown, there twice, or has no valid value")
+            raise ValueError("a parameter is unknown, given twice, or has an invalid value")
         for name in ("server_max_window_bits", "client_max_window_bits"):
             if name in given and given[name] is None:
                 raise ValueError(f"{name} has no value (RFC 7692 section 7.1.2)")
@@ -253,7 +253,7 @@ class Deflate(ExtensionFactory):
     def agree(self, parameters: Parameters) -> tuple[Parameters, Extension] | None:
         """As a server: the parameters to answer an offer with, or None to decline it.
 
-        An offer with a parameter that is unknown, or has no valid value, must be declined.
+        An offer with a parameter that is unknown, or has an invalid value, must be declined.
         """
         given = _values(parameters)
         if given is None or given.get("server_max_window_bits", 15) is None:
@@ -321,7 +321,7 @@ def _library(name: str) -> ModuleType:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """Whether this is zlib's error for our having no memory, which is no fault of the data."""
+    """Whether this is zlib's error for our having no memory, which is not a fault of the data."""
     return str(error).startswith(f"Error {Z_MEM_ERROR} ")
 
 
