@@ -78,9 +78,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
+    _add_demo(commands)
+    _add_connect(commands)
+    _add_serve(commands)
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
     demo = commands.add_parser("demo", help="exchange messages with an echo server of its own")
     demo.set_defaults(run=_demo)
 
+
+def _add_connect(commands: Any) -> None:
     client = commands.add_parser(
         "connect",
         help="connect standard input and output with a server",
@@ -130,6 +139,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     client.set_defaults(run=_connect)
 
+
+def _add_serve(commands: Any) -> None:
     server = commands.add_parser("serve", help="run a server")
     server.add_argument(
         "--echo", action="store_true", required=True, help="send every message back"
@@ -140,7 +151,6 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument("--cert", help="a certificate (PEM file): serve wss://")
     server.add_argument("--key", help="the certificate's key (PEM file)")
     server.set_defaults(run=_serve)
-    return parser
 
 
 def _header(text: str) -> tuple[str, str]:

@@ -166,7 +166,7 @@ async def open_connection(
 async def _open(
     options: Options, context: ssl.SSLContext | None, handshake: ClientHandshake
 ) -> Opened:
-    """Dial and shake hands, wherever that leads; hand the socket over to the native connection."""
+    """Dial and shake hands, wherever redirects lead."""
     phase = Phase(options)
     try:
         async with asyncio.timeout(options.timeout) as deadline:
@@ -178,17 +178,9 @@ async def _open(
                     pipe, response = await _attempt(options, context, handshake, phase, follow)
                     break
                 except HandshakeError as refusal:
-                    if options.max_redirects == 0:
-                        raise
-                    there = redirected(options, refusal.response)
+                    there = _sent_to(options, refusal.response, redirects)
                     if there is None:
                         raise
-                    if redirects == options.max_redirects:
-                        raise HandshakeError(
-                            f"redirected more than {redirects} times (max_redirects), at last "
-                            f"from {options.url.redacted} to {there.url.redacted}",
-                            refusal.response,
-                        ) from None
                 redirects += 1
                 logger.info("redirected from %s to %s", options.url.redacted, there.url.redacted)
                 if there.tls != options.tls:
@@ -215,6 +207,21 @@ async def _open(
     log_end(logger, f"the connection to {options.url.redacted}", connection, pipe.socket)
     read = Read(connection, fragments=options.fragments, control=options.control)
     return response, read, Write(connection)
+
+
+def _sent_to(options: Options, response: Response | None, redirects: int) -> Options | None:
+    """The options for where a refusal sends us; None where it sends us nowhere.
+
+    Raises HandshakeError where there were too many redirects already.
+    """
+    there = redirected(options, response) if options.max_redirects != 0 else None
+    if there is not None and redirects == options.max_redirects:
+        raise HandshakeError(
+            f"redirected more than {redirects} times (max_redirects), at last from "
+            f"{options.url.redacted} to {there.url.redacted}",
+            response,
+        ) from None
+    return there
 
 
 async def _attempt(

@@ -158,6 +158,21 @@ def check_request(
     Raises:
         HandshakeError: the request cannot be accepted. `response` is the answer to send.
     """
+    _check_request_line(request)
+    _check_host(request)
+    _check_lists(request)
+    _check_upgrade(request)
+    _check_no_body(request)
+    _check_protocol_version(request)
+    _check_key(request)
+    _check_path(request)
+    _check_subprotocols(request)
+    _check_origin(request, origins)
+    offered = request.subprotocols
+    return next((name for name in subprotocols if name in offered), None)
+
+
+def _check_request_line(request: Request) -> None:
     # An upgrade is a thing of HTTP/1.1 (RFC 6455 section 4.2.1, item 1; RFC 9110 section 7.8).
     if not 1.1 <= request.version < 2:
         raise refusal(
@@ -178,12 +193,21 @@ def check_request(
             f"expected GET, received {clip(request.method)} (RFC 6455 section 4.2.1)",
             [("Allow", "GET")],
         )
+
+
+def _check_host(request: Request) -> None:
     hosts = request.get_all("Host")
     if len(hosts) != 1 or not is_host(hosts[0]):
-        came = ", ".join(clip(without_userinfo(host)) for host in hosts) or "none"
-        raise refusal(400, f"expected one Host, received {came} (RFC 9112 section 3.2)")
+        received = ", ".join(clip(without_userinfo(host)) for host in hosts) or "none"
+        raise refusal(400, f"expected one Host, received {received} (RFC 9112 section 3.2)")
+
+
+def _check_lists(request: Request) -> None:
     if (too_long := too_long_list(request)) is not None:
         raise refusal(431, f"{too_long} (RFC 6585 section 5)")
+
+
+def _check_upgrade(request: Request) -> None:
     for header, option in (("Upgrade", "websocket"), ("Connection", "upgrade")):
         values = request.get_all(header)
         if not has_option(values, option):
@@ -193,8 +217,14 @@ def check_request(
                 f"received {_quoted(values)} (RFC 6455 section 4.2.1)",
                 [("Upgrade", "websocket")],
             )
+
+
+def _check_no_body(request: Request) -> None:
     if request.get("Content-Length", "0").strip("0") or "Transfer-Encoding" in request:
         raise refusal(400, "expected no body in an opening handshake (RFC 6455 section 4.1)")
+
+
+def _check_protocol_version(request: Request) -> None:
     versions = request.get_all("Sec-WebSocket-Version")
     if versions != ["13"]:
         # One that we do not speak, or none that could be read (RFC 6455 section 4.4).
@@ -204,6 +234,9 @@ def check_request(
             "(RFC 6455 section 4.4)",
             [("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")],
         )
+
+
+def _check_key(request: Request) -> None:
     keys = request.get_all("Sec-WebSocket-Key")
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
         raise refusal(
@@ -211,24 +244,73 @@ def check_request(
             "expected one Sec-WebSocket-Key with 16 bytes in base64, "
             f"received {_quoted(keys)} (RFC 6455 section 4.2.1)",
         )
+
+
+def _check_path(request: Request) -> None:
     try:
         check_pathname(request.pathname)
     except InvalidOption:
+        received = clip(without_userinfo(without_query(request.pathname)))
         raise refusal(
-            400,
-            f"expected a path, received {clip(without_userinfo(without_query(request.pathname)))} "
-            "(RFC 6455 section 4.2.1)",
+            400, f"expected a path, received {received} (RFC 6455 section 4.2.1)"
         ) from None
-    offered = request.subprotocols
-    for name in offered:
-        if not is_token(name):
-            raise refusal(
-                400,
-                # Not the value: bearer tokens travel there.
-                "expected tokens in Sec-WebSocket-Protocol (RFC 6455 section 4.1)",
-            )
-    _check_origin(request, origins)
-    return next((name for name in subprotocols if name in offered), None)
+
+
+def _check_subprotocols(request: Request) -> None:
+    if not all(map(is_token, request.subprotocols)):
+        # Without the value: bearer tokens travel there.
+        raise refusal(400, "expected tokens in Sec-WebSocket-Protocol (RFC 6455 section 4.1)")
+
+
+def _check_origin(request: Request, origins: Origins) -> None:
+    # Browsers send it with every opening handshake, whoever wrote the page, and the user's cookies
+    # with it: this is the only defence against cross-site requests (RFC 6455 section 10.2).
+    if origins is None:
+        return
+    received = request.get_all("Origin")
+    origin = received[0].lower() if received else None
+    hint = ""
+    if len(received) <= 1:
+        if _is_let_in(origin, origins, request.host):
+            return
+        if origin is None or (_ORIGIN.fullmatch(origin) and origin.isascii()):
+            lets_in = clip(origin) if origin is not None else "None"
+            hint = f"; origins=[{lets_in}, {'None' if origins == 'same' else '...'}] lets it in"
+    # Not userinfo, though no browser sends any.
+    redacted = [re.sub(r"(?<=://).*@", "...@", without_query(each)) for each in received]
+    raise refusal(
+        403,
+        f"the origin is not allowed: received Origin {_quoted(redacted)} and "
+        f"Host {clip(request.host)}{hint} (RFC 6455 section 10.2)",
+    )
+
+
+def _is_let_in(
+    origin: str | None, origins: Sequence[str | None] | Literal["same"], host: str
+) -> bool:
+    if origins == "same":
+        return origin is None or _is_of_host(origin, host)
+    return origin in [each.lower() if each is not None else None for each in origins]
+
+
+def _is_of_host(origin: str, host: str) -> bool:
+    """Whether `origin`, in lower case, has the host and port that `host`, a Host header, names.
+
+    The scheme of the origin says which port is meant where there is none: that of the connection
+    may be another, behind a proxy that ends TLS.
+    """
+    scheme, _, authority = origin.partition("://")
+    default = _DEFAULT_PORTS.get(scheme, "")
+    return bool(authority) and _with_port(authority, default) == _with_port(host.lower(), default)
+
+
+def _with_port(authority: str, default: str) -> tuple[str, str]:
+    match = _HOST_AND_PORT.fullmatch(authority)
+    return (match[1], match[2] or default) if match is not None else (authority, default)
+
+
+def _quoted(values: Sequence[str]) -> str:
+    return clip(", ".join(values)) if values else "none"
 
 
 def agree_on_extensions(
@@ -270,52 +352,6 @@ def agree_on_extensions(
             agreed.append((name, parameters, extension))
             del factories[name]
     return agreed
-
-
-def _check_origin(request: Request, origins: Origins) -> None:
-    # Browsers send it with every opening handshake, whoever wrote the page, and the user's cookies
-    # with it: this is the only defence against cross-site requests (RFC 6455 section 10.2).
-    if origins is None:
-        return
-    came = request.get_all("Origin")
-    origin = came[0].lower() if came else None
-    if len(came) <= 1:
-        if origins == "same":
-            if origin is None or _is_of_host(origin, request.host):
-                return
-        elif origin in [each.lower() if each is not None else None for each in origins]:
-            return
-    hint = ""
-    if len(came) <= 1 and (origin is None or (_ORIGIN.fullmatch(origin) and origin.isascii())):
-        lets_in = clip(origin) if origin is not None else "None"
-        hint = f"; origins=[{lets_in}, {'None' if origins == 'same' else '...'}] lets it in"
-    # Not userinfo, though no browser sends any.
-    redacted = [re.sub(r"(?<=://).*@", "...@", without_query(each)) for each in came]
-    raise refusal(
-        403,
-        f"the origin is not allowed: received Origin {_quoted(redacted)} and "
-        f"Host {clip(request.host)}{hint} (RFC 6455 section 10.2)",
-    )
-
-
-def _is_of_host(origin: str, host: str) -> bool:
-    """Whether `origin`, in lower case, has the host and port that `host`, a Host header, names.
-
-    The scheme of the origin says which port is meant where there is none: that of the connection
-    may be another, behind a proxy that ends TLS.
-    """
-    scheme, _, authority = origin.partition("://")
-    default = _DEFAULT_PORTS.get(scheme, "")
-    return bool(authority) and _with_port(authority, default) == _with_port(host.lower(), default)
-
-
-def _with_port(authority: str, default: str) -> tuple[str, str]:
-    match = _HOST_AND_PORT.fullmatch(authority)
-    return (match[1], match[2] or default) if match is not None else (authority, default)
-
-
-def _quoted(values: Sequence[str]) -> str:
-    return clip(", ".join(values)) if values else "none"
 
 
 def response_headers(

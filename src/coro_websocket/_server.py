@@ -94,7 +94,7 @@ def serve(
             needed; with `ca`, clients must show a certificate).
         subprotocols: those that the handler speaks, favourite first (section 1.9).
         origins: which `Origin` is let in (section 10.2). "same", the default: that of pages from
-            the host and port in `Host`, and clients that send none, as all do that are no
+            the host and port in `Host`, and clients that send none, as all do that are not
             browsers. A list: these values, None among them for clients that send none. None: any.
         headers: more headers for the answer, as (name, value) pairs or a mapping.
         **options: `timeout` (for the opening handshake, TLS included), `close_timeout`,
@@ -110,6 +110,26 @@ def serve(
     running_loop("serve()")
     known = (*ADDRESS_AND_HANDSHAKE, *SERVER_OPTIONS)
     check_names(options, known, "option of serve", NAMES_ELSEWHERE_OF_SERVERS)
+    path = _check_address(host, port, path, sock)
+    check_handler(handler)
+    server = Server(
+        handler,
+        Options.build(None, host="localhost", **options),
+        server_context(tls) if tls is not None else None,
+        check_subprotocols(subprotocols),
+        check_origins(origins),
+        check_response_headers(headers),
+    )
+    return Serving(server, "127.0.0.1" if host is None else host, port, path, sock)
+
+
+def _check_address(
+    host: str | None,
+    port: int,
+    path: str | os.PathLike[str] | None,
+    sock: socket.socket | None,
+) -> str | None:
+    """Check where to listen; return the path as `str`."""
     if sum(given is not None for given in (host, path, sock)) > 1:
         raise InvalidOption("give one of host, path and sock", "host")
     if host is not None and not isinstance(host, str):
@@ -124,16 +144,7 @@ def serve(
     check_int("port", port, 0, 65535)
     if port and (path is not None or sock is not None):
         raise InvalidOption("port is for TCP: leave it out with path or sock", "port")
-    check_handler(handler)
-    server = Server(
-        handler,
-        Options.build(None, host="localhost", **options),
-        server_context(tls) if tls is not None else None,
-        check_subprotocols(subprotocols),
-        check_origins(origins),
-        check_response_headers(headers),
-    )
-    return Serving(server, "127.0.0.1" if host is None else host, port, path, sock)
+    return path
 
 
 ADDRESS_AND_HANDSHAKE = (
