@@ -62,7 +62,7 @@ def test_a_mapping_a_generator_headers_and_none_are_taken():
     assert normalise_headers(None) == ()
 
 
-def test_lists_of_two_serve_as_pairs_as_in_the_specification():
+def test_lists_of_two_serve_as_pairs_as_in_luvit():
     assert normalise_headers([["A", "1"]]) == (("A", "1"),)  # type: ignore[list-item]
 
 

@@ -118,7 +118,7 @@ def close_payload(code: int | None, reason: str = "") -> bytes:
 
 
 def failure(code: object, reason: object) -> tuple[int, str]:
-    """What a peer can be told of an error: an extension's may have any code and any reason."""
+    """The close code and reason to send for an error; that of an extension may hold anything."""
     if not may_be_sent(code):
         code = INTERNAL_ERROR
     if not isinstance(reason, str):

@@ -22,10 +22,10 @@ Tracer = Callable[[bool, int, int, bytes], None]
 
 
 def frame_tracer(client: bool) -> Tracer | None:
-    """What is to be told of each frame of a new connection; None if nobody logs frames.
+    """A function that logs each frame of a new connection; None if frames are not logged.
 
     It takes whether the frame was sent, its first byte, the length of its payload and the first
-    bytes of that, as far as they are here.
+    bytes of that, as far as they have come.
     """
     if not logger.isEnabledFor(logging.DEBUG):
         return None

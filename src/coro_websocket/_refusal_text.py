@@ -1,4 +1,4 @@
-"""What a refusal's body says, as far as it may stand in an error message.
+"""The part of a refusal's body that may be quoted in an error message.
 
 The rule: one line of plain text or JSON, without control characters, clipped; and nothing that
 echoes what we have sent, which may be credentials. The whole body stays in `response.body`.

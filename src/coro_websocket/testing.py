@@ -204,7 +204,7 @@ class FakePeer:
     async def send(self, message: str | bytes | Message | Mapping[str, Any]) -> None:
         """Send a message, or a frame as the fields of a Message or a mapping say.
 
-        Raises ClientGone where nobody is there any more.
+        Raises ClientGone where the client has gone.
         """
         as_sent = as_message(message)
         self._close_sent = self._close_sent or as_sent.opcode == CLOSE

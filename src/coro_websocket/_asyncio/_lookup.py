@@ -64,7 +64,7 @@ class Threads:
             raise OSError(str(error)) from error
 
     def withdraw(self, question: Question) -> None:
-        """Nobody waits for this one any more."""
+        """The answer is no longer wanted."""
         with self._lock, contextlib.suppress(ValueError):
             self._waiting.remove(question)
 
