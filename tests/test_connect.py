@@ -1,6 +1,6 @@
-"""connect: every form of the call, every option of the specification, and what it returns.
+"""connect: every form of the call, every option of luvit's page, and what it returns.
 
-The specification's connect, Options, Headers and Response; RFC 6455 sections 1.9 and 4.1.
+connect, Options, Headers and Response of luvit's coro-websocket page; RFC 6455 sections 1.9 and 4.1.
 """
 
 from __future__ import annotations
@@ -556,7 +556,7 @@ async def test_heartbeat_sends_unasked_pongs_rfc_6455_5_5_3(value):
 
 
 @pytest.mark.parametrize("mask", [True, False])
-async def test_mask_is_only_for_wrap_io_as_in_the_specification(mask):
+async def test_mask_is_only_for_wrap_io_as_in_luvit(mask):
     with pytest.raises(InvalidOption, match="wrap_io") as caught:
         connect("ws://127.0.0.1/", mask=mask)
     assert caught.value.option == "mask"
@@ -638,7 +638,7 @@ async def test_options_that_contradict_the_url_are_refused_at_once():
 # The Response
 
 
-async def test_the_response_has_every_field_of_the_specification():
+async def test_the_response_has_every_field_of_luvits_page():
     def script(link):
         link.accept(b"Server: by hand", b"Set-Cookie: a=1", b"set-cookie: b=2")
         link.wait_end()
@@ -779,7 +779,7 @@ async def test_an_answer_that_comes_a_byte_at_a_time_is_taken(place):
             assert [msg.payload async for msg in read] == ["x"]
 
 
-# The socket, and the specification's example
+# The socket, and the example of luvit's page
 
 
 ENDS = {
@@ -792,7 +792,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
-async def test_the_specifications_example_ends_its_loop_without_an_error(end, place):
+async def test_the_example_of_luvits_page_ends_its_loop_without_an_error(end, place):
     listen, options = place
     async with serve(echo, close_timeout=1, **listen) as server:
         res, read, write = await connect(server.url, close_timeout=1, **options)

@@ -1,7 +1,7 @@
 """connect that fails: each way has its own error, and leaves nothing behind.
 
 A task, a timer or a socket that stays is found by the fixtures; that the server sees the client
-go, by its scripts. RFC 6455 sections 4.1 and 7.1.7; "Bad input" of issue 2.
+go, by its scripts. RFC 6455 sections 4.1 and 7.1.7.
 """
 
 from __future__ import annotations

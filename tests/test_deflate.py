@@ -545,7 +545,7 @@ def test_deflate_by_name_is_deflate_with_the_defaults():
 
 
 def test_permessage_deflate_cannot_be_an_extension_and_the_compression_too():
-    with pytest.raises(InvalidOption, match="there twice"):
+    with pytest.raises(InvalidOption, match="given twice"):
         Options(extensions=[Deflate(level=9)])
     assert Options(extensions=[Deflate()], compression=None).extension_factories == (Deflate(),)
 

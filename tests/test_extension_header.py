@@ -89,7 +89,7 @@ def test_a_list_of_extensions_is_read_in_order(values, expected):
     ],
 )  # fmt: skip
 def test_what_is_no_list_of_extensions_is_refused(value):
-    with pytest.raises(ValueError, match=r"unexpected|missing|no token"):
+    with pytest.raises(ValueError, match=r"unexpected|missing|not a token"):
         parse_extensions([value])
 
 

@@ -28,11 +28,10 @@ from coro_websocket import (
     serve,
 )
 from coro_websocket._engine import Engine
-from coro_websocket._extension_header import Parameters
 from coro_websocket._handshake import ClientHandshake, accept_key
 from coro_websocket._handshake_server import ServerHandshake
 from coro_websocket._messages import as_message
-from coro_websocket.extensions import Extension, ExtensionFactory
+from coro_websocket.extensions import Extension, ExtensionFactory, Parameters
 
 both_roles = pytest.mark.parametrize("client", [True, False], ids=["client", "server"])
 

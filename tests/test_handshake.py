@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coro_websocket._errors import HandshakeError, InvalidOption, InvalidOptionType
+from coro_websocket._errors import InvalidOption, InvalidOptionType
 from coro_websocket._handshake import (
     ClientHandshake,
     accept_key,
@@ -20,6 +20,7 @@ from coro_websocket._handshake import (
     request_headers,
 )
 from coro_websocket._handshake_server import ServerHandshake
+from coro_websocket._opening_errors import HandshakeError
 from coro_websocket._response import Response
 
 if TYPE_CHECKING:
@@ -150,13 +151,13 @@ def test_a_subprotocol_by_header_is_refused_with_a_hint():
 
 
 def test_two_hosts_are_refused():
-    with pytest.raises(InvalidOption, match="'Host' is there twice"):
+    with pytest.raises(InvalidOption, match="'Host' is given twice"):
         client(headers=[("Host", "a"), ("host", "b")])
 
 
 @pytest.mark.parametrize("subprotocols", [[""], ["a b"], ["a,b"], ["a\r\nX: y"], ["a\x00"], ["é"]])
 def test_a_subprotocol_that_is_no_token_is_refused(subprotocols: list[str]):
-    with pytest.raises(InvalidOption, match="no token") as caught:
+    with pytest.raises(InvalidOption, match="is not a token") as caught:
         client(subprotocols=subprotocols)
     assert caught.value.option == "subprotocol"
 
@@ -164,12 +165,12 @@ def test_a_subprotocol_that_is_no_token_is_refused(subprotocols: list[str]):
 def test_a_subprotocol_that_is_no_token_is_not_shown_but_for_what_is_wrong():
     with pytest.raises(InvalidOption) as caught:
         client(subprotocols=["v1", "bearer sesame"])
-    assert "subprotocol 2 is no token: it has ' ' at position 6" in str(caught.value)
+    assert "subprotocol 2 is not a token: it has ' ' at position 6" in str(caught.value)
     assert "sesame" not in str(caught.value)
 
 
 def test_a_subprotocol_may_be_offered_only_once():
-    with pytest.raises(InvalidOption, match="subprotocol 3 is there twice"):
+    with pytest.raises(InvalidOption, match="subprotocol 3 is given twice"):
         client(subprotocols=["a", "b", "a"])
 
 
@@ -213,7 +214,7 @@ def test_a_pathname_is_sent_as_it_is_or_refused(pathname: str):
 
 @pytest.mark.parametrize("host", ["a b", "a/b", "a@b", "a,\tb", "bücher", 'a"', "a\\b"])
 def test_a_host_that_is_none_is_refused(host: str):
-    with pytest.raises(InvalidOption, match="no Host"):
+    with pytest.raises(InvalidOption, match="is not a Host header"):
         client(host_header=host)
 
 
@@ -750,10 +751,10 @@ def test_the_end_after_an_interim_response_is_named():
         (b"HTTP/1.1 007 Bond\r\n\r\n", "status_code"),
         (b"HTTP/1.1 101 OK\r\nSet-Cookie : sesame\r\n\r\n", "starts 'Set-Cookie '"),
         (b"HTTP/1.1 101 OK\r\nA: b\r\nSet-Cookie: ses\x00ame\r\n\r\n", "starts 'Set-Cookie:'"),
-        (b"HTTP/1.1 101 OK\r\nA: b\r\n ses\x00ame\r\n\r\n", "is no header"),
+        (b"HTTP/1.1 101 OK\r\nA: b\r\n ses\x00ame\r\n\r\n", "is not a header"),
         (b"HTTP/1.1 101 OK\r\nA: ses\rame\r\n\r\n", "starts 'A:'"),
         (b"HTTP/1.1 101 OK\r\n folded: first\r\n\r\n", "continuation line"),
-        (b"HTTP/1.1 101 OK\r\nA: b\r\nsesame\r\n\r\n", "header line 2 is no header"),
+        (b"HTTP/1.1 101 OK\r\nA: b\r\nsesame\r\n\r\n", "header line 2 is not a header"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: ses\x00\r\n\r\n", "starts 'Content-Length:'"),
         (b"HTTP/1.1 200 OK\r\nContent-Length : 1\r\n\r\n", "starts 'Content-Length '"),
         (b"HTTP/1.1 101 OK\r\nTransfer-Encoding: ses\rame\r\n\r\n", "'Transfer-Encoding:'"),

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coro_websocket._errors import InvalidOption, InvalidOptionType, WebSocketError
-from coro_websocket._headers import Headers, clip, is_token, normalise_headers, parse_token_list
+from coro_websocket._header_rules import is_token, normalise_headers
+from coro_websocket._headers import Headers, parse_token_list
+from coro_websocket._quoting import clip
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +62,7 @@ def test_a_mapping_a_generator_headers_and_none_are_taken():
     assert normalise_headers(None) == ()
 
 
-def test_lists_of_two_serve_as_pairs_as_in_the_specification():
+def test_lists_of_two_serve_as_pairs_as_in_luvit():
     assert normalise_headers([["A", "1"]]) == (("A", "1"),)  # type: ignore[list-item]
 
 

@@ -27,7 +27,7 @@ from coro_websocket import (
     serve,
 )
 from coro_websocket._asyncio import _dial, _lookup
-from coro_websocket._asyncio._socket import host_with_zone, scoped
+from coro_websocket._asyncio._lookup import host_with_zone, scoped
 from coro_websocket._proxy import Proxy, proxy_from_environment
 from coro_websocket._redirect import redirected
 from coro_websocket._response import Response
@@ -58,7 +58,7 @@ NOWHERE = "this machine has no network interface 'nowhere0'"
 def test_the_zone_follows_25_in_a_url_rfc_6874(text, host, written):
     url = parse_url(text)
     assert url.host == host
-    assert str(url) == url.shown == written
+    assert str(url) == url.redacted == written
     assert parse_url(str(url)) == url
     assert Options.build(url).url == url == Options.build(text).url
     assert Options.build(host=host, port=url.port, tls=url.tls).host == host
@@ -192,7 +192,7 @@ async def test_the_system_gets_the_zone_and_the_server_does_not(
             name = "localhost" if how == "resolver" else "[::1]"
             assert host == f"{name}:{server.port}"
             if how != "resolver":
-                assert res.url.shown.endswith(f"://[::1%25{INTERFACE}]:{server.port}/")
+                assert res.url.redacted.endswith(f"://[::1%25{INTERFACE}]:{server.port}/")
 
 
 async def test_a_refused_connection_to_an_address_with_a_zone_is_told_as_any():

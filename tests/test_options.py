@@ -38,16 +38,16 @@ def build(*args: Any, **options: Any) -> Options:
     return Options.build(*args, **options)
 
 
-# The specification's table.
+# The table of luvit's coro-websocket page.
 
 
-def test_the_specifications_example() -> None:
+def test_the_example_of_luvits_page() -> None:
     options = build({"host": "echo.websocket.org", "port": 443, "tls": True})
     assert options.url == build("wss://echo.websocket.org").url
     assert options.url == URL("echo.websocket.org", 443, True, "/")
 
 
-def test_every_field_of_the_specification_is_there() -> None:
+def test_every_field_of_luvits_page_is_there() -> None:
     names = {field.name for field in dataclasses.fields(Options)}
     specified = "path, host, port, tls, pathname, subprotocol, headers, timeout, heartbeat, mask"
     assert names >= set(specified.split(", "))

@@ -112,8 +112,8 @@ async def test_connect_is_asked_for_with_credentials_and_only_those_of_the_proxy
         (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "407 .*user name", 407),
         (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "403 'Forbidden'", 403),
         (b"HTTP/1.0 502 \r\n\r\n", "502", 502),
-        (b"SSH-2.0-OpenSSH\r\n\r\n", "speaks no HTTP", None),
-        (b"HTTP/1.1 200 OK\r\n\r\nearly", "bytes behind its answer", None),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "does not speak HTTP", None),
+        (b"HTTP/1.1 200 OK\r\n\r\nearly", "bytes after its answer", None),
         (b"HTTP/1.1 200 OK\r\nX: ", "closed the connection without", None),
         (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000, "max_head_size", None),
         (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000, "max_header_lines", None),
@@ -525,7 +525,7 @@ def test_which_proxy_the_environment_names(monkeypatch, environment, url, host):
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy"])
 async def test_a_bad_proxy_of_the_environment_is_named(monkeypatch, name):
     monkeypatch.setenv(name, "ftp://u:sesame@p")
-    with pytest.raises(InvalidOption, match=f"^{name}: a proxy is ") as caught:
+    with pytest.raises(InvalidOption, match=f"^{name}: the scheme of a proxy must be ") as caught:
         await connect("ws://chat.test/")
     assert "sesame" not in str(caught.value)
 
@@ -533,7 +533,7 @@ async def test_a_bad_proxy_of_the_environment_is_named(monkeypatch, name):
 def test_socks_without_a_version_is_socks5h_in_the_environment_only(monkeypatch):
     monkeypatch.setenv("all_proxy", "socks://s:1080/")  # as GNOME sets it
     assert proxy_from_environment(parse_url("wss://x/")) == Proxy("socks5h", "s", 1080)
-    with pytest.raises(InvalidOption, match="a proxy is"):
+    with pytest.raises(InvalidOption, match="the scheme of a proxy must be"):
         Options(proxy="socks://s:1080/")
 
 

@@ -279,7 +279,7 @@ async def test_what_is_no_websocket_url_is_an_error():
         "mailto:me",
     ):
         async with FakeServer(hello, refuse=[to(location)]) as server:
-            with pytest.raises(HandshakeError, match="no WebSocket URL"):
+            with pytest.raises(HandshakeError, match="is not a WebSocket URL"):
                 await connect(server.url)
 
 

@@ -1,4 +1,4 @@
-"""Response and Request: the specification's fields, as values that cannot be changed."""
+"""Response and Request: the fields of luvit's page, as values that cannot be changed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from coro_websocket._response import Request, Response
 HEADERS = [("Upgrade", "websocket"), ("Set-Cookie", "sesame"), ("Connection", "Upgrade")]
 
 
-def test_a_response_has_each_field_of_the_specification():
+def test_a_response_has_each_field_of_luvits_page():
     sock = object()
     res = Response(HEADERS, code=101, reason="Switching Protocols", version=1.1, socket=sock)
     assert [pair for pair in res] == HEADERS  # noqa: C416

@@ -72,8 +72,8 @@ def test_what_is_sent_to_connect(proxy, host, answers, sent, size):
         (SOCKS4, b"\0\x5b", "rejected or failed", False, True),
         (SOCKS4, b"\0\x5d" + bytes(6), "identd", True, False),
         (SOCKS4, b"\0\x99" + bytes(6), "answer 153", True, False),
-        (SOCKS4, b"HTTP/1.1 400 Bad\r\n", "speaks no SOCKS4", True, False),
-        (SOCKS5, b"HTTP/1.1 400 Bad\r\n", "speaks no SOCKS5", True, False),
+        (SOCKS4, b"HTTP/1.1 400 Bad\r\n", "does not speak SOCKS4", True, False),
+        (SOCKS5, b"HTTP/1.1 400 Bad\r\n", "does not speak SOCKS5", True, False),
         (SOCKS5, b"\5\2", "asks for a user name and password", True, False),
         (SOCKS5, b"\5\xff", "asks for a user name and password", True, False),
         (SOCKS5, b"\5\1", "method 1 .* not offered", True, False),
@@ -84,10 +84,10 @@ def test_what_is_sent_to_connect(proxy, host, answers, sent, size):
         (SOCKS5, b"\5\0\5\5\0\1" + bytes(6), "connection refused", False, True),
         (SOCKS5, b"\5\0\5\x08", "type of address", True, True),
         (SOCKS5, b"\5\0\5\x63", "answer 99", False, False),
-        (SOCKS5, b"\5\0\4\0", "speaks no SOCKS5", True, False),
+        (SOCKS5, b"\5\0\4\0", "does not speak SOCKS5", True, False),
         (SOCKS5, b"\5\0\5\0\0\2", "address of type 2", True, False),
-        (SOCKS5, b"\5\0" + GRANTED5 + b"early", "5 bytes behind its answer", True, False),
-        (SOCKS4, GRANTED4 + b"early", "5 bytes behind its answer", True, False),
+        (SOCKS5, b"\5\0" + GRANTED5 + b"early", "5 bytes after its answer", True, False),
+        (SOCKS4, GRANTED4 + b"early", "5 bytes after its answer", True, False),
         (SOCKS5, b"", "closed the connection", False, False),
     ],
 )
@@ -123,7 +123,7 @@ def test_any_bytes_in_any_pieces_mean_the_same_and_end(proxy, host, start, piece
                 opened = tunnel.receive(piece)
             except SocksRefusal as refusal:
                 said = str(refusal)
-                return "behind" if "behind" in said else said
+                return "behind" if "after its answer" in said else said
         return opened
 
     whole = b"".join([start, *pieces])

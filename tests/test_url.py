@@ -34,10 +34,10 @@ def outcome(url: str) -> URL | InvalidURL:
         return error
 
 
-# What the specification asks of parseUrl.
+# What luvit's page says of parseUrl.
 
 
-def test_the_specifications_example() -> None:
+def test_the_example_of_luvits_page() -> None:
     url = parse_url("ws://ex.example.org/path/name")
     assert (url.host, url.port, url.pathname, url.tls) == (
         "ex.example.org",

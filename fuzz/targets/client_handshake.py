@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 
-from coro_websocket._errors import HandshakeError
 from coro_websocket._handshake import ClientHandshake, accept_key
+from coro_websocket._opening_errors import HandshakeError
 from coro_websocket._response import Response
 from coro_websocket.extensions import Deflate, DeflateExtension
 

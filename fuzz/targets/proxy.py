@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 
-from coro_websocket._errors import ProxyError
-from coro_websocket._proxy import SOCKS, Proxy, Tunnel
+from coro_websocket._http_tunnel import Tunnel
+from coro_websocket._opening_errors import ProxyError
+from coro_websocket._proxy import SOCKS, Proxy
 from coro_websocket._socks import SocksRefusal, SocksTunnel
 
 from ..source import Source

@@ -12,9 +12,10 @@ import contextlib
 
 import h11
 
-from coro_websocket._errors import HandshakeError, InvalidOption
+from coro_websocket._errors import InvalidOption
 from coro_websocket._handshake import ClientHandshake
 from coro_websocket._handshake_server import ServerHandshake
+from coro_websocket._opening_errors import HandshakeError
 from coro_websocket.extensions import Deflate
 
 from ..plain_http import cut_short, fields_of, head_of

@@ -11,10 +11,7 @@ from ._asyncio._read_write import MessageStream, Read, Write, broadcast
 from ._client import connect
 from ._errors import (
     ConcurrencyError,
-    ConnectError,
     ConnectionClosedError,
-    ConnectTimeout,
-    HandshakeError,
     InvalidMessage,
     InvalidMessageType,
     InvalidOption,
@@ -25,12 +22,11 @@ from ._errors import (
     OtherEventLoopError,
     PingTimeout,
     ProtocolError,
-    ProxyError,
     ServeError,
-    TLSError,
     WebSocketError,
 )
 from ._messages import Message
+from ._opening_errors import ConnectError, ConnectTimeout, HandshakeError, ProxyError, TLSError
 from ._options import Options
 from ._reconnect import reconnect, worth_retrying
 from ._response import Request, Response

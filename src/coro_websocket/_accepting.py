@@ -12,7 +12,7 @@ import errno
 import logging
 from typing import TYPE_CHECKING, Any
 
-from ._connection_log import shown_address
+from ._connection_log import address_in_words
 
 if TYPE_CHECKING:
     import socket
@@ -53,7 +53,7 @@ async def accept_connections(
     At most `most` are accepted in a turn of the loop: what each costs is paid before the next.
     """
     loop = asyncio.get_running_loop()
-    log = _ErrorLog(loop, shown_address(listener.getsockname()))
+    log = _ErrorLog(loop, address_in_words(listener.getsockname()))
     failures = 0  # in succession
     try:
         while listener.fileno() >= 0:

@@ -1,4 +1,4 @@
-"""What is said where `read` or `write` is called in a way that cannot be meant."""
+"""What errors say where `read` or `write` is called in a way that cannot be meant."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Collection, Mapping, Sequence
 from typing import NoReturn
 
 from ._errors import InvalidMessageType, InvalidOptionType
-from ._headers import clip
+from ._quoting import clip
 
 __all__ = ["check_read_call", "check_write_call", "message_hint", "no_attribute", "not_iterable"]
 
@@ -59,7 +59,7 @@ def _refuse_timeout(call: str, names: Collection[str]) -> None:
 
 
 def message_hint(value: object) -> str:
-    """What to add to the error of what was to be sent, and is no message."""
+    """What to add to the error for something that is not a message."""
     if isinstance(value, Awaitable):
         return "; await it first"
     if value is None or isinstance(value, (bool, int, float, Mapping, list, tuple)):

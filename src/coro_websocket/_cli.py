@@ -22,12 +22,13 @@ from ._client import connect
 from ._close import ABNORMAL, CLEAN, describe
 from ._errors import (
     ConnectionClosedError,
-    HandshakeError,
     InvalidMessage,
     InvalidOption,
     InvalidURL,
     WebSocketError,
 )
+from ._opening_errors import HandshakeError
+from ._quoting import printable
 from ._server import serve
 from ._version import version
 
@@ -74,12 +75,21 @@ def _parser() -> argparse.ArgumentParser:
         description="WebSockets from the command line.",
     )
     parser.add_argument("--version", action="version", version=f"coro-websocket {version()}")
-    parser.add_argument("-v", "--verbose", action="store_true", help="say what happens, on stderr")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
+    _add_demo(commands)
+    _add_connect(commands)
+    _add_serve(commands)
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
     demo = commands.add_parser("demo", help="exchange messages with an echo server of its own")
     demo.set_defaults(run=_demo)
 
+
+def _add_connect(commands: Any) -> None:
     client = commands.add_parser(
         "connect",
         help="connect standard input and output with a server",
@@ -129,6 +139,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     client.set_defaults(run=_connect)
 
+
+def _add_serve(commands: Any) -> None:
     server = commands.add_parser("serve", help="run a server")
     server.add_argument(
         "--echo", action="store_true", required=True, help="send every message back"
@@ -139,7 +151,6 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument("--cert", help="a certificate (PEM file): serve wss://")
     server.add_argument("--key", help="the certificate's key (PEM file)")
     server.set_defaults(run=_serve)
-    return parser
 
 
 def _header(text: str) -> tuple[str, str]:
@@ -157,15 +168,18 @@ def _seconds(text: str) -> float:
 
 
 def _complain(error: object) -> None:
-    print(f"coro-websocket: {_printable(str(error))}", file=sys.stderr)
+    print(f"coro-websocket: {_without_controls(str(error))}", file=sys.stderr)
     if isinstance(error, HandshakeError) and error.response is not None and error.response.body:
         body = error.response.body.decode(errors="replace").strip()
-        print("\n".join(f"  | {_printable(line)}" for line in body.splitlines()), file=sys.stderr)
+        print(
+            "\n".join(f"  | {_without_controls(line)}" for line in body.splitlines()),
+            file=sys.stderr,
+        )
 
 
-def _printable(text: str) -> str:
+def _without_controls(text: str) -> str:
     """The text without what could control a terminal."""
-    return "".join(c if c.isprintable() or c in "\t\n" else repr(c)[1:-1] for c in text)
+    return printable(text, keep="\t\n")
 
 
 # demo
@@ -198,17 +212,17 @@ async def _demo(_: argparse.Namespace) -> int:
                 await write(sent)
                 msg = await read()
                 took = time.perf_counter() - start
-                print(f"{what}\n  sent      {_shown(sent)}")
+                print(f"{what}\n  sent      {_shortened(sent)}")
                 if msg is None or msg.payload != expected:
                     print(f"  received  {msg!r}, which is not what was sent")
                     return 1
-                print(f"  received  {_shown(msg.payload)}\n  round trip {took * 1000:.3f} ms")
+                print(f"  received  {_shortened(msg.payload)}\n  round trip {took * 1000:.3f} ms")
             print(f"ping\n  round trip {await write.ping() * 1000:.3f} ms")
         print(f"\nclosed: {read.close_code}")
     return 0
 
 
-def _shown(payload: Any) -> str:
+def _shortened(payload: Any) -> str:
     shown = repr(payload)
     if len(shown) > SHOWN:
         return f"{shown[:SHOWN]}... ({len(payload):,} bytes)"
@@ -262,7 +276,7 @@ def _show(payload: str | bytes) -> None:
     """A message as a line; on a terminal without what could control it."""
     text = payload.decode(errors="backslashreplace") if isinstance(payload, bytes) else payload
     terminal = sys.stdout is not None and sys.stdout.isatty()
-    print(_printable(text) if terminal else text, flush=True)
+    print(_without_controls(text) if terminal else text, flush=True)
 
 
 async def _send_lines(write: Write, wait: float) -> None:

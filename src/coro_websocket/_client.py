@@ -13,15 +13,10 @@ from ._asyncio._begin import begin_connection
 from ._asyncio._dial import Phase, dial, tls_error, with_proxy_context
 from ._asyncio._read_write import Read, Write
 from ._connection_log import log_end
-from ._errors import (
-    ConnectError,
-    ConnectTimeout,
-    HandshakeError,
-    InvalidOption,
-    WebSocketError,
-)
+from ._errors import InvalidOption, WebSocketError
 from ._handshake import ClientHandshake
 from ._leaving import close_on_exit
+from ._opening_errors import ConnectError, ConnectTimeout, HandshakeError
 from ._options import Options
 from ._redirect import is_redirect, redirected
 from ._refusal_text import refusal_text
@@ -53,7 +48,7 @@ def connect(
     /,
     **options: Unpack[OptionValues],
 ) -> Connecting:
-    """Connect to a WebSocket server (the specification's `connect`; RFC 6455 section 4.1).
+    """Connect to a WebSocket server (RFC 6455 section 4.1).
 
     Await it for `(res, read, write)`, or enter it with `async with`, which closes the
     connection on the way out:
@@ -77,11 +72,11 @@ def connect(
 
     Raises:
         NoEventLoopError: called where no event loop runs.
-        InvalidURL: the URL is no WebSocket URL (RFC 6455 section 3).
+        InvalidURL: the URL is not a WebSocket URL (RFC 6455 section 3).
         InvalidOption: an option has a value that cannot be used.
         ConnectError: the server cannot be reached (TLSError: TLS could not be set up).
         ConnectTimeout: the connection was not open within `timeout` seconds.
-        HandshakeError: the server refused, with its Response as `response`, or is no
+        HandshakeError: the server refused, with its Response as `response`, or is not a
             WebSocket server (RFC 6455 section 4.1). One that hangs up without an answer is a
             ConnectError of `phase` "handshake".
 
@@ -136,7 +131,7 @@ class Connecting(Coroutine[Any, Any, Opened]):
         await close_on_exit(self._write, error)
 
     def __repr__(self) -> str:
-        return f"<connect to {self._options.url.shown}>"
+        return f"<connect to {self._options.url.redacted}>"
 
 
 def client_handshake(options: Options) -> ClientHandshake:
@@ -164,14 +159,14 @@ async def open_connection(
     try:
         return await _open(options, context, handshake)
     except WebSocketError as error:
-        logger.info("connecting to %s failed: %s", options.url.shown, error)
+        logger.info("connecting to %s failed: %s", options.url.redacted, error)
         raise
 
 
 async def _open(
     options: Options, context: ssl.SSLContext | None, handshake: ClientHandshake
 ) -> Opened:
-    """Dial and shake hands, wherever that leads; hand the socket over to the native connection."""
+    """Dial and shake hands, wherever redirects lead."""
     phase = Phase(options)
     try:
         async with asyncio.timeout(options.timeout) as deadline:
@@ -183,19 +178,11 @@ async def _open(
                     pipe, response = await _attempt(options, context, handshake, phase, follow)
                     break
                 except HandshakeError as refusal:
-                    if options.max_redirects == 0:
-                        raise
-                    there = redirected(options, refusal.response)
+                    there = _sent_to(options, refusal.response, redirects)
                     if there is None:
                         raise
-                    if redirects == options.max_redirects:
-                        raise HandshakeError(
-                            f"redirected more than {redirects} times (max_redirects), at last "
-                            f"from {options.url.shown} to {there.url.shown}",
-                            refusal.response,
-                        ) from None
                 redirects += 1
-                logger.info("redirected from %s to %s", options.url.shown, there.url.shown)
+                logger.info("redirected from %s to %s", options.url.redacted, there.url.redacted)
                 if there.tls != options.tls:
                     context = client_context(there.tls) if there.tls else None
                 options, handshake = there, client_handshake(there)
@@ -205,8 +192,8 @@ async def _open(
         if handshake.refusing:
             _raise_refusal(options.url, handshake)
         raise ConnectTimeout(
-            f"{options.url.shown} was not open within {options.timeout:g} s "
-            f"(timeout); the phase that did not end: {phase.shown}",
+            f"{options.url.redacted} was not open within {options.timeout:g} s "
+            f"(timeout); the phase that did not end: {phase.in_words}",
             phase.name,
         ) from None
     connection, read, write = begin_connection(
@@ -219,9 +206,24 @@ async def _open(
     # What TLS there is without that is a proxy's.
     ssl_object = pipe.ssl_object if options.tls else None
     response._bind(socket=pipe.socket, url=options.url, ssl_object=ssl_object)
-    logger.info("connected to %s", options.url.shown)
-    log_end(logger, f"the connection to {options.url.shown}", connection, pipe.socket)
+    logger.info("connected to %s", options.url.redacted)
+    log_end(logger, f"the connection to {options.url.redacted}", connection, pipe.socket)
     return response, read, write
+
+
+def _sent_to(options: Options, response: Response | None, redirects: int) -> Options | None:
+    """The options for where a refusal sends us; None where it sends us nowhere.
+
+    Raises HandshakeError where there were too many redirects already.
+    """
+    there = redirected(options, response) if options.max_redirects != 0 else None
+    if there is not None and redirects == options.max_redirects:
+        raise HandshakeError(
+            f"redirected more than {redirects} times (max_redirects), at last from "
+            f"{options.url.redacted} to {there.url.redacted}",
+            response,
+        ) from None
+    return there
 
 
 async def _attempt(
@@ -284,7 +286,7 @@ def _lost(url: URL, why: object, answered: bool) -> ConnectError:
     if not answered and not url.tls and url.path is None:
         hint = "; if it speaks TLS on this port, try wss://"
     return ConnectError(
-        f"{url.shown} was lost during the opening handshake: {why}{hint}", "handshake"
+        f"{url.redacted} was lost during the opening handshake: {why}{hint}", "handshake"
     )
 
 
@@ -304,4 +306,4 @@ def _located(error: HandshakeError, url: URL, handshake: ClientHandshake) -> Han
             said = f"; it says {text}"
         if not url.tls and _WANTS_TLS.search(error.response.body, 0, 4096):
             said += "; it speaks TLS on this port: use wss://"
-    return HandshakeError(f"{url.shown}: {error}{said}", error.response)
+    return HandshakeError(f"{url.redacted}: {error}{said}", error.response)

@@ -5,7 +5,11 @@ RFC 6455 sections 7.1.5 to 7.1.7 and 7.4, and IANA's registry of close codes.
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
+from ._checks import is_int
 from ._errors import ConnectionClosedError, InvalidMessage
+from ._quoting import printable
 
 __all__ = [
     "ABNORMAL",
@@ -53,8 +57,10 @@ NAMES = {
 _NEVER_SENT = frozenset({1004, NO_STATUS, ABNORMAL, 1015})
 
 
-def may_be_sent(code: int) -> bool:
+def may_be_sent(code: object) -> TypeGuard[int]:
     """Whether a Close frame may carry this code (RFC 6455 section 7.4)."""
+    if not is_int(code):
+        return False
     return (1000 <= code <= 1014 and code not in _NEVER_SENT) or 3000 <= code <= 4999
 
 
@@ -70,7 +76,7 @@ def describe(code: int, reason: str) -> str:
         name = "registered with IANA"
     else:
         name = NAMES.get(code, "unknown")
-    return f"{code} ({name})" + (f": {_printable(reason)}" if reason else "")
+    return f"{code} ({name})" + (f": {printable(reason)}" if reason else "")
 
 
 def broken_off() -> ConnectionClosedError:
@@ -80,10 +86,6 @@ def broken_off() -> ConnectionClosedError:
         INTERNAL_ERROR,
         _BROKEN_OFF,
     )
-
-
-def _printable(reason: str) -> str:
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in reason)
 
 
 def close_payload(code: int | None, reason: str = "") -> bytes:
@@ -96,7 +98,7 @@ def close_payload(code: int | None, reason: str = "") -> bytes:
         if reason:
             raise InvalidMessage("a close reason needs a close code (RFC 6455 section 5.5.1)")
         return b""
-    if isinstance(code, bool) or not isinstance(code, int) or not may_be_sent(code):
+    if not may_be_sent(code):
         raise InvalidMessage(
             "a close code that may be sent is 1000 to 1003, 1007 to 1014 or 3000 to 4999 "
             f"(RFC 6455 section 7.4), not {code!r}"
@@ -116,8 +118,8 @@ def close_payload(code: int | None, reason: str = "") -> bytes:
 
 
 def failure(code: object, reason: object) -> tuple[int, str]:
-    """What a peer can be told of an error: an extension's may have any code and any reason."""
-    if isinstance(code, bool) or not isinstance(code, int) or not may_be_sent(code):
+    """The close code and reason to send for an error; that of an extension may hold anything."""
+    if not may_be_sent(code):
         code = INTERNAL_ERROR
     if not isinstance(reason, str):
         reason = ""

@@ -7,16 +7,16 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from ._close import ABNORMAL, describe
-from ._headers import clip
+from ._quoting import clip
 
 if TYPE_CHECKING:
     from ._asyncio._connection import Connection
     from ._asyncio._socket import ConnectionSocket
 
-__all__ = ["log_end", "shown_address"]
+__all__ = ["log_end", "address_in_words"]
 
 
-def shown_address(address: Any) -> str:
+def address_in_words(address: Any) -> str:
     """The address of a socket, fit for a log: `127.0.0.1:80`, `[::1]:80`, `'/path'`."""
     if isinstance(address, tuple):
         host, port = address[:2]

@@ -6,18 +6,18 @@ RFC 6455 section 9.1. Parsing takes linear time, whatever is sent.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from ._errors import InvalidOption, InvalidOptionType
-from ._headers import clip, is_token
+from ._header_rules import is_token
+from ._quoting import clip
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["Parameters", "format_extensions", "parse_extensions"]
+    from .extensions import Parameters
 
-Parameters: TypeAlias = tuple[tuple[str, str | None], ...]
-"""An extension's parameters in the order sent; None for one without a value."""
+__all__ = ["format_extensions", "parse_extensions"]
 
 # One piece at a time, each decided by its first character: nothing is ever tried twice.
 _PIECE = re.compile(
@@ -30,46 +30,57 @@ _PIECE = re.compile(
 )
 
 
+# What is expected -> the pieces that may come, and what is expected after each. An empty element
+# of the list is nothing (RFC 9110 section 5.6.1).
+_EXPECTED = {
+    "name": {"token": "mark", ",": "name"},
+    "mark": {",": "name", ";": "parameter"},
+    "parameter": {"token": "mark or value"},
+    "mark or value": {",": "name", ";": "parameter", "=": "value"},
+    "value": {"token": "mark", "quoted": "mark"},
+}
+
+
 def parse_extensions(values: Iterable[str]) -> tuple[tuple[str, Parameters], ...]:
-    """The extensions in the header's values, in order; ValueError says what is no list of them."""
+    """The extensions in the header's values, in order; ValueError says what is wrong."""
     found: list[tuple[str, list[tuple[str, str | None]]]] = []
     for value in values:
         expected = "name"
-        at = 0
-        while at < len(value):
-            piece = _PIECE.match(value, at)
-            if piece is None:
-                raise ValueError(f"unexpected {clip(value[at : at + 40])}")
-            at = piece.end()
-            token, quoted, mark = piece["token"], piece["quoted"], piece["mark"]
-            if token is None and quoted is None and mark is None:
-                break
-            if mark is not None:
-                if mark == "," and expected in ("mark", "mark or value", "name"):
-                    expected = "name"  # an empty element is nothing (RFC 9110 section 5.6.1)
-                elif mark == ";" and expected in ("mark", "mark or value"):
-                    expected = "parameter"
-                elif mark == "=" and expected == "mark or value":
-                    expected = "value"
-                else:
-                    raise ValueError(f"unexpected {mark!r}")
-            elif expected == "name" and token is not None:
-                found.append((token, []))
-                expected = "mark"
-            elif expected == "parameter" and token is not None:
-                found[-1][1].append((token, None))
-                expected = "mark or value"
+        for kind, text in _pieces(value):
+            if kind not in _EXPECTED[expected]:
+                raise ValueError(f"unexpected {clip(text)}")
+            if expected == "parameter":
+                found[-1][1].append((text, None))
             elif expected == "value":
-                text = token if token is not None else re.sub(r"\\(.)", r"\1", quoted)
-                if not is_token(text):
-                    raise ValueError(f"the value {clip(text)} is no token")
-                found[-1][1][-1] = (found[-1][1][-1][0], text)
-                expected = "mark"
-            else:
-                raise ValueError(f"unexpected {clip(piece[0].strip())}")
+                name, _ = found[-1][1].pop()
+                found[-1][1].append((name, _unquoted(text)))
+            elif kind == "token":
+                found.append((text, []))
+            expected = _EXPECTED[expected][kind]
         if expected in ("parameter", "value"):
             raise ValueError(f"a {expected} is missing at the end of {clip(value)}")
     return tuple((name, tuple(parameters)) for name, parameters in found)
+
+
+def _pieces(value: str) -> Iterator[tuple[str, str]]:
+    """What a value is made of: "token", "quoted" or a mark, and its text."""
+    at = 0
+    while at < len(value):
+        piece = _PIECE.match(value, at)
+        if piece is None:
+            raise ValueError(f"unexpected {clip(value[at : at + 40])}")
+        at = piece.end()
+        if piece.lastgroup is not None:
+            text = piece[0].lstrip(" \t")
+            yield (text if piece.lastgroup == "mark" else piece.lastgroup), text
+
+
+def _unquoted(text: str) -> str:
+    if text.startswith('"'):
+        text = re.sub(r"\\(.)", r"\1", text[1:-1])
+    if not is_token(text):
+        raise ValueError(f"the value {clip(text)} is not a token")
+    return text
 
 
 def format_extensions(extensions: Iterable[tuple[str, Parameters]]) -> str:
@@ -100,12 +111,13 @@ def _written(name: str, parameters: Parameters) -> Iterator[str]:
 def _token(text: str, extension: str) -> str:
     if not isinstance(text, str):
         raise InvalidOptionType(
-            f"a parameter of {clip(extension)} must be made of str, not {type(text).__name__}",
+            f"a name or value of {clip(extension)} must be str, not {type(text).__name__}",
             "extensions",
         )
     if not is_token(text):
         raise InvalidOption(
-            f"{clip(text)} in the extension {clip(extension)} is no token (RFC 6455 section 9.1)",
+            f"{clip(text)} in the extension {clip(extension)} is not a token "
+            "(RFC 6455 section 9.1)",
             "extensions",
         )
     return text

@@ -14,7 +14,7 @@ __all__ = ["frame_tracer"]
 
 logger = logging.getLogger("coro_websocket.frames")
 
-HEX = 32  # bytes that are shown of what is no text
+HEX = 32  # bytes that are shown of what is not text
 _NAMES = {0: "continuation", 1: "text", 2: "binary", 8: "close", 9: "ping", 10: "pong"}
 _numbers = itertools.count(1)
 
@@ -22,10 +22,10 @@ Tracer = Callable[[bool, int, int, bytes], None]
 
 
 def frame_tracer(client: bool) -> Tracer | None:
-    """What is to be told of each frame of a new connection; None if nobody logs frames.
+    """A function that logs each frame of a new connection; None if frames are not logged.
 
     It takes whether the frame was sent, its first byte, the length of its payload and the first
-    bytes of that, as far as they are here.
+    bytes of that, as far as they have come.
     """
     if not logger.isEnabledFor(logging.DEBUG):
         return None
@@ -44,13 +44,13 @@ def frame_tracer(client: bool) -> Tracer | None:
             "" if bits & 128 else " (not fin)",
             flags,
             length,
-            _shown(opcode, flags != "", length, start),
+            _payload_start(opcode, flags != "", length, start),
         )
 
     return trace
 
 
-def _shown(opcode: int, transformed: bool, length: int, start: bytes) -> str:
+def _payload_start(opcode: int, transformed: bool, length: int, start: bytes) -> str:
     if not length:
         return ""
     more = "..." if length > len(start) else ""

@@ -1,6 +1,6 @@
-"""What may handle the connections of a server: a mistake is told by `serve`, at once.
+"""What may handle the connections of a server: `serve` refuses a mistake at once.
 
-The rule: refused is only what can be no handler. A function that is not `async def` may return an
+The rule: only what cannot be a handler is refused. A function that is not `async def` may return an
 awaitable all the same; of these, lambdas and what wraps a coroutine function are let through.
 """
 
@@ -11,7 +11,7 @@ import inspect
 from typing import Any
 
 from ._errors import InvalidOptionType
-from ._headers import clip
+from ._quoting import clip
 
 __all__ = ["check_handler"]
 

@@ -12,39 +12,37 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 import secrets
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 import h11
 
-from ._errors import HandshakeError, InvalidOption, InvalidOptionType
+from ._checks import is_int
+from ._errors import InvalidOption, InvalidOptionType
 from ._extension_header import format_extensions, parse_extensions
-from ._head import HeadBuffer, body_reader, parse_answer, shown_start
-from ._headers import (
-    clip,
-    first_outside_token,
-    header_bytes,
-    is_token,
+from ._head import HeadBuffer, body_reader, parse_answer, redacted_start
+from ._header_rules import (
+    check_pathname,
+    check_subprotocols,
+    is_host,
     normalise_headers,
-    parse_token_list,
-    too_long_list,
+    refuse_reserved,
 )
+from ._headers import header_bytes, parse_token_list, too_long_list
+from ._opening_errors import HandshakeError
+from ._quoting import clip
 from ._response import Response
 from ._version import version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ._extension_header import Parameters
-    from .extensions import Extension, ExtensionFactory
+    from .extensions import Extension, ExtensionFactory, Parameters
 
 __all__ = [
     "ClientHandshake",
     "accept_key",
-    "check_pathname",
     "check_response",
-    "check_subprotocols",
     "new_key",
     "request_headers",
 ]
@@ -53,12 +51,9 @@ Pairs: TypeAlias = tuple[tuple[str, str], ...]
 
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
-# uri-host [":" port] (RFC 9110 section 7.2), and the origin-form of a target (RFC 9112 3.2.1).
-_HOST = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=%:\[\]]*")
-_NOT_IN_PATHNAME = re.compile(r"[^!-\"$-~]")
 
 # Headers that a caller cannot set in a request, and why.
-_OURS = {
+_RESERVED = {
     "connection": "the handshake sets it",
     "upgrade": "the handshake sets it",
     "sec-websocket-key": "the handshake draws a fresh one for every connection",
@@ -88,63 +83,7 @@ def accept_key(key: str) -> str:
     return base64.b64encode(digest).decode("ascii")
 
 
-# What callers supply: checked before a byte of it is sent.
-
-
-def check_pathname(pathname: str) -> str:
-    """`pathname` if it can stand in a request line (RFC 9112 section 3.2.1), else InvalidOption."""
-    if not pathname.startswith("/"):
-        raise InvalidOption("pathname must start with '/' (RFC 9112 section 3.2.1)", "pathname")
-    fault = _NOT_IN_PATHNAME.search(pathname)
-    if fault is not None:
-        raise InvalidOption(
-            f"pathname has {fault.group()!a} at position {fault.start()}, but may have printable "
-            "ASCII without '#' only; percent-encode the rest (RFC 9112 section 3.2.1)",
-            "pathname",
-        )
-    return pathname
-
-
-def check_subprotocols(subprotocols: Sequence[str]) -> tuple[str, ...]:
-    """`subprotocols` if each is a token and none comes twice, else InvalidOption.
-
-    RFC 6455 section 4.1, item 10 of the client's requirements.
-    """
-    if isinstance(subprotocols, (str, bytes)):
-        raise InvalidOptionType("subprotocols must be a list of str", "subprotocol")
-    seen: dict[str, None] = {}
-    for name in subprotocols:
-        if not isinstance(name, str):
-            raise InvalidOptionType(
-                f"a subprotocol must be str, not {type(name).__name__}", "subprotocol"
-            )
-        # Not the name: bearer tokens travel there.
-        number = len(seen) + 1
-        if not is_token(name):
-            at = first_outside_token(name)
-            what = "it is empty" if at is None else f"it has {name[at]!a} at position {at}"
-            raise InvalidOption(
-                f"subprotocol {number} is no token: {what} (RFC 6455 section 4.1)", "subprotocol"
-            )
-        if name in seen:
-            raise InvalidOption(
-                f"subprotocol {number} is there twice (RFC 6455 section 4.1)", "subprotocol"
-            )
-        seen[name] = None
-    return tuple(seen)
-
-
-def refuse_reserved(headers: Pairs, reserved: Mapping[str, str]) -> None:
-    """InvalidOption if one of `headers` is a key of `reserved`, whose value says why."""
-    for name, _ in headers:
-        why = reserved.get(name.lower())
-        if why is not None:
-            raise InvalidOption(f"the header {clip(name)} cannot be set: {why}", "headers")
-
-
-def is_host(value: str) -> bool:
-    """Whether `value` has only what a `Host` header may have (RFC 9110 section 7.2)."""
-    return _HOST.fullmatch(value) is not None
+# What the client asks.
 
 
 def request_headers(
@@ -166,15 +105,15 @@ def request_headers(
     RFC 6455 section 4.1, items 4 to 12 of the client's requirements.
     """
     given = normalise_headers(headers)
-    refuse_reserved(given, _OURS)
+    refuse_reserved(given, _RESERVED)
     names = [name.lower() for name, _ in given]
     hosts = [value for name, value in given if name.lower() == "host"]
     if len(hosts) > 1:
-        raise InvalidOption("the header 'Host' is there twice (RFC 9112 section 3.2)", "headers")
+        raise InvalidOption("the header 'Host' is given twice (RFC 9112 section 3.2)", "headers")
     host = hosts[0] if hosts else host_header
     if not is_host(host):
         option = "headers" if hosts else "host"
-        raise InvalidOption(f"{clip(host)} is no Host header (RFC 9110 section 7.2)", option)
+        raise InvalidOption(f"{clip(host)} is not a Host header (RFC 9110 section 7.2)", option)
     offered = check_subprotocols(subprotocols)
 
     pairs = [] if hosts else [("Host", host)]
@@ -302,12 +241,12 @@ def accept_extensions(
 
 
 def check_extension(name: str, extension: Extension) -> None:
-    """InvalidOptionType if what a factory has made is no extension that a connection can use."""
+    """InvalidOptionType if what a factory made cannot be used as an extension."""
     rsv = getattr(extension, "rsv", None)
     if (
         not callable(getattr(extension, "encode", None))
         or not callable(getattr(extension, "decode", None))
-        or isinstance(rsv, bool)
+        or not is_int(rsv)
         or rsv not in (4, 2, 1)
     ):
         raise InvalidOptionType(
@@ -421,7 +360,7 @@ class ClientHandshake:
         Returns None while more is needed and the Response once the handshake is complete.
 
         Raises:
-            HandshakeError: the answer is no handshake, or none came. If it could be parsed,
+            HandshakeError: the answer is not a handshake, or none came. If it could be parsed,
                 `response` has it, with its body.
         """
         if self._error is not None:
@@ -473,7 +412,7 @@ class ClientHandshake:
                 + (
                     "a TLS record: use wss:// (tls=True)"
                     if start[0] in range(20, 24) and start[1:2] == b"\x03"
-                    else shown_start(self._heads.start(200))
+                    else redacted_start(self._heads.start(200))
                 )
                 + " (RFC 9112 section 4)"
             )
@@ -482,7 +421,7 @@ class ClientHandshake:
     def _progress(self) -> str:
         came = self._heads.rest
         if came:
-            line = shown_start(came, 100)
+            line = redacted_start(came, 100)
             return f"in the middle of its answer's head, after {len(came)} bytes: {line}"
         if self._interim is not None:
             return f"after an interim {self._interim.code}, before its answer"
@@ -511,7 +450,7 @@ class ClientHandshake:
         try:
             while isinstance(event := reader.next_event(), h11.Data):
                 self._body += event.data
-        except h11.RemoteProtocolError:  # it ended early, or goes on with what is no body
+        except h11.RemoteProtocolError:  # it ended early, or goes on with what is not a body
             self._body_whole = False
             return True
         return event is not h11.NEED_DATA

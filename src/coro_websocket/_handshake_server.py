@@ -17,27 +17,30 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import h11
 
-from ._errors import HandshakeError, InvalidOption, InvalidOptionType
+from ._checks import check_int
+from ._errors import InvalidOption, InvalidOptionType
 from ._extension_header import format_extensions, parse_extensions
-from ._handshake import (
-    accept_key,
-    check_extension,
+from ._handshake import accept_key, check_extension, has_option
+from ._head import HeadBuffer, decode_headers, parse_head, redacted_start
+from ._header_rules import (
     check_pathname,
     check_subprotocols,
-    has_option,
+    check_value,
     is_host,
+    is_token,
+    normalise_headers,
     refuse_reserved,
 )
-from ._head import HeadBuffer, decode_headers, parse_head, shown_start
-from ._headers import check_value, clip, is_token, normalise_headers, too_long_list
+from ._headers import too_long_list
+from ._opening_errors import HandshakeError
+from ._quoting import clip
 from ._response import Request, Response
-from ._url import without_query
+from ._url import without_query, without_userinfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ._extension_header import Parameters
-    from .extensions import Extension, ExtensionFactory
+    from .extensions import Extension, ExtensionFactory, Parameters
 
 __all__ = [
     "Origins",
@@ -75,7 +78,7 @@ _HOST_AND_PORT = re.compile(r"(.*?)(?::([0-9]*))?")
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 # Headers that a handler cannot set in a 101, and why; then those in a refusal.
-_OURS = {
+_RESERVED = {
     "connection": "the handshake sets it",
     "upgrade": "the handshake sets it",
     "sec-websocket-accept": "the handshake sets it",
@@ -84,7 +87,7 @@ _OURS = {
     "content-length": "an answer that upgrades has no body",
     "transfer-encoding": "an answer that upgrades has no body",
 }
-_FRAMING = {
+_RESERVED_IN_REFUSALS = {
     "connection": "the connection is closed after a refusal",
     "content-length": "it follows from the body",
     "transfer-encoding": "the body is sent as it is",
@@ -107,7 +110,7 @@ def check_origins(origins: Origins) -> tuple[str | None, ...] | Literal["same"] 
             )
         if origin is not None and not _ORIGIN.fullmatch(origin):
             raise InvalidOption(
-                f"{_without_userinfo(origin)} is no origin: expected 'scheme://host' or "
+                f"{clip(without_userinfo(origin))} is not an origin: expected 'scheme://host' or "
                 f"'scheme://host:port' without a path (RFC 6454 section 6.1){_origin_hint(origin)}",
                 "origins",
             )
@@ -122,7 +125,7 @@ def _origin_hint(origin: str) -> str:
         return "; there are no wildcards: list each origin, or give origins=None to let in any"
     scheme, _, rest = origin.rpartition("://")
     scheme = scheme.lower() or "https"
-    host = re.split(r"[/?#]", rest)[0].rpartition("@")[2]
+    host = without_userinfo(re.split(r"[/?#]", rest)[0])
     host = host.removesuffix({"http": ":80", "https": ":443"}.get(scheme, ":"))
     instead = f"{scheme}://{host}"
     return f"; did you mean {instead!r}?" if _ORIGIN.fullmatch(instead) else ""
@@ -133,7 +136,7 @@ def check_response_headers(
 ) -> tuple[tuple[str, str], ...]:
     """`headers` as pairs if a 101 may have them besides its own, else InvalidOption."""
     given = normalise_headers(headers)
-    refuse_reserved(given, _OURS)
+    refuse_reserved(given, _RESERVED)
     return given
 
 
@@ -155,6 +158,21 @@ def check_request(
     Raises:
         HandshakeError: the request cannot be accepted. `response` is the answer to send.
     """
+    _check_request_line(request)
+    _check_host(request)
+    _check_lists(request)
+    _check_upgrade(request)
+    _check_no_body(request)
+    _check_protocol_version(request)
+    _check_key(request)
+    _check_path(request)
+    _check_subprotocols(request)
+    _check_origin(request, origins)
+    offered = request.subprotocols
+    return next((name for name in subprotocols if name in offered), None)
+
+
+def _check_request_line(request: Request) -> None:
     # An upgrade is a thing of HTTP/1.1 (RFC 6455 section 4.2.1, item 1; RFC 9110 section 7.8).
     if not 1.1 <= request.version < 2:
         raise refusal(
@@ -166,7 +184,7 @@ def check_request(
     if authority is not None and not _AUTHORITY.fullmatch(authority):
         raise refusal(
             400,
-            f"expected host and port in the target, received {_without_userinfo(authority)} "
+            f"expected host and port in the target, received {clip(without_userinfo(authority))} "
             "(RFC 9112 section 3.2.2)",
         )
     if request.method != "GET":
@@ -175,57 +193,124 @@ def check_request(
             f"expected GET, received {clip(request.method)} (RFC 6455 section 4.2.1)",
             [("Allow", "GET")],
         )
+
+
+def _check_host(request: Request) -> None:
     hosts = request.get_all("Host")
     if len(hosts) != 1 or not is_host(hosts[0]):
-        came = ", ".join(map(_without_userinfo, hosts)) or "none"
-        raise refusal(400, f"expected one Host, received {came} (RFC 9112 section 3.2)")
+        received = ", ".join(clip(without_userinfo(host)) for host in hosts) or "none"
+        raise refusal(400, f"expected one Host, received {received} (RFC 9112 section 3.2)")
+
+
+def _check_lists(request: Request) -> None:
     if (too_long := too_long_list(request)) is not None:
         raise refusal(431, f"{too_long} (RFC 6585 section 5)")
+
+
+def _check_upgrade(request: Request) -> None:
     for header, option in (("Upgrade", "websocket"), ("Connection", "upgrade")):
         values = request.get_all(header)
         if not has_option(values, option):
             raise refusal(
                 426,
                 f"this is a WebSocket server: expected {option!r} in {header}, "
-                f"received {_came(values)} (RFC 6455 section 4.2.1)",
+                f"received {_quoted(values)} (RFC 6455 section 4.2.1)",
                 [("Upgrade", "websocket")],
             )
+
+
+def _check_no_body(request: Request) -> None:
     if request.get("Content-Length", "0").strip("0") or "Transfer-Encoding" in request:
         raise refusal(400, "expected no body in an opening handshake (RFC 6455 section 4.1)")
+
+
+def _check_protocol_version(request: Request) -> None:
     versions = request.get_all("Sec-WebSocket-Version")
     if versions != ["13"]:
         # One that we do not speak, or none that could be read (RFC 6455 section 4.4).
         raise refusal(
             426 if len(versions) == 1 and versions[0].isdecimal() else 400,
-            f"expected one Sec-WebSocket-Version: 13, received {_came(versions)} "
+            f"expected one Sec-WebSocket-Version: 13, received {_quoted(versions)} "
             "(RFC 6455 section 4.4)",
             [("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")],
         )
+
+
+def _check_key(request: Request) -> None:
     keys = request.get_all("Sec-WebSocket-Key")
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
         raise refusal(
             400,
             "expected one Sec-WebSocket-Key with 16 bytes in base64, "
-            f"received {_came(keys)} (RFC 6455 section 4.2.1)",
+            f"received {_quoted(keys)} (RFC 6455 section 4.2.1)",
         )
+
+
+def _check_path(request: Request) -> None:
     try:
         check_pathname(request.pathname)
     except InvalidOption:
+        received = clip(without_userinfo(without_query(request.pathname)))
         raise refusal(
-            400,
-            f"expected a path, received {_without_userinfo(without_query(request.pathname))} "
-            "(RFC 6455 section 4.2.1)",
+            400, f"expected a path, received {received} (RFC 6455 section 4.2.1)"
         ) from None
-    offered = request.subprotocols
-    for name in offered:
-        if not is_token(name):
-            raise refusal(
-                400,
-                # Not the value: bearer tokens travel there.
-                "expected tokens in Sec-WebSocket-Protocol (RFC 6455 section 4.1)",
-            )
-    _check_origin(request, origins)
-    return next((name for name in subprotocols if name in offered), None)
+
+
+def _check_subprotocols(request: Request) -> None:
+    if not all(map(is_token, request.subprotocols)):
+        # Without the value: bearer tokens travel there.
+        raise refusal(400, "expected tokens in Sec-WebSocket-Protocol (RFC 6455 section 4.1)")
+
+
+def _check_origin(request: Request, origins: Origins) -> None:
+    # Browsers send it with every opening handshake, whoever wrote the page, and the user's cookies
+    # with it: this is the only defence against cross-site requests (RFC 6455 section 10.2).
+    if origins is None:
+        return
+    received = request.get_all("Origin")
+    origin = received[0].lower() if received else None
+    hint = ""
+    if len(received) <= 1:
+        if _is_let_in(origin, origins, request.host):
+            return
+        if origin is None or (_ORIGIN.fullmatch(origin) and origin.isascii()):
+            lets_in = clip(origin) if origin is not None else "None"
+            hint = f"; origins=[{lets_in}, {'None' if origins == 'same' else '...'}] lets it in"
+    # Not userinfo, though no browser sends any.
+    redacted = [re.sub(r"(?<=://).*@", "...@", without_query(each)) for each in received]
+    raise refusal(
+        403,
+        f"the origin is not allowed: received Origin {_quoted(redacted)} and "
+        f"Host {clip(request.host)}{hint} (RFC 6455 section 10.2)",
+    )
+
+
+def _is_let_in(
+    origin: str | None, origins: Sequence[str | None] | Literal["same"], host: str
+) -> bool:
+    if origins == "same":
+        return origin is None or _is_of_host(origin, host)
+    return origin in [each.lower() if each is not None else None for each in origins]
+
+
+def _is_of_host(origin: str, host: str) -> bool:
+    """Whether `origin`, in lower case, has the host and port that `host`, a Host header, names.
+
+    The scheme of the origin says which port is meant where there is none: that of the connection
+    may be another, behind a proxy that ends TLS.
+    """
+    scheme, _, authority = origin.partition("://")
+    default = _DEFAULT_PORTS.get(scheme, "")
+    return bool(authority) and _with_port(authority, default) == _with_port(host.lower(), default)
+
+
+def _with_port(authority: str, default: str) -> tuple[str, str]:
+    match = _HOST_AND_PORT.fullmatch(authority)
+    return (match[1], match[2] or default) if match is not None else (authority, default)
+
+
+def _quoted(values: Sequence[str]) -> str:
+    return clip(", ".join(values)) if values else "none"
 
 
 def agree_on_extensions(
@@ -237,7 +322,7 @@ def agree_on_extensions(
     section 9.1). What is unknown, or cannot be done as offered, is declined.
 
     Raises:
-        HandshakeError: the header is no list of extensions; or one of ours has failed, which is
+        HandshakeError: the header is not a list of extensions; or one of ours failed, which is
             the error's cause.
     """
     try:
@@ -267,56 +352,6 @@ def agree_on_extensions(
             agreed.append((name, parameters, extension))
             del factories[name]
     return agreed
-
-
-def _check_origin(request: Request, origins: Origins) -> None:
-    # Browsers send it with every opening handshake, whoever wrote the page, and the user's cookies
-    # with it: this is the only defence against cross-site requests (RFC 6455 section 10.2).
-    if origins is None:
-        return
-    came = request.get_all("Origin")
-    origin = came[0].lower() if came else None
-    if len(came) <= 1:
-        if origins == "same":
-            if origin is None or _is_of_host(origin, request.host):
-                return
-        elif origin in [each.lower() if each is not None else None for each in origins]:
-            return
-    hint = ""
-    if len(came) <= 1 and (origin is None or (_ORIGIN.fullmatch(origin) and origin.isascii())):
-        lets_in = clip(origin) if origin is not None else "None"
-        hint = f"; origins=[{lets_in}, {'None' if origins == 'same' else '...'}] lets it in"
-    # Not userinfo, though no browser sends any.
-    shown = [re.sub(r"(?<=://).*@", "...@", without_query(each)) for each in came]
-    raise refusal(
-        403,
-        f"the origin is not allowed: received Origin {_came(shown)} and Host {clip(request.host)}"
-        f"{hint} (RFC 6455 section 10.2)",
-    )
-
-
-def _is_of_host(origin: str, host: str) -> bool:
-    """Whether `origin`, in lower case, has the host and port that `host`, a Host header, names.
-
-    The scheme of the origin says which port is meant where there is none: that of the connection
-    may be another, behind a proxy that ends TLS.
-    """
-    scheme, _, authority = origin.partition("://")
-    default = _DEFAULT_PORTS.get(scheme, "")
-    return bool(authority) and _with_port(authority, default) == _with_port(host.lower(), default)
-
-
-def _with_port(authority: str, default: str) -> tuple[str, str]:
-    match = _HOST_AND_PORT.fullmatch(authority)
-    return (match[1], match[2] or default) if match is not None else (authority, default)
-
-
-def _without_userinfo(text: str) -> str:
-    return clip(text.rpartition("@")[2])
-
-
-def _came(values: Sequence[str]) -> str:
-    return clip(", ".join(values)) if values else "none"
 
 
 def response_headers(
@@ -361,14 +396,11 @@ def _closing_response(
     headers: Iterable[tuple[str, str]] | Mapping[str, str] | None = (),
     body: bytes | str = b"",
 ) -> Response:
-    if not isinstance(code, int):
-        raise InvalidOptionType(f"code must be int, not {type(code).__name__}", "code")
-    if not 200 <= code <= 599:
-        raise InvalidOption(f"code must be in 200 to 599, not {code}", "code")
+    check_int("code", code, 200, 599)
     if reason is None:
         reason = _PHRASES.get(code, "")
     given = normalise_headers(headers)
-    refuse_reserved(given, _FRAMING)
+    refuse_reserved(given, _RESERVED_IN_REFUSALS)
     names = {name.lower() for name, _ in given}
     content = body.encode() if isinstance(body, str) else bytes(body)
     pairs = [*given]
@@ -474,7 +506,9 @@ class ServerHandshake:
         start = self._heads.start(2)
         if start and not is_token(chr(start[0])):
             came = (
-                "a TLS handshake" if start == b"\x16\x03" else shown_start(self._heads.start(200))
+                "a TLS handshake"
+                if start == b"\x16\x03"
+                else redacted_start(self._heads.start(200))
             )
             raise refusal(400, f"expected an HTTP request, received {came} (RFC 9112 section 3)")
         try:

@@ -2,7 +2,7 @@
 
 The rule: a head is measured before it is parsed. h11's own limit holds only while a head is
 incomplete, so one that comes in a single piece would pass it; ours is exact for any pieces.
-What is no proper head is quoted as far as its first line only, without any value of a header.
+Of what is not a proper head only the first line is quoted, and no value of a header.
 
 RFC 9112 sections 2 to 6.
 """
@@ -13,8 +13,9 @@ import re
 
 import h11
 
-from ._errors import HandshakeError
-from ._headers import Headers, clip, parse_token_list
+from ._headers import Headers, parse_token_list
+from ._opening_errors import HandshakeError
+from ._quoting import clip
 from ._response import Response
 
 __all__ = [
@@ -23,7 +24,7 @@ __all__ = [
     "decode_headers",
     "parse_answer",
     "parse_head",
-    "shown_start",
+    "redacted_start",
 ]
 
 # An empty line ends a head. A bare LF counts as a line end (RFC 9112 section 2.2), as in h11.
@@ -105,8 +106,8 @@ class HeadBuffer:
             )
 
 
-def shown_start(data: bytes, limit: int = 40) -> str:
-    """How `data`, which is no proper head, begins, for an error message: of its first line only."""
+def redacted_start(data: bytes, limit: int = 40) -> str:
+    """How `data`, which is not a proper head, begins: for an error, of its first line only."""
     match = _LINE_START.match(data)
     start = b"" if match is None else match.group()[:limit]
     return clip(start) + ("..." if data[len(start) :].strip(b"\r\n") else "")
@@ -142,9 +143,9 @@ def _fault(error: str, head: bytes) -> str:
         # Of the line only its name and one byte more, if it has one: the rest may be a password.
         name = bad[: len(bad) - len(bad.lstrip(_TCHAR)) + 1] if b":" in bad else b""
         which = f"the line that starts {clip(name)}" if name else f"header line {number}"
-        return f"{which} is no header (RFC 9112 section 5)"
+        return f"{which} is not a header (RFC 9112 section 5)"
     if error.startswith("illegal"):
-        return f"its first line is {shown_start(first, 100)} (RFC 9112 sections 3 and 4)"
+        return f"its first line is {redacted_start(first, 100)} (RFC 9112 sections 3 and 4)"
     return f"{clip(error)} (RFC 9112)"
 
 

@@ -1,46 +1,34 @@
-"""Header fields: what may be sent, how a list of them is looked up, how a value is read.
+"""Header fields: how they are looked up, how a list of them is read, and what `repr` shows.
 
-The rule: nothing that could end a line early ever leaves this file. Every name and value
-that a caller supplies passes `normalise_headers` before a byte of it is sent, so no option
-can inject a header or a second request.
+What may be sent is checked by `_header_rules`.
 
-RFC 9110 sections 5.1 (names), 5.5 (values), 5.6.1 (lists) and 5.6.2 (tokens).
+RFC 9110 sections 5.1 (names) and 5.6.1 (lists).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar, overload
 
-from ._errors import InvalidOption, InvalidOptionType
+from ._header_rules import OPTIONAL_WHITESPACE
 
 __all__ = [
     "Headers",
-    "check_value",
-    "clip",
-    "first_outside_token",
     "header_bytes",
-    "is_token",
-    "normalise_headers",
     "parse_token_list",
     "too_long_list",
 ]
 
 _Default = TypeVar("_Default")
 
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-# field-vchar / SP / HTAB, obs-text included: bytes from 0x80 up travel as latin-1.
-_NOT_IN_VALUE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
-_OPTIONAL_WHITESPACE = " \t"
-
 # The headers of a handshake that are lists, and how long one may be.
 _LISTS = ("Connection", "Upgrade", "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions")
 MAX_LIST = 128
 
-# Their values are no secrets, and say what went on: printed. What else there is may be a
-# credential, whatever its name, and is hidden; also subprotocols, as tokens travel there.
-_SHOWN = frozenset(
+# Their values are not secrets, and say what went on: shown. Any other may be a credential,
+# whatever its name, and is hidden; so are subprotocols, as tokens travel there.
+_NO_SECRETS = frozenset(
     {
         "accept",
         "accept-encoding",
@@ -85,28 +73,6 @@ _URLS = frozenset({"location", "content-location", "referer"})
 _QUERY = re.compile(r"[?#].*", re.DOTALL)
 
 
-def clip(value: str | bytes, limit: int = 100) -> str:
-    """What a peer or a caller supplied, fit for an error message.
-
-    At most `limit` characters of it, in quotes, everything but printable ASCII escaped, so
-    that it can neither fill a log nor forge a line in one.
-    """
-    text = value.decode("latin-1") if isinstance(value, (bytes, bytearray)) else value
-    return ascii(text) if len(text) <= limit else ascii(text[:limit]) + "..."
-
-
-def is_token(value: str) -> bool:
-    """Whether `value` is a token (RFC 9110 section 5.6.2): a header name, a subprotocol."""
-    return _TOKEN.fullmatch(value) is not None
-
-
-def first_outside_token(value: str) -> int | None:
-    """The position of the first character that no token has; None if there is none."""
-    match = _TOKEN.match(value)
-    end = 0 if match is None else match.end()
-    return end if end < len(value) else None
-
-
 def parse_token_list(values: Iterable[str]) -> list[str]:
     """The elements of a comma-separated header, in order and as they were written.
 
@@ -118,7 +84,7 @@ def parse_token_list(values: Iterable[str]) -> list[str]:
         element
         for value in values
         for part in value.split(",")
-        if (element := part.strip(_OPTIONAL_WHITESPACE))
+        if (element := part.strip(OPTIONAL_WHITESPACE))
     ]
 
 
@@ -141,73 +107,6 @@ def header_bytes(pairs: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     return [(name.encode("ascii"), value.encode("latin-1")) for name, value in pairs]
 
 
-def normalise_headers(
-    headers: Iterable[tuple[str, str]] | Mapping[str, str] | None, option: str = "headers"
-) -> tuple[tuple[str, str], ...]:
-    """The headers that a caller supplied, as pairs that are safe to send.
-
-    Order, duplicates and the case of names are kept; whitespace around a value is dropped,
-    as it is no part of it (RFC 9110 section 5.5). `headers` is an iterable of `(name, value)`
-    pairs, or a mapping, or None for no headers. `option` is the option to name in errors.
-
-    Raises:
-        InvalidOption: a name is no token, or a value has a character that no header value may
-            have: CR, LF, NUL and other controls, or anything outside latin-1. The message has
-            the name of the header and never its value, which may be a password.
-        InvalidOptionType: `headers` is of another type, or a name or value is no `str`.
-    """
-    if headers is None:
-        return ()
-    if isinstance(headers, (str, bytes)) or not isinstance(headers, Iterable):
-        raise InvalidOptionType(
-            f"{option} must be a list of (name, value) pairs or a mapping, "
-            f"not {type(headers).__name__}",
-            option,
-        )
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    return tuple(_checked(pair, option) for pair in pairs)
-
-
-def _checked(pair: object, option: str) -> tuple[str, str]:
-    # A string of two characters would unpack as a pair too, and is never meant as one.
-    if not isinstance(pair, Sequence) or isinstance(pair, (str, bytes)) or len(pair) != 2:
-        raise InvalidOptionType(
-            f"{option} must hold (name, value) pairs, not {type(pair).__name__}", option
-        )
-    name, value = pair
-    if not isinstance(name, str):
-        raise InvalidOptionType(
-            f"a header name in {option} must be str, not {type(name).__name__}", option
-        )
-    token = _TOKEN.match(name)
-    if token is None or token.end() != len(name):
-        # Shown only up to the fault: of "Cookie: secret" passed as a name, no more than "Cookie".
-        good = token.group() if token else ""
-        what = f"goes on with {name[len(good)]!a} after {clip(good)}" if name else "is empty"
-        raise InvalidOption(
-            f"a header name in {option} {what}: a name is a token (RFC 9110 section 5.6.2)", option
-        )
-    return name, check_value(value, f"the value of the header {clip(name)} in {option}", option)
-
-
-def check_value(value: object, what: str, option: str) -> str:
-    """`value` without the whitespace around it, if a line of a head can have it as its end.
-
-    Else InvalidOption or InvalidOptionType, which call it `what` and do not show it.
-    """
-    if not isinstance(value, str):
-        raise InvalidOptionType(f"{what} must be str, not {type(value).__name__}", option)
-    fault = _NOT_IN_VALUE.search(value)
-    if fault is not None:
-        char = ascii(fault.group()) if fault.group() < "\x80" else "a character outside latin-1"
-        raise InvalidOption(
-            f"{what} has {char} at position {fault.start()}, but may have printable latin-1, "
-            "spaces and tabs only (RFC 9110 section 5.5)",
-            option,
-        )
-    return value.strip(_OPTIONAL_WHITESPACE)
-
-
 # Any, and not the pair, so that type checkers take `"Upgrade" in headers` for what it is; the
 # methods below say that the items are pairs.
 class Headers(Sequence[Any]):
@@ -222,7 +121,7 @@ class Headers(Sequence[Any]):
         headers.get_all("Set-Cookie") # each value, in order
         "Upgrade" in headers          # also: ("Upgrade", "websocket") in headers
 
-    `repr()` shows the values of headers that are known to be no credentials, and of URLs such as
+    `repr()` shows the values of headers that are known not to be credentials, and of URLs such as
     that of `Location` neither userinfo nor query nor fragment; it hides all others.
     """
 
@@ -275,14 +174,14 @@ class Headers(Sequence[Any]):
         return [value for key, value in self._pairs if key.lower() == wanted]
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._shown()!r})"
+        return f"{type(self).__name__}({self._redacted()!r})"
 
-    def _shown(self) -> list[tuple[str, str]]:
-        return [(name, _printed(name.lower(), value)) for name, value in self._pairs]
+    def _redacted(self) -> list[tuple[str, str]]:
+        return [(name, _redacted_value(name.lower(), value)) for name, value in self._pairs]
 
 
-def _printed(name: str, value: str) -> str:
-    if name in _SHOWN:
+def _redacted_value(name: str, value: str) -> str:
+    if name in _NO_SECRETS:
         return value
     if name not in _URLS:
         return "[hidden]"

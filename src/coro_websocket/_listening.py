@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._asyncio._lookup import look_up_to_listen
 from ._errors import InvalidOption, ServeError
-from ._headers import clip
+from ._quoting import clip
 
 try:
     import fcntl
@@ -72,7 +72,7 @@ async def listen_tcp(host: str, port: int) -> list[socket.socket]:
                 if error.errno != errno.EADDRINUSE or not tries:
                     raise
     except ValueError as error:  # UnicodeError too: no name, and not for any resolver
-        raise InvalidOption(f"host: {clip(host)} is no host name: {error}", "host") from None
+        raise InvalidOption(f"host: {clip(host)} is not a host name: {error}", "host") from None
     except OSError as error:
         raise _cannot_listen(where, error) from error
     for why in failed:

@@ -13,20 +13,24 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any
 
+from ._checks import check_int, is_int, wrong_type
 from ._errors import InvalidOption, InvalidOptionType, InvalidURL
-from ._handshake import check_subprotocols
-from ._headers import clip, is_token, normalise_headers
+from ._header_rules import check_subprotocols, is_token, normalise_headers
 from ._proxy import Proxy
-from ._tls import TLSOptions, called, tls_options
-from ._url import check_socket_path, check_userinfo, normalise_host, normalise_pathname
+from ._quoting import clip
+from ._tls import TLSOptions, errors_called, tls_options
+from ._url import (
+    check_socket_path,
+    check_userinfo,
+    normalise_host,
+    normalise_pathname,
+    without_userinfo,
+)
 from .extensions import Deflate, ExtensionFactory
 
 __all__ = ["NAMES_ELSEWHERE", "NAMES_ELSEWHERE_OF_SERVERS", "RULES", "duration"]
-
-# The largest frame (RFC 6455 section 5.2), and what 64 bits with a sign can count.
-_LARGEST = 2**63 - 1
 
 _OVERFLOW = ("wait", "drop_oldest", "keep_latest", "close")
 
@@ -35,7 +39,7 @@ def _host(name: str, value: Any) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        _wrong_type(name, "str", value)
+        raise wrong_type(name, "str", value)
     try:
         return normalise_host(value)
     except InvalidURL as error:
@@ -43,20 +47,14 @@ def _host(name: str, value: Any) -> str | None:
 
 
 def _port(name: str, value: Any) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        _wrong_type(name, "int", value)
-    if not 1 <= value <= 65535:
-        raise InvalidOption(f"{name} must be from 1 to 65535, not {_number(value)}", name)
-    return value
+    return None if value is None else check_int(name, value, 1, 65535)
 
 
 def _path(name: str, value: Any) -> str | None:
     if value is None:
         return None
     if not isinstance(value, (str, bytes, os.PathLike)):
-        _wrong_type(name, "str, bytes or a path", value)
+        raise wrong_type(name, "str, bytes or a path", value)
     path = os.fsdecode(value)
     try:
         check_socket_path(path)
@@ -77,7 +75,7 @@ def _pathname(name: str, value: Any) -> str:
     if value is None:
         return "/"
     if not isinstance(value, str):
-        _wrong_type(name, "str", value)
+        raise wrong_type(name, "str", value)
     try:
         return normalise_pathname(value)
     except InvalidURL as error:
@@ -96,7 +94,7 @@ def _userinfo(name: str, value: Any, check: Callable[[str], None]) -> str | None
     if value is None:
         return None
     if not isinstance(value, str):
-        _wrong_type(name, "str", value)
+        raise wrong_type(name, "str", value)
     try:
         check(value)
     except InvalidURL as error:
@@ -110,7 +108,7 @@ def _subprotocol(name: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         return check_subprotocols((value,))
     if not isinstance(value, Sequence) or isinstance(value, (bytes, bytearray)):
-        _wrong_type(name, "str or a sequence of str", value)
+        raise wrong_type(name, "str or a sequence of str", value)
     return check_subprotocols(value)
 
 
@@ -124,8 +122,8 @@ def duration(name: str, value: Any) -> float | None:
         return None
     if isinstance(value, timedelta):
         value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        _wrong_type(name, "seconds (int or float), a timedelta or None", value)
+    if not is_int(value) and not isinstance(value, float):
+        raise wrong_type(name, "seconds (int or float), a timedelta or None", value)
     try:
         seconds = float(value)
     except OverflowError:
@@ -149,7 +147,7 @@ def _user_agent(name: str, value: Any) -> str | None:
 
 def _header_value(name: str, header: str, value: Any) -> str:
     if not isinstance(value, str):
-        _wrong_type(name, "str", value)
+        raise wrong_type(name, "str", value)
     return normalise_headers([(header, value)], name)[0][1]
 
 
@@ -166,22 +164,20 @@ def _local_addr(name: str, value: Any) -> tuple[str, int] | None:
     host, port = (value, 0) if isinstance(value, str) else (None, None)
     if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
         host, port = value
-    if not isinstance(host, str) or isinstance(port, bool) or not isinstance(port, int):
-        _wrong_type(name, "an IP address, or a pair of that and a port", value)
+    if not isinstance(host, str) or not is_int(port):
+        raise wrong_type(name, "an IP address, or a pair of that and a port", value)
     try:
         address = ipaddress.ip_address(host)
     except ValueError:  # whose text has all of it, perhaps a password too
         address = None
     if address is None:
-        raise InvalidOption(f"{name}: {clip(host.rpartition('@')[2])} is no IP address", name)
-    if not 0 <= port <= 65535:
-        raise InvalidOption(f"{name}: a port is 0 to 65535, not {_number(port)}", name)
-    return host, port
+        raise InvalidOption(f"{name}: {clip(without_userinfo(host))} is not an IP address", name)
+    return host, check_int(f"{name}: a port", port, 0, 65535, option=name)
 
 
 def stream_socket(name: str, value: Any) -> socket.socket:
     if not isinstance(value, socket.socket):
-        _wrong_type(name, "a socket", value)
+        raise wrong_type(name, "a socket", value)
     if isinstance(value, ssl.SSLSocket):
         raise InvalidOption(
             f"{name} must be a plain socket, not an SSLSocket: TLS is set up on it by tls or a "
@@ -206,7 +202,7 @@ def _sock(name: str, value: Any) -> socket.socket | None:
 
 def _resolver(name: str, value: Any) -> Any:
     if value is not None and not callable(value):
-        _wrong_type(name, "a coroutine function of a host name", value)
+        raise wrong_type(name, "a coroutine function of a host name", value)
     return value
 
 
@@ -214,7 +210,7 @@ def _proxy(name: str, value: Any) -> bool | Proxy | None:
     if value is None or isinstance(value, (bool, Proxy)):
         return value or None
     if not isinstance(value, str):
-        _wrong_type(name, "the URL of a proxy (str), True or None", value)
+        raise wrong_type(name, "the URL of a proxy (str), True or None", value)
     return Proxy.parse(value)
 
 
@@ -223,41 +219,31 @@ def _proxy_tls(name: str, value: Any) -> bool | ssl.SSLContext | TLSOptions | No
         raise InvalidOption(f"{name} cannot be False: an https:// proxy speaks TLS", name)
     if value is None:
         return None
-    with called(name):
+    with errors_called(name):
         return _tls(name, value)
 
 
 def _count(name: str, value: Any) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        _wrong_type(name, "int or None", value)
-    if value < 0:
-        raise InvalidOption(f"{name} must be 0 or more, or None, not {_number(value)}", name)
-    return value
+    return None if value is None else check_int(name, value, 0, or_none=True)
 
 
 def _limit(name: str, value: Any) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        _wrong_type(name, "int or None", value)
-    if not 1 <= value <= _LARGEST:
-        raise InvalidOption(
-            f"{name} must be from 1 to 2**63 - 1, or None for no limit, not {_number(value)}", name
-        )
-    return value
+    # The largest frame (RFC 6455 section 5.2), and what 64 bits with a sign can count.
+    span = "from 1 to 2**63 - 1, or None for no limit"
+    return check_int(name, value, 1, 2**63 - 1, span=span, or_none=True)
 
 
 def _ping_message(name: str, value: Any) -> Any:
     if value is not None and not callable(value) and not isinstance(value, (str, bytes)):
-        _wrong_type(name, "str, bytes, a function that returns one, or None", value)
+        raise wrong_type(name, "str, bytes, a function that returns one, or None", value)
     return value
 
 
 def _overflow(name: str, value: Any) -> str:
     if not isinstance(value, str):
-        _wrong_type(name, "str", value)
+        raise wrong_type(name, "str", value)
     if value not in _OVERFLOW:
         raise InvalidOption(f"{name} must be one of {_OVERFLOW}, not {clip(value)}", name)
     return value
@@ -265,7 +251,7 @@ def _overflow(name: str, value: Any) -> str:
 
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        _wrong_type(name, "bool", value)
+        raise wrong_type(name, "bool", value)
     return value
 
 
@@ -273,20 +259,11 @@ def _mask(name: str, value: Any) -> bool | None:
     return None if value is None else _flag(name, value)
 
 
-def _wrong_type(name: str, expected: str, value: object) -> NoReturn:
-    raise InvalidOptionType(f"{name} must be {expected}, not {type(value).__name__}", name)
-
-
-def _number(value: int) -> str:
-    # Python refuses to write very large numbers in decimal.
-    return str(value) if value.bit_length() <= 128 else f"a number of {value.bit_length()} bits"
-
-
 def _compression(name: str, value: Any) -> Deflate | None:
     if value is None or isinstance(value, Deflate):
         return value
     if not isinstance(value, str):
-        _wrong_type(name, '"deflate", a Deflate or None', value)
+        raise wrong_type(name, '"deflate", a Deflate or None', value)
     if value != "deflate":
         raise InvalidOption(f'{name} must be "deflate", a Deflate or None, not {clip(value)}', name)
     return Deflate()
@@ -296,7 +273,7 @@ def _extensions(name: str, value: Any) -> tuple[ExtensionFactory, ...]:
     if value is None:
         return ()
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
-        _wrong_type(name, "a sequence of ExtensionFactory", value)
+        raise wrong_type(name, "a sequence of ExtensionFactory", value)
     for each in value:
         if not isinstance(each, ExtensionFactory):
             raise InvalidOptionType(
@@ -307,9 +284,9 @@ def _extensions(name: str, value: Any) -> tuple[ExtensionFactory, ...]:
         if not isinstance(each, str):
             raise InvalidOptionType(f"{name}: a name must be str, not {type(each).__name__}", name)
         if not is_token(each):
-            raise InvalidOption(f"{name}: {clip(each)} is no token (RFC 6455 section 9.1)", name)
+            raise InvalidOption(f"{name}: {clip(each)} is not a token (RFC 6455 section 9.1)", name)
         if names.count(each) > 1:
-            raise InvalidOption(f"{name}: {clip(each)} is there twice", name)
+            raise InvalidOption(f"{name}: {clip(each)} is given twice", name)
     return tuple(value)
 
 

@@ -4,8 +4,8 @@ The rule: whatever an Options holds has been checked, by `_option_rules`, so tha
 checks it again; whatever is wrong is refused before anything is opened. `repr` shows neither the
 values of headers nor subprotocols nor credentials.
 
-The specification's Options table; DESIGN.md section 4 for the limits; the RFC sections are beside
-the fields.
+The fields are those of the Options table on luvit's coro-websocket page, and more; the RFC sections
+are beside them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
 
+from ._checks import check_names
 from ._errors import InvalidOption, InvalidOptionType
 from ._option_rules import NAMES_ELSEWHERE, RULES
 from ._proxy import Proxy, proxy_from_environment
-from ._tls import TLSOptions, check_names
+from ._tls import TLSOptions  # noqa: TC001
 from ._url import URL, default_port, parse_url, without_query
 from .extensions import Deflate, ExtensionFactory
 
@@ -81,7 +82,7 @@ class OptionValues(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to connect, and how the connection is to behave. (The specification's Options.)
+    """How to connect, and how the connection is to behave.
 
     Every field is optional, but `connect` needs to know where to: a URL, or `host`, `port` or
     `path`. Durations are seconds, as int, float or `timedelta`; they become float. Sizes are in
@@ -90,7 +91,7 @@ class Options:
     subprotocols nor credentials, and of a query only that there is one.
 
     `path`, `host`, `port`, `tls`, `pathname`, `subprotocol`, `headers`, `timeout`, `heartbeat`
-    and `mask` are the specification's, whose durations are in milliseconds; the rest is ours.
+    and `mask` are those of luvit's coro-websocket page, whose durations are in milliseconds.
 
     Attributes, where to connect:
         host: str. A name (internationalised ones become A-labels), an IPv4 address, or an IPv6
@@ -98,7 +99,7 @@ class Options:
             Default: "127.0.0.1" if there is a `port`.
         port: int, 1 to 65535. Default None: 80, or 443 with `tls` (RFC 6455 section 3); `url.port`
             is the port in either case.
-        path: str, bytes or path: a unix socket (the specification's pipe name) to connect to
+        path: str, bytes or path: a unix socket (luvit's pipe name) to connect to
             instead of `host` and `port`. Default None. One that begins with NUL is an abstract
             name on Linux.
         tls: whether to use TLS, and how: bool, an `ssl.SSLContext`, TLSOptions, or a mapping with
@@ -271,7 +272,7 @@ class Options:
             each.name == self.compression.name for each in self.extensions
         ):
             raise InvalidOption(
-                f"{self.compression.name} is there twice: give it as compression, or as one of "
+                f"{self.compression.name} is given twice: give it as compression, or as one of "
                 "the extensions with compression=None",
                 "extensions",
             )
@@ -358,14 +359,14 @@ class Options:
 
     def __repr__(self) -> str:
         shown = (
-            f"{each.name}={_shown(each.name, value)}"
+            f"{each.name}={_redacted(each.name, value)}"
             for each in fields(self)
             if each.repr and (value := getattr(self, each.name)) != each.default
         )
         return f"Options({', '.join(shown)})"
 
 
-def _shown(name: str, value: Any) -> str:
+def _redacted(name: str, value: Any) -> str:
     if name == "headers":
         return "[" + ", ".join(f"({header!r}, '[hidden]')" for header, _ in value) + "]"
     if name == "subprotocol":  # among which may be bearer tokens

@@ -1,11 +1,10 @@
-"""Proxies: which one a connection goes through, and what it is asked for.
+"""Proxies: where one is, and which one a connection goes through.
 
-RFC 9110 section 9.3.6 (CONNECT) and section 11.7 (authentication), without I/O.
+What is said to it is in `_http_tunnel` and `_socks`.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import ipaddress
 import os
@@ -14,25 +13,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-import h11
-
-from ._errors import HandshakeError, InvalidOption, InvalidURL, ProxyError
-from ._head import HeadBuffer, parse_answer
-from ._headers import clip, header_bytes, normalise_headers
+from ._errors import InvalidOption, InvalidURL
+from ._quoting import clip
 from ._url import check_userinfo, host_in_url, ipv6_in_url, normalise_host, without_zone
 
 if TYPE_CHECKING:
-    from ._response import Response
     from ._url import URL
 
-__all__ = ["Proxy", "Tunnel", "proxy_from_environment"]
+__all__ = ["Proxy", "proxy_from_environment"]
 
 # Schemes and their default ports.
 HTTP = {"http": 80, "https": 443}
 SOCKS = {"socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
 PORTS = HTTP | SOCKS
-
-UNAUTHENTICATED = 407
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +65,9 @@ class Proxy:
         if scheme not in PORTS:
             # In "user:password@host://" the user would be taken for the scheme.
             what = clip(scheme) if "@" not in url else "something else"
-            raise wrong(f"a proxy is {', '.join(PORTS)}, not {what}")
+            raise wrong(f"the scheme of a proxy must be one of {', '.join(PORTS)}, not {what}")
         if parts.path not in ("", "/") or parts.query or parts.fragment:
-            raise wrong("a proxy has no path, query or fragment")
+            raise wrong("the URL of a proxy cannot have a path, a query or a fragment")
         username = password = None
         with contextlib.suppress(UnicodeError):
             username = None if parts.username is None else unquote(parts.username, errors="strict")
@@ -126,7 +119,7 @@ def proxy_from_environment(url: URL) -> Proxy | None:
     `https_proxy` for wss, `http_proxy` for ws, else `all_proxy`; `no_proxy` names hosts without
     one. Never for this machine itself, nor for unix sockets.
 
-    Raises InvalidOption, which names the variable, if that is no proxy.
+    Raises InvalidOption, which names the variable, if that is not the URL of a proxy.
     """
     if url.path is not None or _is_loopback(url.host):
         return None
@@ -166,78 +159,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-class Tunnel:
-    """One CONNECT request.
-
-    Send `request` whenever there is some, then pass what comes to `receive` until it says True.
-    """
-
-    def __init__(
-        self,
-        proxy: Proxy,
-        host: str,
-        port: int,
-        user_agent: str | None,
-        max_head_size: int | None,
-        max_header_lines: int | None,
-    ) -> None:
-        self._proxy = proxy
-        self._http = h11.Connection(h11.CLIENT)
-        self._heads = HeadBuffer("the proxy's answer", max_head_size, max_header_lines)
-        target = f"{host_in_url(without_zone(host))}:{port}"
-        pairs = [("Host", target)]
-        if user_agent:
-            pairs.append(("User-Agent", user_agent))
-        if proxy.has_credentials:
-            userinfo = f"{proxy.username or ''}:{proxy.password or ''}"
-            credentials = base64.b64encode(userinfo.encode()).decode()
-            pairs.append(("Proxy-Authorization", f"Basic {credentials}"))
-        headers = header_bytes(normalise_headers(pairs))
-        request = h11.Request(method="CONNECT", target=target, headers=headers)
-        self.request = self._http.send(request) or b""
-
-    def receive(self, data: bytes) -> bool:
-        """Take bytes of the proxy; True once the tunnel is there.
-
-        Raises ProxyError if the proxy refuses, or speaks no HTTP.
-        """
-        self.request = b""
-        where = self._proxy.where
-        if not data:
-            raise ProxyError(f"the proxy {where} closed the connection without an answer")
-        self._heads.feed(data)
-        answer = None
-        while answer is None or answer.code < 200:
-            try:
-                head = self._heads.next_head()
-                if head is None:
-                    return False
-                answer = parse_answer(self._http, head, "the proxy's answer")
-            except HandshakeError as error:
-                raise ProxyError(
-                    f"the proxy {where} speaks no HTTP: {error}", permanent=True
-                ) from None
-        if not 200 <= answer.code < 300:
-            raise self._refusal(answer)
-        if self._heads.rest:
-            raise ProxyError(
-                f"the proxy {where} sent {len(self._heads.rest)} bytes behind its answer, where "
-                "the server has nothing to say yet",
-                permanent=True,
-            )
-        return True
-
-    def _refusal(self, answer: Response) -> ProxyError:
-        reason = f" {clip(answer.reason)}" if answer.reason else ""
-        hint = ""
-        if answer.code == UNAUTHENTICATED:
-            hint = ", which asks for a user name and password"
-            if self._proxy.has_credentials:
-                hint = ", which rejects the user name and password that it was given"
-        return ProxyError(
-            f"the proxy {self._proxy.where} refused the tunnel: {answer.code}{reason}{hint} "
-            "(RFC 9110 section 9.3.6)",
-            response=answer,
-        )

@@ -13,26 +13,24 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Unpack
 
+from ._checks import check_int, wrong_type
 from ._client import Opened, connect
 from ._close import ABNORMAL, describe
-from ._errors import (
+from ._errors import ConnectionClosedError, InvalidOption, InvalidOptionType, WebSocketError
+from ._leaving import close_on_exit
+from ._opening_errors import (
     ConnectError,
-    ConnectionClosedError,
     ConnectTimeout,
     HandshakeError,
-    InvalidOption,
-    InvalidOptionType,
     ProxyError,
     TLSError,
-    WebSocketError,
-    may_pass,
+    may_be_granted_later,
 )
-from ._headers import clip
-from ._leaving import close_on_exit
 from ._option_rules import duration
 from ._options import Options
+from ._quoting import clip
 from ._runtimes._asyncio import running_loop
-from ._tls import may_pass as tls_may_pass
+from ._tls import may_succeed_later
 
 if TYPE_CHECKING:
     from ._asyncio._read_write import Read, Write
@@ -62,7 +60,7 @@ def worth_retrying(error: Exception) -> bool:
 
     Yes, if the server could not be reached, was lost during the handshake or was too slow, and if
     it, or a proxy, refused with 408, 425, 429 or 5xx, or TLS with an internal error. No, if it
-    refused otherwise, is no WebSocket server, or its TLS is not accepted (certificate, name,
+    refused otherwise, is not a WebSocket server, or its TLS is not accepted (certificate, name,
     version); nor, if a proxy's error is `permanent`.
 
     Of a connection that ended with an error before `settle_time`: no for the close codes 1002,
@@ -79,14 +77,14 @@ def worth_retrying(error: Exception) -> bool:
     if isinstance(error, ProxyError):
         return not error.permanent
     if isinstance(error, HandshakeError):
-        return error.response is not None and may_pass(error.response.code)
+        return error.response is not None and may_be_granted_later(error.response.code)
     if isinstance(error, ConnectionClosedError):
         return error.code not in FINAL_CODES
     return isinstance(error, ConnectError)
 
 
 def _of_the_network(error: BaseException) -> bool:
-    return not isinstance(error, NOT_OF_THE_NETWORK) or tls_may_pass(error)
+    return not isinstance(error, NOT_OF_THE_NETWORK) or may_succeed_later(error)
 
 
 def reconnect(
@@ -159,19 +157,11 @@ def reconnect(
     Options.build(url, **options)  # refused here, and not at each attempt
     for name, function in (("retry", retry), ("before", before)):
         if not callable(function) and not (name == "before" and function is None):
-            raise InvalidOptionType(
-                f"{name} must be a function, not {type(function).__name__}", name
-            )
+            raise wrong_type(name, "a function", function)
     if inspect.iscoroutinefunction(retry):
         raise _retry_is_awaitable()
     if max_attempts is not None:
-        if isinstance(max_attempts, bool) or not isinstance(max_attempts, int):
-            kind = type(max_attempts).__name__
-            raise InvalidOptionType(f"max_attempts must be int or None, not {kind}", "max_attempts")
-        if max_attempts < 1:
-            raise InvalidOption(
-                f"max_attempts must be 1 or more, or None, not {max_attempts}", "max_attempts"
-            )
+        check_int("max_attempts", max_attempts, 1, or_none=True)
     first = duration("first_delay", first_delay)
     if first is None:
         raise InvalidOption("first_delay cannot be None: there must be pauses", "first_delay")
@@ -287,7 +277,7 @@ class Reconnecting:
                 await close_on_exit(opened[2], None)
             logger.info(
                 "the connection to %s ended with %s %s after %.1f s",
-                "the server" if opened[0].url is None else opened[0].url.shown,
+                "the server" if opened[0].url is None else opened[0].url.redacted,
                 read.close_code or ABNORMAL,
                 clip(read.close_reason),
                 open_for,
@@ -389,7 +379,7 @@ def _too_short(read: Read, seconds: float) -> ConnectionClosedError:
 def retry_after(error: Exception) -> float:
     """The seconds that server or proxy ask to wait, 0 if none does (RFC 9110 section 10.2.3)."""
     response = error.response if isinstance(error, (HandshakeError, ProxyError)) else None
-    if response is None or not may_pass(response.code):
+    if response is None or not may_be_granted_later(response.code):
         return 0.0
     value = (response.get("Retry-After") or "").strip()
     if value.isascii() and value.isdigit():

@@ -12,7 +12,8 @@ import ssl
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
-from ._errors import HandshakeError, InvalidURL
+from ._errors import InvalidURL
+from ._opening_errors import HandshakeError
 from ._tls import TLSOptions
 from ._url import default_port, parse_url, without_zone
 
@@ -47,16 +48,17 @@ def redirected(options: Options, response: Response | None) -> Options | None:
         there = dataclasses.replace(there, host=here.host)
     if here.tls and not there.tls:
         raise HandshakeError(
-            f"{here.shown} redirects to {there.shown}, without TLS, which is not followed", response
+            f"{here.redacted} redirects to {there.redacted}, without TLS, which is not followed",
+            response,
         )
     if _origin(here) == _origin(there):
         return dataclasses.replace(options, pathname=there.pathname)
     tls = options.tls or there.tls
     if isinstance(tls, ssl.SSLContext):
         raise HandshakeError(
-            f"{here.shown} redirects to {there.shown}, another origin, where an ssl.SSLContext of "
-            "yours is not used, as it may hold a client certificate: give TLSOptions as tls, or "
-            "connect to that URL itself",
+            f"{here.redacted} redirects to {there.redacted}, another origin, where an "
+            "ssl.SSLContext of yours is not used, as it may hold a client certificate: give "
+            "TLSOptions as tls, or connect to that URL itself",
             response,
         )
     if isinstance(tls, TLSOptions):
@@ -79,8 +81,8 @@ def _joined(here: URL, location: str, response: Response) -> URL:
     """The URL that a Location is, seen from here; http is ws, and a fragment means nothing."""
     if len(location) > LONGEST:
         raise HandshakeError(
-            f"{here.shown} redirects to a URL of {len(location)} characters, but at most {LONGEST} "
-            "are followed",
+            f"{here.redacted} redirects to a URL of {len(location)} characters, but at most "
+            f"{LONGEST} are followed",
             response,
         )
     # Bytes beyond ASCII, which latin-1 has made characters of.
@@ -95,7 +97,7 @@ def _joined(here: URL, location: str, response: Response) -> URL:
         part = getattr(error, "part", "url")
     # Not raised above: errors of the standard library show the URL, and a password in it.
     raise HandshakeError(
-        f"{here.shown} redirects to what is no WebSocket URL: its {part} is wrong", response
+        f"{here.redacted} redirects to what is not a WebSocket URL: its {part} is wrong", response
     )
 
 

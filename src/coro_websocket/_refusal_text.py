@@ -1,4 +1,4 @@
-"""What a refusal's body says, as far as it may stand in an error message.
+"""The part of a refusal's body that may be quoted in an error message.
 
 The rule: one line of plain text or JSON, without control characters, clipped; and nothing that
 echoes what we have sent, which may be credentials. The whole body stays in `response.body`.
@@ -14,7 +14,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from ._headers import clip
+from ._quoting import clip
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ _CHARSET = re.compile(r';\s*charset="?([\w-]+)', re.IGNORECASE)
 # Codecs that decode each byte by itself, or UTF-8: others can be slow.
 _CODECS = re.compile(r"utf-?8|us-ascii|iso-8859-\d\d?|windows-125\d", re.IGNORECASE)
 
-# Headers of the request whose values are no secret.
+# Headers of the request whose values are not secret.
 _OPEN = frozenset(
     {
         "host",

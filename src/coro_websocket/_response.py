@@ -3,14 +3,15 @@
 The rule: both are values. Who receives one cannot change it; the rooms that make it bind what
 is known only later (the subprotocol agreed on, the socket) before it is handed out.
 
-RFC 6455 section 4, RFC 9110 and RFC 9112; the specification's "Response" and "Headers".
+RFC 6455 section 4, RFC 9110 and RFC 9112; "Response" and "Headers" of luvit's coro-websocket page.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-from ._headers import Headers, clip, parse_token_list
+from ._headers import Headers, parse_token_list
+from ._quoting import clip
 from ._tls import TLSInfo
 from ._url import without_query
 
@@ -19,17 +20,17 @@ if TYPE_CHECKING:
 
     from ._url import URL
 
-__all__ = ["Extension", "Request", "Response"]
+__all__ = ["AgreedExtension", "Request", "Response"]
 
-Extension: TypeAlias = tuple[str, tuple[tuple[str, str | None], ...]]
+AgreedExtension: TypeAlias = tuple[str, tuple[tuple[str, str | None], ...]]
 """An extension in use: its name and its parameters (RFC 6455 section 9.1)."""
 
 
 class Response(Headers):
-    """The server's answer to the opening handshake (the specification's Response).
+    """The server's answer to the opening handshake (RFC 6455 section 4.2.2).
 
     A sequence of `(name, value)` header pairs, in the order sent: `res[0]` is the first one
-    (the specification's `res[1]`), `res["Server"]` the one of that name in any case. It is what
+    (`res[1]` in Lua), `res["Server"]` the one of that name in any case. It is what
     `connect` returns first, and `HandshakeError.response` when the server refused. It cannot
     be changed.
     """
@@ -55,7 +56,7 @@ class Response(Headers):
         reason: str = "",
         version: float = 1.1,
         subprotocol: str | None = None,
-        extensions: Iterable[Extension] = (),
+        extensions: Iterable[AgreedExtension] = (),
         body: bytes = b"",
         body_truncated: bool = False,
         url: URL | None = None,
@@ -77,7 +78,7 @@ class Response(Headers):
     def code(self) -> int:
         """The HTTP status code: 101 if the connection was upgraded (RFC 9110 section 15).
 
-        Specification: Response, `code`.
+        On luvit's coro-websocket page: `code`.
         """
         return self._code
 
@@ -85,7 +86,7 @@ class Response(Headers):
     def reason(self) -> str:
         """The reason phrase beside the code, `"Switching Protocols"`; may be empty.
 
-        Specification: Response, `reason` (RFC 9112 section 4).
+        On luvit's coro-websocket page: `reason` (RFC 9112 section 4).
         """
         return self._reason
 
@@ -93,7 +94,7 @@ class Response(Headers):
     def version(self) -> float:
         """The version of HTTP that the answer used: 1.1, or 1.0 in some refusals.
 
-        Specification: Response, `version` (RFC 9112 section 2.3).
+        On luvit's coro-websocket page: `version` (RFC 9112 section 2.3).
         """
         return self._version
 
@@ -104,7 +105,7 @@ class Response(Headers):
         False for code 101, since it carries WebSocket frames from there on; else what the
         version and the `Connection` header say.
 
-        Specification: Response, `keepAlive` (RFC 9112 section 9.3).
+        On luvit's coro-websocket page: `keepAlive` (RFC 9112 section 9.3).
         """
         options = {option.lower() for option in parse_token_list(self.get_all("Connection"))}
         if self._code == 101 or "close" in options:
@@ -118,7 +119,7 @@ class Response(Headers):
         Shutting it down ends the connection: `read()` gives what had come, then None. Once the
         connection is closed, so is the socket (`fileno()` is -1); shutting it down does nothing.
 
-        Specification: Response, `socket`.
+        On luvit's coro-websocket page: `socket`.
         """
         return self._socket
 
@@ -138,7 +139,7 @@ class Response(Headers):
         return self._subprotocol
 
     @property
-    def extensions(self) -> tuple[Extension, ...]:
+    def extensions(self) -> tuple[AgreedExtension, ...]:
         """The extensions in use, as `(name, ((parameter, value or None), ...))` each.
 
         Empty if none was agreed on (RFC 6455 section 9.1).
@@ -170,13 +171,13 @@ class Response(Headers):
     def __repr__(self) -> str:
         body = f", {len(self._body)} bytes of body" if self._body else ""
         body += " (truncated)" if self._body_truncated else ""
-        return f"<Response {self._code} {clip(self._reason)} {self._shown()!r}{body}>"
+        return f"<Response {self._code} {clip(self._reason)} {self._redacted()!r}{body}>"
 
     def _bind(
         self,
         *,
         subprotocol: str | None = None,
-        extensions: tuple[Extension, ...] | None = None,
+        extensions: tuple[AgreedExtension, ...] | None = None,
         url: URL | None = None,
         socket: Any = None,
         ssl_object: Any = None,
@@ -242,8 +243,8 @@ class Request(Headers):
     def pathname(self) -> str:
         """What the client asks for: the path and the query, as sent, percent-encoding included.
 
-        The specification's `pathname` from the other end. Of a target in absolute form, which
-        only proxies are usually sent, it is the same part (RFC 9112 section 3.2.2).
+        What `pathname` is to the client. Of a target in absolute form, which usually only proxies
+        are sent, it is the same part (RFC 9112 section 3.2.2).
         """
         return self._pathname
 
@@ -263,7 +264,7 @@ class Request(Headers):
 
     @property
     def origin(self) -> str | None:
-        """The origin of the page whose script connects; None for clients that are no browser.
+        """The origin of the page whose script connects; None for clients that are not browsers.
 
         From `Origin` (RFC 6454 section 7; RFC 6455 section 10.2).
         """
@@ -311,7 +312,7 @@ class Request(Headers):
 
     def __repr__(self) -> str:
         pathname = clip(without_query(self._pathname))
-        return f"<Request {self._method} {pathname} {self._shown()!r}>"
+        return f"<Request {self._method} {pathname} {self._redacted()!r}>"
 
     def _bind(
         self,

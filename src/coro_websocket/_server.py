@@ -10,23 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 from ._accepting import ACCEPTS_PER_TURN, accept_connections
 from ._asyncio._begin import begin_connection
+from ._asyncio._lookup import host_with_zone
 from ._asyncio._pipes import open_pipe
 from ._asyncio._read_write import Read, Write
-from ._asyncio._socket import ConnectionSocket, host_with_zone
+from ._asyncio._socket import ConnectionSocket
 from ._asyncio._throttle import Throttle
+from ._checks import check_int, check_names, wrong_type
 from ._close import close_payload
-from ._connection_log import log_end, shown_address
-from ._errors import ConnectionClosedError, HandshakeError, InvalidOption, InvalidOptionType
+from ._connection_log import address_in_words, log_end
+from ._errors import ConnectionClosedError, InvalidOption
 from ._handler import check_handler
-from ._handshake import check_subprotocols
 from ._handshake_server import ServerHandshake, check_origins, check_response_headers
-from ._headers import clip
+from ._header_rules import check_subprotocols
 from ._leaving import close_on_exit, is_cancellation
 from ._listening import check_listening, listen_tcp, listen_unix
+from ._opening_errors import HandshakeError
 from ._option_rules import NAMES_ELSEWHERE_OF_SERVERS, stream_socket
 from ._options import Options
+from ._quoting import clip
 from ._runtimes._asyncio import running_loop
-from ._tls import check_names, server_context
+from ._tls import server_context
 from ._url import URL, default_port, without_query
 
 if TYPE_CHECKING:
@@ -80,7 +83,7 @@ def serve(
         handler: a coroutine function, called for each connection with its Request, `read`
             and `write`. When it returns, the connection is closed with 1000; when it
             raises, the error is logged and the connection closed with 1011. How this connection
-            itself has ended is no error of the handler's.
+            itself has ended is not an error of the handler.
         host: the address to listen on, all addresses of a name; 127.0.0.1 by default,
             "" for every address of the machine.
         port: the port, 0 to 65535; 0, the default, takes a free one (`server.port`).
@@ -92,7 +95,7 @@ def serve(
             needed; with `ca`, clients must show a certificate).
         subprotocols: those that the handler speaks, favourite first (section 1.9).
         origins: which `Origin` is let in (section 10.2). "same", the default: that of pages from
-            the host and port in `Host`, and clients that send none, as all do that are no
+            the host and port in `Host`, and clients that send none, as all do that are not
             browsers. A list: these values, None among them for clients that send none. None: any.
         headers: more headers for the answer, as (name, value) pairs or a mapping.
         **options: `timeout` (for the opening handshake, TLS included), `close_timeout`,
@@ -108,23 +111,7 @@ def serve(
     running_loop("serve()")
     known = (*ADDRESS_AND_HANDSHAKE, *SERVER_OPTIONS)
     check_names(options, known, "option of serve", NAMES_ELSEWHERE_OF_SERVERS)
-    if sum(given is not None for given in (host, path, sock)) > 1:
-        raise InvalidOption("give one of host, path and sock", "host")
-    if host is not None and not isinstance(host, str):
-        raise InvalidOptionType(f"host is a str, not {type(host).__name__}", "host")
-    if host and "\0" in host:  # a resolver would take what comes before it
-        raise InvalidOption("host has a NUL inside", "host")
-    if host and "@" in host:  # what stands before it may be a password
-        raise InvalidOption("host has an '@' inside: expected a name or an address only", "host")
-    path = Options(path=path).path
-    if sock is not None:
-        check_listening(stream_socket("sock", sock))
-    if isinstance(port, bool) or not isinstance(port, int):
-        raise InvalidOptionType(f"port is an int, not {type(port).__name__}", "port")
-    if not 0 <= port <= 65535:
-        raise InvalidOption(f"port is 0 to 65535, not {port}", "port")
-    if port and (path is not None or sock is not None):
-        raise InvalidOption("port is for TCP: leave it out with path or sock", "port")
+    path = _check_address(host, port, path, sock)
     check_handler(handler)
     server = Server(
         handler,
@@ -135,6 +122,30 @@ def serve(
         check_response_headers(headers),
     )
     return Serving(server, "127.0.0.1" if host is None else host, port, path, sock)
+
+
+def _check_address(
+    host: str | None,
+    port: int,
+    path: str | os.PathLike[str] | None,
+    sock: socket.socket | None,
+) -> str | None:
+    """Check where to listen; return the path as `str`."""
+    if sum(given is not None for given in (host, path, sock)) > 1:
+        raise InvalidOption("give one of host, path and sock", "host")
+    if host is not None and not isinstance(host, str):
+        raise wrong_type("host", "str", host)
+    if host and "\0" in host:  # a resolver would take what comes before it
+        raise InvalidOption("host contains a NUL", "host")
+    if host and "@" in host:  # what stands before it may be a password
+        raise InvalidOption("host contains an '@': expected only a name or an address", "host")
+    path = Options(path=path).path
+    if sock is not None:
+        check_listening(stream_socket("sock", sock))
+    check_int("port", port, 0, 65535)
+    if port and (path is not None or sock is not None):
+        raise InvalidOption("port is for TCP: leave it out with path or sock", "port")
+    return path
 
 
 ADDRESS_AND_HANDSHAKE = (
@@ -377,7 +388,7 @@ class Server:
     ) -> tuple[Request, Read, Write, Engine] | None:
         """The opening handshake; nothing that only it has needed is kept."""
         options = self._options
-        sock = ConnectionSocket(accepted.family, accepted.type, accepted.proto, accepted.detach())
+        sock = ConnectionSocket.taking_over(accepted)
         handshake = self._new_handshake()
         pipe: Pipe | None = None
         try:
@@ -486,14 +497,14 @@ def _log_failure(error: Exception, address: Any) -> None:
     logger.log(
         logging.INFO if known else logging.ERROR,
         "the connection from %s failed in its opening handshake: %s",
-        shown_address(address),
+        address_in_words(address),
         error,
         exc_info=None if known else error,
     )
 
 
 def _which(address: Any, pathname: str | None) -> str:
-    which = f"the connection from {shown_address(address)}"
+    which = f"the connection from {address_in_words(address)}"
     if pathname is None or not pathname.startswith("/"):
-        return which  # what is no path may have credentials: CONNECT's target, say
+        return which  # what is not a path may have credentials: CONNECT's target, say
     return f"{which} to {clip(without_query(pathname))}"

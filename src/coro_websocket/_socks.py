@@ -88,7 +88,7 @@ class SocksTunnel:
     def receive(self, data: bytes) -> bool:
         """Take bytes of the proxy; True once the tunnel is there.
 
-        Raises SocksRefusal if the proxy refuses, or speaks no SOCKS of this version.
+        Raises SocksRefusal if the proxy refuses, or does not speak this version of SOCKS.
         """
         self.request = b""
         if not data:
@@ -106,7 +106,7 @@ class SocksTunnel:
             return False
         if self._received:
             raise SocksRefusal(
-                f"it sent {len(self._received)} bytes behind its answer, where the server has "
+                f"it sent {len(self._received)} bytes after its answer, where the server has "
                 "nothing to say yet",
                 permanent=True,
             )
@@ -123,7 +123,7 @@ class SocksTunnel:
         head = bytes((4, CONNECT)) + self._port + address
         version, code = yield head + user + b"\0" + name, 2
         if version != 0:
-            raise SocksRefusal("it speaks no SOCKS4", permanent=True)
+            raise SocksRefusal("it does not speak SOCKS4", permanent=True)
         if code != GRANTED:
             raise SocksRefusal(
                 REASONS4.get(code, f"answer {code}"),
@@ -195,4 +195,4 @@ class SocksTunnel:
 
 def _check_socks5(version: int) -> None:
     if version != 5:
-        raise SocksRefusal("it speaks no SOCKS5", permanent=True)
+        raise SocksRefusal("it does not speak SOCKS5", permanent=True)

@@ -1,18 +1,17 @@
-"""TLS: from the options that the specification names to an `ssl.SSLContext`.
+"""TLS: from options to an `ssl.SSLContext`.
 
 The rule: a context made here is never weaker than what `ssl.create_default_context` gives,
 except by `insecure`; and key material stays where it came from: no message, no `repr` and no
 file shows it, not even for a moment if the system can help it.
 
 RFC 8446 and RFC 5246 (TLS), RFC 7301 (ALPN), RFC 6455 sections 4.1 and 10.6. The option names
-are those of coro-net, the library beneath the original.
+are those of coro-net, the library beneath luvit's coro-websocket.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
-import difflib
 import hashlib
 import os
 import re
@@ -21,20 +20,20 @@ import stat
 import sys
 import tempfile
 import weakref
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NoReturn, Self, TypeAlias
 
-from ._errors import InvalidOption, InvalidOptionType
-from ._headers import clip
+from ._checks import check_names, wrong_type
+from ._errors import InvalidOption
+from ._quoting import clip
 
 __all__ = [
     "PEM",
     "TLSInfo",
     "TLSOptions",
-    "check_names",
     "client_context",
-    "may_pass",
+    "may_succeed_later",
     "server_context",
     "ssl_reason",
 ]
@@ -67,7 +66,7 @@ _PASSING_REASONS = frozenset(
 # A key that was meant to be PEM may come as bare base64, and would be taken for a path.
 _MAY_BE_A_KEY = re.compile(r"[A-Za-z0-9+/=_-]{48,}")
 
-# An option's name in our messages, which is no part of a path.
+# An option's name in our messages, which is not part of a path.
 _OWN_NAME = re.compile(
     r"(?<![\w./\\'-])tls(\.(?:cert|key|ca|insecure|ciphers|protocol)\b|(?= must be | is ))"
 )
@@ -78,7 +77,7 @@ _ENVIRONMENT = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 
 @dataclass(frozen=True)
 class TLSOptions:
-    """How to use TLS; each field is optional, for a client. (The specification's TLS options.)
+    """How to use TLS; each field is optional, for a client.
 
     Immutable and hashable. `repr` shows neither keys nor PEM text.
 
@@ -122,14 +121,14 @@ class TLSOptions:
         if self.ca is not None:
             object.__setattr__(self, "ca", _authorities(self.ca))
         if not isinstance(self.insecure, bool):
-            _wrong_type("tls.insecure", "bool", self.insecure)
+            raise wrong_type("tls.insecure", "bool", self.insecure)
         if not isinstance(self.ciphers, (str, type(None))):
-            _wrong_type("tls.ciphers", "str, an OpenSSL cipher list", self.ciphers)
-        object.__setattr__(self, "protocol", _version(self.protocol))
+            raise wrong_type("tls.ciphers", "str, an OpenSSL cipher list", self.ciphers)
+        object.__setattr__(self, "protocol", _tls_version(self.protocol))
 
     def __repr__(self) -> str:
         shown = (
-            f"{field.name}={_shown(field.name, value)}"
+            f"{field.name}={_redacted(field.name, value)}"
             for field in fields(self)
             if (value := getattr(self, field.name)) != field.default
         )
@@ -148,7 +147,7 @@ class TLSInfo:
             gives them; None if it has shown none, or one that was not verified (`insecure`).
         peer_certificate_der: that certificate itself, in DER; None if it has shown none.
 
-    What TLS cannot tell any more, as it has failed since, is None.
+    What TLS can no longer tell, as it has failed since, is None.
     """
 
     version: str | None
@@ -191,19 +190,19 @@ def client_context(
     if tls is False:
         raise InvalidOption("tls is False: there is no TLS to set up", "tls")
     options = TLSOptions() if tls is True else tls_options(tls)
-    likeness = _likeness(options)
-    context = _shared.get(likeness)
+    key = _cache_key(options)
+    context = _shared.get(key)
     if context is None:
         context = _client_context(options)
-        if likeness is not None:
-            _shared[likeness] = context
+        if key is not None:
+            _shared[key] = context
     if options.cert is None:
         _keep(context)
     return context
 
 
 @contextlib.contextmanager
-def called(option: str) -> Iterator[None]:
+def errors_called(option: str) -> Iterator[None]:
     """Call the options in errors by the name that they were given under, such as "proxy_tls"."""
     try:
         yield
@@ -239,7 +238,7 @@ def server_context(tls: ssl.SSLContext | TLSOptions | Mapping[str, Any]) -> ssl.
     return context
 
 
-def may_pass(error: BaseException) -> bool:
+def may_succeed_later(error: BaseException) -> bool:
     """Whether TLS, which has failed with this, may succeed later with the same options."""
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):  # the peer has gone
         return True
@@ -251,31 +250,9 @@ def tls_options(tls: TLSOptions | Mapping[str, Any]) -> TLSOptions:
     if isinstance(tls, TLSOptions):
         return tls
     if not isinstance(tls, Mapping):
-        _wrong_type("tls", "bool, an ssl.SSLContext, TLSOptions or a mapping", tls)
+        raise wrong_type("tls", "bool, an ssl.SSLContext, TLSOptions or a mapping", tls)
     check_names(tls, [field.name for field in fields(TLSOptions)], "TLS option")
     return TLSOptions(**tls)
-
-
-def check_names(
-    given: Iterable[object],
-    known: Sequence[str],
-    what: str,
-    instead: Mapping[str, str] | None = None,
-) -> None:
-    """InvalidOptionType if a name in `given` is not one of `known`; it suggests a known one.
-
-    `instead` has what to say for names that other libraries use.
-    """
-    for name in given:
-        if not isinstance(name, str):
-            raise InvalidOptionType(f"the name of a {what} must be str, not {_type(name)}")
-        if name in known:
-            continue
-        hint = (instead or {}).get(name)
-        if hint is None:
-            close = difflib.get_close_matches(name[:64], known, 1)
-            hint = f"did you mean {close[0]!r}?" if close else "there are " + ", ".join(known)
-        raise InvalidOptionType(f"no {what} is called {clip(name, 64)}: {hint}", name)
 
 
 # The values of options.
@@ -283,7 +260,7 @@ def check_names(
 
 def _check_pem(value: object, option: str) -> None:
     if not isinstance(value, (str, bytes, os.PathLike)):
-        _wrong_type(option, "PEM text (str or bytes) or the path of a file", value)
+        raise wrong_type(option, "PEM text (str or bytes) or the path of a file", value)
 
 
 def _authorities(ca: object) -> tuple[PEM, ...]:
@@ -291,11 +268,11 @@ def _authorities(ca: object) -> tuple[PEM, ...]:
     for value in found:
         _check_pem(value, "tls.ca")
     if not found:
-        raise InvalidOption("tls.ca is an empty list: nobody would be trusted", "tls.ca")
+        raise InvalidOption("tls.ca is an empty list: no certificate would be trusted", "tls.ca")
     return found
 
 
-def _version(protocol: object) -> ssl.TLSVersion | None:
+def _tls_version(protocol: object) -> ssl.TLSVersion | None:
     if protocol is None:
         return None
     if isinstance(protocol, ssl.TLSVersion):
@@ -303,13 +280,13 @@ def _version(protocol: object) -> ssl.TLSVersion | None:
     elif isinstance(protocol, str):
         name = protocol
     else:
-        _wrong_type("tls.protocol", "str or ssl.TLSVersion", protocol)
+        raise wrong_type("tls.protocol", "str or ssl.TLSVersion", protocol)
     short = re.sub(r"[v._ -]", "", name.strip().lower())
     if short in _VERSIONS:
         return _VERSIONS[short]
     if short in ("tls1", "tls10", "tls11") or short.startswith("ssl"):
         raise InvalidOption(
-            f"tls.protocol {clip(name)} is not safe any more and refused (RFC 8996): use "
+            f"tls.protocol {clip(name)} is no longer safe, and is refused (RFC 8996): use "
             "'TLSv1.2', 'TLSv1.3', or 'TLS' for the best that both sides speak",
             "tls.protocol",
         )
@@ -318,28 +295,20 @@ def _version(protocol: object) -> ssl.TLSVersion | None:
     )
 
 
-def _shown(name: str, value: object) -> str:
+def _redacted(name: str, value: object) -> str:
     if name == "key":
         return "[hidden]"
     if name == "ca" and isinstance(value, tuple):
-        return ", ".join(map(_shown_pem, value)).join("[]" if len(value) > 1 else ("", ""))
-    return _shown_pem(value) if name == "cert" else repr(value)
+        return ", ".join(map(_redacted_pem, value)).join("[]" if len(value) > 1 else ("", ""))
+    return _redacted_pem(value) if name == "cert" else repr(value)
 
 
-def _shown_pem(value: Any) -> str:
+def _redacted_pem(value: Any) -> str:
     """A path as it is; PEM text, or what may be some, hidden."""
     if _pem(value) is not None:
         return "[PEM text]"
     path = os.fsdecode(value)
     return "[hidden]" if "\n" in path or _MAY_BE_A_KEY.fullmatch(path) else clip(path, 255)
-
-
-def _wrong_type(option: str, expected: str, value: object) -> NoReturn:
-    raise InvalidOptionType(f"{option} must be {expected}, not {_type(value)}", option)
-
-
-def _type(value: object) -> str:
-    return type(value).__name__
 
 
 # Contexts.
@@ -369,7 +338,7 @@ def _client_context(options: TLSOptions) -> ssl.SSLContext:
 def _context(purpose: ssl.Purpose, options: TLSOptions) -> ssl.SSLContext:
     context = _trusting(purpose, options)
     context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
-    version = _version(options.protocol)
+    version = _tls_version(options.protocol)
     if version is not None:
         context.minimum_version = context.maximum_version = version
     if options.ciphers is not None:
@@ -486,7 +455,7 @@ def _keep(context: ssl.SSLContext) -> None:
     _kept.append(context)
 
 
-def _likeness(options: TLSOptions) -> Hashable | None:
+def _cache_key(options: TLSOptions) -> Hashable | None:
     """Equal for options that stand for the same context; None: they are not to be compared."""
     authorities = () if options.ca is None else _authorities(options.ca)
     try:
@@ -529,9 +498,9 @@ def _read(value: PEM, option: str) -> bytes:
         with open(value, "rb") as file:
             return file.read()
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no path"
+        reason = getattr(error, "strerror", None) or "it is not a path"
         raise InvalidOption(
-            f"{option} cannot be read: {reason}: {_shown_pem(value)}", option
+            f"{option} cannot be read: {reason}: {_redacted_pem(value)}", option
         ) from None
 
 

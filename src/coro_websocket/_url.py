@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, unquote_to_bytes
 
 from ._errors import InvalidURL
-from ._headers import clip
+from ._quoting import clip
 
 __all__ = [
     "URL",
+    "basic_credentials",
     "check_socket_path",
     "check_userinfo",
     "default_port",
@@ -31,6 +32,8 @@ __all__ = [
     "normalise_pathname",
     "parse_port",
     "parse_url",
+    "without_query",
+    "without_userinfo",
     "without_zone",
 ]
 
@@ -122,9 +125,8 @@ class URL:
         """
         if self.username is None and self.password is None:
             return None
-        username, password = self.username or "", self.password or ""
-        check_userinfo(username, password)
-        return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode("ascii")
+        check_userinfo(self.username or "", self.password or "")
+        return basic_credentials(self.username, self.password)
 
     def with_userinfo(self) -> str:
         """The URL with user name and password in it. Keep it out of logs.
@@ -148,7 +150,7 @@ class URL:
         )
 
     @property
-    def shown(self) -> str:
+    def redacted(self) -> str:
         """The URL as logs and error messages show it: its query may hold a token."""
         return without_query(str(self))
 
@@ -168,6 +170,11 @@ def without_query(url: str) -> str:
     return f"{path}{mark}..." if mark else url
 
 
+def without_userinfo(text: str) -> str:
+    """What may be a host, or some of a URL, without what stands before an "@": a password?"""
+    return text.rpartition("@")[2]
+
+
 def parse_url(url: str) -> URL:
     """Read a WebSocket URL (RFC 6455 section 3), as specified for `parseUrl`.
 
@@ -176,14 +183,14 @@ def parse_url(url: str) -> URL:
     an IPv4 address, or an IPv6 address in brackets, the zone of which follows "%25" (RFC 6874):
     `ws://[fe80::1%25eth0]/`. Userinfo is kept for basic authentication.
     Path and query are kept as written, except that what HTTP cannot carry is percent-encoded
-    (as UTF-8); a "%" that begins no escape stays, as in browsers.
+    (as UTF-8); a "%" that does not begin an escape stays, as in browsers.
 
     `ws+unix:///absolute/path.sock:/pathname` (and `wss+unix:`) is a unix socket, as in the npm
     package ws; a ":" in the socket's path is written %3A. `ws+unix:relative.sock:/pathname` is
     relative to the working directory.
 
     Raises:
-        InvalidURL: `url` is no such URL; `part` names the part that is wrong: "scheme",
+        InvalidURL: `url` is not such a URL; `part` names the part that is wrong: "scheme",
             "userinfo", "host", "port", "path", "fragment" or "url". The message never shows
             credentials.
     """
@@ -206,8 +213,8 @@ def parse_url(url: str) -> URL:
     username, password = _parse_userinfo(userinfo)
     # After "ws://user:pa/ss@host" the host seems to be "user": an "@" that is still to come tells
     # that what was taken for host and port may be userinfo, which no message may show.
-    shown = "@" not in tail and "%40" not in host_port + tail
-    host, port = _parse_host_port(host_port, shown)
+    quotable = "@" not in tail and "%40" not in host_port + tail
+    host, port = _parse_host_port(host_port, quotable)
     return URL(
         host=host,
         port=default_port(tls) if port is None else port,
@@ -268,7 +275,7 @@ def _parse_userinfo(userinfo: str) -> tuple[str | None, str | None]:
 
 
 def _decoded(text: str) -> str:
-    # Bytes that are no UTF-8 become surrogates, which check_userinfo refuses: an exception from
+    # Bytes that are not UTF-8 become surrogates, which check_userinfo refuses: an exception from
     # the codec would carry the password with it.
     return unquote_to_bytes(text).decode("utf-8", "surrogateescape")
 
@@ -284,17 +291,23 @@ def check_userinfo(username: str, password: str) -> None:
             raise InvalidURL(f"the {what} cannot have controls (RFC 7617 section 2)", "userinfo")
 
 
+def basic_credentials(username: str | None, password: str | None) -> str:
+    """What a header says for basic authentication, in UTF-8 (RFC 7617 section 2)."""
+    userinfo = f"{username or ''}:{password or ''}"
+    return "Basic " + base64.b64encode(userinfo.encode()).decode("ascii")
+
+
 # Host and port (RFC 3986 sections 3.2.2 and 3.2.3).
 
 
-def _parse_host_port(host_port: str, shown: bool) -> tuple[str, int | None]:
+def _parse_host_port(host_port: str, quotable: bool) -> tuple[str, int | None]:
     if host_port.startswith("["):
         address, bracket, rest = host_port[1:].partition("]")
         if not bracket:
             raise InvalidURL("the IPv6 address lacks its closing ']'", "host")
         if rest and not rest.startswith(":"):
             raise InvalidURL("only ':' and a port may follow the ']' of an IPv6 address", "host")
-        return ipv6_in_url(address, shown), parse_port(rest[1:], shown)
+        return ipv6_in_url(address, quotable), parse_port(rest[1:], quotable)
     host, _, port = host_port.partition(":")
     if ":" in port:
         raise InvalidURL(
@@ -305,10 +318,10 @@ def _parse_host_port(host_port: str, shown: bool) -> tuple[str, int | None]:
     if "%" in host:
         _refuse_bad_escape(host, "the host", "host")
         host = unquote_to_bytes(host).decode("utf-8", "surrogateescape")
-    return _name(host, shown), parse_port(port, shown)
+    return _name(host, quotable), parse_port(port, quotable)
 
 
-def parse_port(port: str, shown: bool = True) -> int | None:
+def parse_port(port: str, quotable: bool = True) -> int | None:
     """The port that `port` writes in decimal digits; None for "", which is the default port."""
     if not port:
         return None
@@ -316,7 +329,7 @@ def parse_port(port: str, shown: bool = True) -> int | None:
         raise InvalidURL("the port must be a number from 1 to 65535, in digits only", "port")
     digits = port.lstrip("0") or "0"
     if len(digits) > 5 or not 1 <= int(digits) <= 65535:
-        what = f", not {clip(port, 20)}" if shown else ""
+        what = f", not {clip(port, 20)}" if quotable else ""
         raise InvalidURL(f"the port must be from 1 to 65535{what}", "port")
     return int(digits)
 
@@ -327,12 +340,12 @@ def normalise_host(host: str) -> str:
     Takes an IPv6 address with brackets or without, its zone behind "%". Raises InvalidURL, `part`
     "host".
     """
-    shown = "@" not in host and "%40" not in host  # else userinfo, which no message may show
+    quotable = "@" not in host and "%40" not in host  # else userinfo, which no message may show
     if host.startswith("[") and host.endswith("]"):
-        return _ipv6(host[1:-1], shown)
+        return _ipv6(host[1:-1], quotable)
     if host.count(":") > 1:
-        return _ipv6(host, shown)
-    return _name(host, shown)
+        return _ipv6(host, quotable)
+    return _name(host, quotable)
 
 
 def host_in_url(host: str) -> str:
@@ -345,7 +358,7 @@ def without_zone(host: str) -> str:
     return host.partition("%")[0]
 
 
-def ipv6_in_url(literal: str, shown: bool = True) -> str:
+def ipv6_in_url(literal: str, quotable: bool = True) -> str:
     """The address that is between the brackets of a URL; its zone follows "%25" there."""
     address, percent, zone = literal.partition("%")
     if percent and not zone.startswith("25"):
@@ -354,10 +367,10 @@ def ipv6_in_url(literal: str, shown: bool = True) -> str:
             "ws://[fe80::1%25eth0]/ (RFC 6874 section 2)",
             "host",
         )
-    return _ipv6(address + percent + _decoded(zone[2:]), shown)
+    return _ipv6(address + percent + _decoded(zone[2:]), quotable)
 
 
-def _ipv6(literal: str, shown: bool) -> str:
+def _ipv6(literal: str, quotable: bool) -> str:
     address, percent, zone = literal.partition("%")
     if percent and _ZONE.fullmatch(zone) is None:
         raise InvalidURL(
@@ -369,17 +382,17 @@ def _ipv6(literal: str, shown: bool) -> str:
         raise InvalidURL("IPvFuture addresses (RFC 3986 section 3.2.2) are not supported", "host")
     with contextlib.suppress(ValueError):  # it has the address in its text: no cause for ours
         return str(ipaddress.IPv6Address(address)) + percent + zone
-    what = f", not {clip(address)}" if shown else ""
+    what = f", not {clip(address)}" if quotable else ""
     raise InvalidURL(f"expected an IPv6 address{what}", "host")
 
 
-def _name(host: str, shown: bool) -> str:
+def _name(host: str, quotable: bool) -> str:
     """A registered name or IPv4 address, in lower case and A-labels."""
-    what = f"the host {clip(host)}" if shown else "the host"
+    what = f"the host {clip(host)}" if quotable else "the host"
     if not host:
         raise InvalidURL(f"the host is missing; expected {_EXAMPLE}", "host")
     if len(host) > 254:  # also: the codec's time grows with the square of the length
-        raise InvalidURL(f"the host has {len(host)} characters, but may have 253", "host")
+        raise InvalidURL(f"the host has {len(host)} characters, but 253 are allowed", "host")
     name = host.lower()
     if not host.isascii():
         if _DEVIATION.search(host) is not None:
@@ -392,25 +405,25 @@ def _name(host: str, shown: bool) -> str:
         with contextlib.suppress(UnicodeError):
             name = host.encode("idna").decode("ascii").lower()
         if not name:
-            raise InvalidURL(f"{what} is no valid internationalised name (RFC 3490)", "host")
+            raise InvalidURL(f"{what} is not a valid internationalised name (RFC 3490)", "host")
     # After the codec, as it turns look-alikes such as U+2100 into ASCII with a "/" in it.
     fault = _NOT_IN_NAME.search(name)
     if fault is not None:
-        which = f"has {fault.group()!a}, but " if shown else ""
-        raise InvalidURL(f"{what} {which}may have letters, digits, '-', '_' and '.' only", "host")
+        which = f"has {fault.group()!a}, but " if quotable else ""
+        raise InvalidURL(f"{what} {which}may have only letters, digits, '-', '_' and '.'", "host")
     labels = name.removesuffix(".").split(".")
     if not all(0 < len(label) <= 63 for label in labels):
         raise InvalidURL(f"{what} must have 1 to 63 characters between its dots", "host")
     if len(name.removesuffix(".")) > 253:
-        raise InvalidURL("the host may have 253 characters, and has more", "host")
+        raise InvalidURL("the host has more than 253 characters", "host")
     if _NUMBER.fullmatch(labels[-1]) is not None:
         # Resolvers take "127.1", "0x7f000001" and "2130706433" for addresses: what passed a check
         # of names would then reach the machine itself.
         with contextlib.suppress(ValueError):
             return str(ipaddress.IPv4Address(name))
         raise InvalidURL(
-            f"{what} ends in a number and is no IPv4 address: expected four numbers from 0 to 255 "
-            "without leading zeros",
+            f"{what} ends in a number and is not an IPv4 address: expected four numbers from 0 to "
+            "255 without leading zeros",
             "host",
         )
     return name
@@ -474,7 +487,7 @@ def check_socket_path(path: str) -> None:
     if not path.removeprefix("\0"):
         raise InvalidURL("the path of the socket is empty", "path")
     if "\0" in path[1:]:
-        raise InvalidURL("the path of the socket has a NUL inside", "path")
+        raise InvalidURL("the path of the socket contains a NUL", "path")
     try:
         path.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:

@@ -14,23 +14,18 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ._errors import HandshakeError, InvalidOption, InvalidOptionType
+from ._checks import check_int, check_names, is_int, wrong_type
+from ._errors import InvalidOption, InvalidOptionType
 from ._frames import decode_frame, encode_frame
-from ._handshake import (
-    accept_extensions,
-    check_pathname,
-    check_response,
-    check_subprotocols,
-    new_key,
-    request_headers,
-)
+from ._handshake import accept_extensions, check_response, new_key, request_headers
 from ._handshake import accept_key as _accept_key
 from ._handshake_server import Origins, check_origins, check_request, response_headers
-from ._headers import Headers, normalise_headers
+from ._header_rules import check_pathname, check_subprotocols, normalise_headers
+from ._headers import Headers
 from ._messages import Message, as_message
+from ._opening_errors import HandshakeError
 from ._options import Options
 from ._response import Request, Response
-from ._tls import check_names
 from ._url import default_port
 
 __all__ = [
@@ -58,7 +53,7 @@ def decode(
 
     Returns:
         The frame, unmasked, with `payload` as bytes and `mask` as it was sent, and the
-        index of the first byte behind it; None if the frame is not all there.
+        index of the first byte after it; None if the frame is not complete.
 
     Raises:
         ProtocolError: the header breaks the protocol: a reserved opcode, a length that is
@@ -71,12 +66,12 @@ def decode(
         try:
             view = memoryview(data)
         except TypeError:
-            raise _wrong_type("data", "bytes-like", data) from None
+            raise wrong_type("data", "bytes-like", data) from None
         if not view.c_contiguous or view.itemsize != 1:
-            raise InvalidOption("data must be bytes without gaps", "data")
+            raise InvalidOption("data must be contiguous bytes", "data")
         data = view.cast("B")
-    if isinstance(index, bool) or not isinstance(index, int):
-        raise _wrong_type("index", "int", index)
+    if not is_int(index):
+        raise wrong_type("index", "int", index)
     if index < 0:
         raise IndexError("index is 0 or more")
     _check_max_size(max_size)
@@ -84,21 +79,13 @@ def decode(
 
 
 def _check_max_size(max_size: object) -> None:
-    if max_size is None:
-        return
-    if isinstance(max_size, bool) or not isinstance(max_size, int):
-        raise _wrong_type("max_size", "int or None", max_size)
-    if max_size < 0:
-        raise InvalidOption("max_size must be 0 or more, or None for any size", "max_size")
+    if max_size is not None:
+        check_int("max_size", max_size, 0, or_none=True)
 
 
 def _check_callable(name: str, value: object) -> None:
     if not callable(value):
-        raise _wrong_type(name, "a function", value)
-
-
-def _wrong_type(name: str, expected: str, value: object) -> InvalidOptionType:
-    return InvalidOptionType(f"{name} must be {expected}, not {type(value).__name__}", name)
+        raise wrong_type(name, "a function", value)
 
 
 def encode(message: str | bytes | bytearray | memoryview | Message | Mapping[str, Any]) -> bytes:
@@ -109,7 +96,7 @@ def encode(message: str | bytes | bytearray | memoryview | Message | Mapping[str
             with its fields; with `mask` set it is masked with a fresh unpredictable key.
 
     Raises:
-        InvalidMessage: the fields make up no frame that a peer would accept.
+        InvalidMessage: the fields do not make a frame that a peer would accept.
     """
     return encode_frame(as_message(message))
 
@@ -182,10 +169,10 @@ def accept_key(key: str) -> str:
         key: the value of `Sec-WebSocket-Key`.
 
     Raises:
-        InvalidOption: `key` is no str of ASCII.
+        InvalidOption: `key` is not a str, or not ASCII.
     """
     if not isinstance(key, str):
-        raise _wrong_type("key", "str", key)
+        raise wrong_type("key", "str", key)
     if not key.isascii():
         raise InvalidOption("key must be ASCII (RFC 6455 section 4.1)", "key")
     return _accept_key(key)
@@ -210,7 +197,7 @@ async def handshake(
         The Response, checked, with the `subprotocol` that the server chose.
 
     Raises:
-        InvalidOption: the options make up no request, or `request` cannot be called or returns
+        InvalidOption: the options do not make a request, or `request` cannot be called or returns
             something else.
         HandshakeError: the response does not complete the handshake.
     """
@@ -231,11 +218,11 @@ async def handshake(
         subprotocols = _subprotocols(_either(options, "subprotocol", "protocol"))
         given = _either(options, "pathname", "path")
         if given is not None and not isinstance(given, str):
-            raise _wrong_type("pathname", "str", given)
+            raise wrong_type("pathname", "str", given)
         pathname = "/" if given is None else given
         more = {"host_header": _host_header(options), "headers": options.get("headers")}
     else:
-        raise _wrong_type("options", "Options or a mapping of options", options)
+        raise wrong_type("options", "Options or a mapping of options", options)
     key = new_key()
     pairs = request_headers(key=key, subprotocols=subprotocols, **more)
     result = request(Request(pairs, pathname=check_pathname(pathname)))
@@ -264,7 +251,7 @@ _HANDSHAKE_OPTIONS = (
 
 
 def _either(options: Mapping[str, Any], name: str, original: str) -> Any:
-    """An option that the original has under another name."""
+    """An option that luvit's codec has under another name."""
     ours, theirs = options.get(name), options.get(original)
     if ours is not None and theirs is not None:
         raise InvalidOption(f"give one of {name} and {original}, which mean the same", original)
@@ -277,7 +264,7 @@ def _subprotocols(given: object) -> tuple[str, ...]:
     if isinstance(given, str):
         return check_subprotocols((given,))
     if not isinstance(given, Iterable) or isinstance(given, (bytes, bytearray)):
-        raise _wrong_type("subprotocol", "str or several of them", given)
+        raise wrong_type("subprotocol", "str or several of them", given)
     return check_subprotocols(tuple(given))
 
 
@@ -288,17 +275,14 @@ def _host_header(options: Mapping[str, Any]) -> str:
         headers = options.get("headers") or ()
         if any(name.lower() == "host" for name, _ in normalise_headers(headers)):
             return ""  # that one is used
-        raise InvalidOption("host is missing: what is the Host header to be?", "host")
+        raise InvalidOption("host is missing: the Host header needs it", "host")
     if not isinstance(host, str):
-        raise _wrong_type("host", "str", host)
+        raise wrong_type("host", "str", host)
     if host.count(":") > 1 and not host.startswith("["):
         host = f"[{host}]"
     if port is None:
         return host
-    if isinstance(port, bool) or not isinstance(port, int):
-        raise _wrong_type("port", "int", port)
-    if not 1 <= port <= 65535:
-        raise InvalidOption(f"port must be from 1 to 65535, not {port}", "port")
+    port = check_int("port", port, 1, 65535)
     if ":" in host.rpartition("]")[2]:
         raise InvalidOption("port is given, but host has a port already", "port")
     return host if port == default_port(bool(options.get("tls"))) else f"{host}:{port}"
@@ -325,7 +309,7 @@ def handle_handshake(
         The Response to send: code 101 with its headers and the subprotocol chosen.
 
     Raises:
-        HandshakeError: the request is none to accept; `response` is what to answer.
+        HandshakeError: the request cannot be accepted; `response` is what to answer.
         InvalidOption: an argument is of a type or has a value that cannot be used.
     """
     request = head if isinstance(head, Request) else Request(Headers(_pairs(head)))
@@ -346,7 +330,7 @@ def _pairs(head: object) -> tuple[tuple[str, str], ...]:
     if isinstance(head, Mapping):
         head = head.items()
     if isinstance(head, (str, bytes, bytearray)) or not isinstance(head, Iterable):
-        raise _wrong_type("head", "a Request or its (name, value) header pairs", head)
+        raise wrong_type("head", "a Request or its (name, value) header pairs", head)
     pairs = tuple(head)
     for pair in pairs:
         if (

@@ -30,16 +30,18 @@ from __future__ import annotations
 import zlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from ._errors import InvalidOption, InvalidOptionType, LimitError, ProtocolError
+from ._checks import check_int
+from ._errors import InvalidOption, LimitError, ProtocolError
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from ._extension_header import Parameters
-
 __all__ = ["Deflate", "Extension", "ExtensionFactory"]
+
+Parameters: TypeAlias = tuple[tuple[str, str | None], ...]
+"""An extension's parameters in the order sent; None for one without a value."""
 
 NAME = "permessage-deflate"
 TAIL = b"\x00\x00\xff\xff"  # ends every message, and is not sent (RFC 7692 section 7.2.1)
@@ -128,7 +130,7 @@ class ExtensionFactory(ABC):
     def agree(self, parameters: Parameters) -> tuple[Parameters, Extension] | None:
         """As a server: the parameters to answer an offer with, or None to decline it.
 
-        An offer with a parameter that is unknown, or has no valid value, must be declined.
+        An offer with a parameter that is unknown, or has an invalid value, must be declined.
         """
 
 
@@ -193,15 +195,7 @@ class Deflate(ExtensionFactory):
             value = getattr(self, option)
             if value in (None, "auto") and option.endswith("bits"):
                 continue
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise InvalidOptionType(
-                    f"{option} of Deflate must be int, not {type(value).__name__}", "compression"
-                )
-            if value < least or (most is not None and value > most):
-                upper = f" to {most}" if most is not None else " or more"
-                raise InvalidOption(
-                    f"{option} of Deflate must be {least}{upper}, not {value}", "compression"
-                )
+            check_int(f"{option} of Deflate", value, least, most, option="compression")
 
     # As a client
 
@@ -231,7 +225,7 @@ class Deflate(ExtensionFactory):
         """
         given = _values(parameters)
         if given is None:
-            raise ValueError("a parameter is unknown, there twice, or has no valid value")
+            raise ValueError("a parameter is unknown, given twice, or has an invalid value")
         for name in ("server_max_window_bits", "client_max_window_bits"):
             if name in given and given[name] is None:
                 raise ValueError(f"{name} has no value (RFC 7692 section 7.1.2)")
@@ -259,7 +253,7 @@ class Deflate(ExtensionFactory):
     def agree(self, parameters: Parameters) -> tuple[Parameters, Extension] | None:
         """As a server: the parameters to answer an offer with, or None to decline it.
 
-        An offer with a parameter that is unknown, or has no valid value, must be declined.
+        An offer with a parameter that is unknown, or has an invalid value, must be declined.
         """
         given = _values(parameters)
         if given is None or given.get("server_max_window_bits", 15) is None:
@@ -327,7 +321,7 @@ def _library(name: str) -> ModuleType:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """Whether this is zlib's error for our having no memory, which is no fault of the data."""
+    """Whether this is zlib's error for our having no memory, which is not a fault of the data."""
     return str(error).startswith(f"Error {Z_MEM_ERROR} ")
 
 

@@ -27,10 +27,11 @@ from ._asyncio._memory import MemorySocket, MemoryTransport, memory_pair
 from ._asyncio._transport_stream import TransportStream
 from ._client import Opened, client_handshake
 from ._close import close_payload
-from ._errors import HandshakeError, WebSocketError
+from ._errors import WebSocketError
 from ._handshake_server import ServerHandshake
 from ._leaving import is_cancellation
 from ._messages import Message, as_message
+from ._opening_errors import HandshakeError
 from ._options import Options
 from ._runtimes._asyncio import running_loop, runtime_of
 from ._tls import server_context
@@ -194,7 +195,7 @@ class FakePeer:
     async def send(self, message: str | bytes | Message | Mapping[str, Any]) -> None:
         """Send a message, or a frame as the fields of a Message or a mapping say.
 
-        Raises ClientGone where nobody is there any more.
+        Raises ClientGone where the client has gone.
         """
         as_sent = as_message(message)
         self._close_sent = self._close_sent or as_sent.opcode == CLOSE

@@ -20,7 +20,7 @@ from coro_websocket import InvalidOption, InvalidURL, Options, codec, connect, p
 from coro_websocket._client import client_handshake
 from coro_websocket._handshake import ClientHandshake
 from coro_websocket._handshake_server import ServerHandshake
-from coro_websocket._proxy import Tunnel
+from coro_websocket._http_tunnel import Tunnel
 from coro_websocket._socks import SocksTunnel
 from coro_websocket.extensions import Extension, ExtensionFactory
 

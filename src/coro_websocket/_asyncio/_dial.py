@@ -16,14 +16,16 @@ import ssl
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from .._errors import ConnectError, ConnectTimeout, InvalidOptionType, ProxyError, TLSError
-from .._proxy import SOCKS, Tunnel
+from .._errors import InvalidOptionType
+from .._http_tunnel import Tunnel
+from .._opening_errors import ConnectError, ConnectTimeout, ProxyError, TLSError
+from .._proxy import SOCKS
 from .._socks import SocksRefusal, SocksTunnel
-from .._tls import called, client_context, may_pass, ssl_reason
+from .._tls import client_context, errors_called, may_succeed_later, ssl_reason
 from .._url import without_zone
-from ._lookup import look_up
+from ._lookup import look_up, scoped
 from ._pipes import Pipe, SocketPipe, open_pipe, open_tls_pipe_to_proxy, secure_tunnel
-from ._socket import ConnectionSocket, scoped
+from ._socket import ConnectionSocket
 from ._tunnel import open_tunnel
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ class Phase:
         self._options = options
 
     @property
-    def shown(self) -> str:
+    def in_words(self) -> str:
         """The phase for an error message, with the proxy if that is what we wait for."""
         return (
             self.name if self._proxy is None else f"{self.name}, at the proxy {self._proxy.where}"
@@ -72,8 +74,8 @@ class Phase:
             if not deadline.expired():
                 raise
             raise ConnectTimeout(
-                f"{self._options.url.shown} was not open within {limit:g} s ({name}_timeout); "
-                f"the phase that did not end: {self.shown}",
+                f"{self._options.url.redacted} was not open within {limit:g} s ({name}_timeout); "
+                f"the phase that did not end: {self.in_words}",
                 name,
             ) from None
 
@@ -91,7 +93,7 @@ async def dial(
     url = options.url
     where = f"{url.host} port {url.port}"
     if options.sock is not None:
-        sock = _taken_over(options.sock)
+        sock = ConnectionSocket.taking_over(options.sock)
     elif options.path is not None:
         phase.name = "connect"
         sock = _connect_unix(options.path)
@@ -124,15 +126,11 @@ def with_proxy_context(options: Options) -> Options:
     """
     if options.proxy_tls is None:
         return options
-    with called("proxy_tls"):
+    with errors_called("proxy_tls"):
         return dataclasses.replace(options, proxy_tls=client_context(options.proxy_tls))
 
 
 Address = tuple[int, int, int, tuple[object, ...]]
-
-
-def _taken_over(given: socket.socket) -> ConnectionSocket:
-    return ConnectionSocket(given.family, given.type, given.proto, given.detach())
 
 
 async def _connect_host(
@@ -243,7 +241,7 @@ async def _dial_by_secure_proxy(
         except (OSError, ssl.CertificateError) as error:
             raise ProxyError(
                 f"TLS with the proxy {proxy.where} failed: {_tls_reason(error, 'the proxy')}",
-                permanent=isinstance(error, ssl.SSLError) and not may_pass(error),
+                permanent=isinstance(error, ssl.SSLError) and not may_succeed_later(error),
             ) from error
         except BaseException:
             sock.release()

@@ -14,12 +14,12 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ._socket import scoped
+from .._quoting import clip
 
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["look_up", "look_up_to_listen"]
+__all__ = ["host_with_zone", "look_up", "look_up_to_listen", "scoped"]
 
 MOST = 32  # threads at a time; what is asked beyond that waits its turn
 
@@ -64,7 +64,7 @@ class Threads:
             raise OSError(str(error)) from error
 
     def withdraw(self, question: Question) -> None:
-        """Nobody waits for this one any more."""
+        """The answer is no longer wanted."""
         with self._lock, contextlib.suppress(ValueError):
             self._waiting.remove(question)
 
@@ -125,3 +125,38 @@ async def look_up_to_listen(
         host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     return found
+
+
+# The zone of an IPv6 address (RFC 4007 section 11).
+
+
+def scoped(address: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A socket address with the zone of its host as a scope id, without which it is not used.
+
+    Raises OSError if this machine has no such network interface (RFC 4007 section 11).
+    """
+    host, _, zone = str(address[0]).partition("%")
+    if not zone:
+        return address
+    try:
+        if zone.isdigit():
+            scope = int(zone)
+            socket.if_indextoname(scope)
+        else:
+            scope = socket.if_nametoindex(zone)
+    except (OSError, OverflowError, ValueError):  # no name, and no number of one
+        raise OSError(
+            f"this machine has no network interface {clip(zone, 64)} (the IPv6 zone)"
+        ) from None
+    return host, address[1], 0, scope
+
+
+def host_with_zone(address: tuple[Any, ...]) -> str:
+    """The host of a socket address as the system gives it, with its zone, if it has one."""
+    host, scope = str(address[0]), address[3] if len(address) > 3 else 0
+    if not scope or "%" in host:
+        return host
+    try:
+        return f"{host}%{socket.if_indextoname(scope)}"
+    except OSError:  # the interface has gone
+        return f"{host}%{scope}"

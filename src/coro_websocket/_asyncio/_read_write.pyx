@@ -429,7 +429,7 @@ cdef class Read:
         self._control = control
 
     def __call__(self, *, fragments=None, control=None):
-        """Wait for the next message (the specification's `read`).
+        """Wait for the next message (`read` of luvit's coro-websocket page).
 
         Args:
             fragments: give the next frame by itself, with its own `fin` and opcode, rather
@@ -564,7 +564,7 @@ cdef class Write:
         self.connection = connection
 
     def __call__(self, message=None, *, bint compress=True):
-        """Send a message (the specification's `write`).
+        """Send a message (`write` of luvit's coro-websocket page).
 
         Args:
             message: str (sent as text), bytes, bytearray or memoryview (as binary), a
@@ -581,7 +581,7 @@ cdef class Write:
 
         Raises:
             ConnectionClosedError: the connection is closed or closing; nothing was sent.
-            InvalidMessageType, InvalidMessage: what was given is no message that may be
+            InvalidMessageType, InvalidMessage: what was given is not a message that may be
                 sent (RFC 6455 sections 5.2 to 5.6), an empty mapping and an iterable without
                 fragments among that; nothing was sent.
             ConcurrencyError: this task began a fragmented message (`fin=False`) and starts
@@ -706,7 +706,7 @@ def broadcast(writes, message):
         `asyncio.run_coroutine_threadsafe(broadcast(writes, message), loop)`.
 
     Raises:
-        InvalidMessageType, InvalidMessage: it is no whole text or binary message; nothing
+        InvalidMessageType, InvalidMessage: it is not a whole text or binary message; nothing
             was sent.
         OtherEventLoopError: the connections are of more than one event loop, or it was awaited
             in one that is not theirs; nothing was sent.

@@ -6,47 +6,13 @@ import contextlib
 import errno
 import io
 import socket
-from typing import TYPE_CHECKING, Any
-
-from .._headers import clip
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-__all__ = ["ConnectionSocket", "host_with_zone", "scoped"]
-
-
-def scoped(address: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A socket address with the zone of its host as a scope id, without which it is not used.
-
-    Raises OSError if this machine has no such network interface (RFC 4007 section 11).
-    """
-    host, _, zone = str(address[0]).partition("%")
-    if not zone:
-        return address
-    try:
-        if zone.isdigit():
-            scope = int(zone)
-            socket.if_indextoname(scope)
-        else:
-            scope = socket.if_nametoindex(zone)
-    except (OSError, OverflowError, ValueError):  # no name, and no number of one
-        raise OSError(
-            f"this machine has no network interface {clip(zone, 64)} (the IPv6 zone)"
-        ) from None
-    return host, address[1], 0, scope
-
-
-def host_with_zone(address: tuple[Any, ...]) -> str:
-    """The host of a socket address as the system gives it, with its zone, if it has one."""
-    host, scope = str(address[0]), address[3] if len(address) > 3 else 0
-    if not scope or "%" in host:
-        return host
-    try:
-        return f"{host}%{socket.if_indextoname(scope)}"
-    except OSError:  # the interface has gone
-        return f"{host}%{scope}"
+__all__ = ["ConnectionSocket"]
 
 
 class ConnectionSocket(socket.socket):
@@ -86,6 +52,11 @@ class ConnectionSocket(socket.socket):
         if self.family in (socket.AF_INET, socket.AF_INET6):
             with contextlib.suppress(OSError):
                 self.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    @classmethod
+    def taking_over(cls, sock: socket.socket) -> Self:
+        """A ConnectionSocket with the descriptor of `sock`, which then has none."""
+        return cls(sock.family, sock.type, sock.proto, sock.detach())
 
     def shutdown(self, how: int = socket.SHUT_RDWR) -> None:
         """Shut the connection down from our side (both directions unless `how` says less)."""

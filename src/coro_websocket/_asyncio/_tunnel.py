@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._errors import ProxyError
+from .._opening_errors import ProxyError
 
 if TYPE_CHECKING:
-    from .._proxy import Proxy, Tunnel
+    from .._http_tunnel import Tunnel
+    from .._proxy import Proxy
     from .._socks import SocksTunnel
     from ._pipes import Pipe
 
