@@ -70,6 +70,7 @@ NAME_A_LOOP_YET = {
     "_accepting",
     "_asyncio._dial",
     "_asyncio._pipes",
+    "_asyncio._read_write",
     "_asyncio._socket",
     "_client",
     "_leaving",
