@@ -15,9 +15,9 @@ from setuptools.command.build_ext import build_ext
 PACKAGE = "src/coro_websocket"
 MODULES = ["_messages", "_frames", "_buffers", "_sending", "_receiving", "_engine"]
 MODULES += ["_runtimes/_waiter", "_runtimes/_runtime", "_runtimes/_asyncio"]
-MODULES += ["_asyncio/_stream", "_asyncio/_turns"]
-MODULES += ["_asyncio/_writing"]
-MODULES += ["_asyncio/_connection", "_asyncio/_read_write", "_asyncio/_transport_stream"]
+MODULES += ["_asyncio/_stream", "_asyncio/_transport_stream", "_asyncio/_turns"]
+MODULES += ["_asyncio/_keepalive", "_asyncio/_writing", "_asyncio/_connection"]
+MODULES += ["_asyncio/_read_write"]
 if sys.platform != "win32":
     MODULES += ["_asyncio/_socket_stream", "_asyncio/_tls_stream"]
 

@@ -26,6 +26,7 @@ from raw_peer import (
 from scripted_server import scripted
 
 from coro_websocket import ConnectionClosedError, PingTimeout, connect
+from coro_websocket._asyncio._connection import Connection
 
 __all__ = ["watchdog"]
 
@@ -367,6 +368,52 @@ async def test_a_ping_message_that_fails_is_an_error_of_the_connection(side, bad
         assert caught.value.__cause__ is not None
         with pytest.raises(ConnectionClosedError, match="ping_message failed"):
             await end.write("x")
+
+
+class CountingLoop(asyncio.SelectorEventLoop):
+    """Knows the timers that the library's connections wait for."""
+
+    def __init__(self):
+        super().__init__()
+        self.timers = []
+
+    def call_at(self, when, callback, *args, context=None):
+        timer = super().call_at(when, callback, *args, context=context)
+        if isinstance(getattr(callback, "__self__", None), Connection):
+            self.timers.append((timer, callback.__self__))
+        return timer
+
+    def most_of_one(self):
+        """How many timers the connection with the most of them waits for."""
+        waiting = [
+            connection
+            for timer, connection in self.timers
+            if not timer.cancelled() and timer.when() > self.time()
+        ]
+        return max(map(waiting.count, waiting), default=0)
+
+
+def test_a_connection_waits_for_one_timer_whatever_it_waits_for():
+    async def use():
+        loop = asyncio.get_running_loop()
+        options = {"ping_interval": 30, "heartbeat": 20, "read_high_water": 10_000}
+        async with end_and_peer("client", close_timeout=10, **options) as (end, peer):
+            assert loop.most_of_one() == 1
+            sending = asyncio.create_task(peer.send(peer.frame(BINARY, bytes(5000)) * 2000))
+            await turns_of_the_loop(50)
+            assert not sending.done()  # reading is paused, and looked at each second
+            assert loop.most_of_one() == 1
+            closing = asyncio.create_task(end.write.close())
+            await sending
+            assert loop.most_of_one() == 1
+            await peer.write(CLOSE, close_payload(1000))
+            peer.hang_up()
+            await closing
+            assert loop.most_of_one() == 0
+        assert len(loop.timers) <= 4  # a later deadline makes no new one
+
+    with asyncio.Runner(loop_factory=CountingLoop) as runner:
+        runner.run(use())
 
 
 async def test_a_slow_program_gets_every_message(side):

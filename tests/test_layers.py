@@ -45,7 +45,7 @@ HOUSE: list[dict[str, str]] = [
     },
     {
         "_connection": """
-            _asyncio._begin _asyncio._connection _asyncio._read_write _asyncio._turns
+            _asyncio._begin _asyncio._connection _asyncio._keepalive _asyncio._read_write _asyncio._turns
             _asyncio._writing _channel _connection_log _leaving _stats
         """
     },

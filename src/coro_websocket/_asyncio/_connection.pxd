@@ -3,6 +3,7 @@ from libc.stdint cimport uint8_t, uint64_t
 from .._messages cimport Message
 from .._receiving cimport Unit
 from .._runtimes._waiter cimport Waiter
+from ._keepalive cimport Keepalive
 from ._writing cimport Writing
 
 
@@ -16,30 +17,26 @@ cdef class Connection(Writing):
     cdef uint64_t streams  # that were begun
     cdef uint64_t streaming  # the number of the one that is being read; 0: none
     cdef bint skipping  # the rest of a message is dropped as it comes
-    cdef bint deaf  # whatever comes is dropped: we are closing, and too much waited
+    cdef bint discarding  # whatever comes is dropped: we are closing, and too much waited
     cdef int overflow
     cdef uint64_t dropped  # messages
-    cdef object look_timer
+    cdef double look_at  # when to look behind what is unread; NEVER: not at all
     cdef size_t read_high_water
     cdef uint64_t bytes_in
 
     # Owned by the closing handshake
     cdef bint half_closed  # nothing more is sent, and nothing that comes is delivered
-    cdef object close_timer
+    cdef double close_at  # when closing has taken too long; NEVER: nothing is being closed
     cdef list close_waiters
 
-    # Owned by the keepalive
-    cdef object heartbeat_timer
-    cdef object ping_timer
-    cdef double ask_at  # when the next Ping is to be sent
-    cdef double keep_alive_at  # when the timer is to call
-    cdef bint excused  # the peer was given the time that our loop stood still
-    cdef double asked_at  # when the deadline began to run; NEVER: it does not
-    cdef uint64_t asked_behind  # bytes were sent before that Ping
-    cdef uint64_t seen_in
-    cdef uint64_t seen_taken
-    cdef bint held_back
+    # Keeping alive
+    cdef Keepalive keepalive  # None: nothing more is asked of the peer
+    cdef bint held_back  # reading was paused, since the keepalive last looked
     cdef bytes keepalive_ping  # the payload of the last one
+
+    # The one timer, for all that is waited for
+    cdef object alarm
+    cdef double alarm_at
 
     # The end
     cdef int end_all(self, bint now) except -1
@@ -55,6 +52,8 @@ cdef class Connection(Writing):
     cdef int after_parsing(self) except -1
     cdef int unattended(self) except -1
     cdef int pause(self) except -1
+    cdef int look_later(self) except -1
+    cdef int look(self) except -1
     cdef int shed(self) except -1
     cdef object end_error(self)
 
@@ -62,9 +61,17 @@ cdef class Connection(Writing):
     cdef int advance_closing(self) except -1
     cdef int time_out(self) except -1
     cdef int start_close_timer(self) except -1
+    cdef int close_timed_out(self) except -1
 
     # Keeping alive
-    cdef int look_for_life(self) except -1
+    cdef int keep_alive(self, double now) except -1
+    cdef int send_heartbeat(self) except -1
+    cdef int send_keepalive(self) except -1
+
+    # Times
+    cdef int arm(self, double at) except -1
+    cdef int arm_next(self) except -1
+    cdef int do_what_is_due(self, double now) except -1
 
 
 cdef object out_of_memory()

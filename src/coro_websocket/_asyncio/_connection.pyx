@@ -17,6 +17,7 @@ from .._messages cimport Message, as_whole_message, new_message
 from .._receiving cimport MESSAGE, PIECE, Unit
 from .._runtimes._runtime cimport SCRATCH, Runtime
 from .._runtimes._waiter cimport WAITING, Waiter, wake_all
+from ._keepalive cimport ASK, GONE, NEVER, Keepalive, Verdict, is_due
 from ._writing cimport high_water
 
 import os
@@ -40,11 +41,7 @@ cdef dict OVERFLOW = {
     "close": CLOSE_CONNECTION,
 }
 
-cdef double NEVER = -1
-cdef double TIMER_SLACK = 0.001  # seconds by which a loop may call too early
-cdef double STALL = 0.01  # seconds by which it calls too late if something has held it up
 cdef double LOOK_EVERY = 1  # seconds, while reading is paused
-cdef double ACKNOWLEDGED_IN = 0.5  # seconds that an acknowledgement may take (RFC 1122 4.2.3.2)
 
 cdef enum:
     LOOK_BEHIND = 131072  # bytes that may be received above read_high_water, to look behind it
@@ -61,6 +58,7 @@ cdef class Connection(Writing):
         self.read_high_water = high_water(options.read_high_water)
         self.overflow = OVERFLOW[options.overflow]
         self.close_waiters = []
+        self.close_at = self.look_at = NEVER
 
     def __init__(self, engine, options, stream, leftover=b""):
         """leftover: the bytes that came in the same segment as the handshake."""
@@ -80,12 +78,14 @@ cdef class Connection(Writing):
             self.engine.receive(leftover)
             self.bytes_in += len(leftover)
             self.unattended()
-        if options.heartbeat is not None:
-            self.heartbeat_timer = self.runtime.call_at(self.runtime.time() + options.heartbeat, self.beat)
-        if options.ping_interval is not None:
-            self.ask_at = self.keep_alive_at = self.runtime.time() + options.ping_interval
-            self.asked_at = NEVER
-            self.ping_timer = self.runtime.call_at(self.ask_at, self.keep_alive)
+        if options.heartbeat is not None or options.ping_interval is not None:
+            self.keepalive = Keepalive(
+                self.runtime.time(),
+                ping_interval=options.ping_interval,
+                ping_timeout=options.ping_timeout,
+                heartbeat=options.heartbeat,
+            )
+            self.arm_next()
 
     # What the stream tells
 
@@ -205,12 +205,9 @@ cdef class Connection(Writing):
         if step == 0:
             self.stream.release()
         elif step == 1:
-            for timer in (
-                self.close_timer, self.heartbeat_timer, self.ping_timer, self.look_timer
-            ):
-                if timer is not None:
-                    timer.cancel()
-            self.close_timer = self.heartbeat_timer = self.ping_timer = self.look_timer = None
+            if self.alarm is not None:
+                self.alarm.cancel()
+                self.alarm = None
         elif step == 2:
             if self.reader is not None:
                 waiter = self.waiter
@@ -262,7 +259,7 @@ cdef class Connection(Writing):
         """The next message for a reader, or None if there is none yet, or none any more."""
         cdef Message message
         cdef Message rest
-        if self.deaf and self.ready is None:
+        if self.discarding and self.ready is None:
             return self.drop_data(control)
         while self.skipping:
             message = self.take_ready()
@@ -276,7 +273,7 @@ cdef class Connection(Writing):
             return self.parse(unit, control)
         if message.bits & FIN or unit != MESSAGE:
             return message
-        if self.deaf:
+        if self.discarding:
             return self.drop_data(control)
         # A fragment that was parsed for a reader who then gave up.
         rest = self.parse(MESSAGE, False)
@@ -362,7 +359,7 @@ cdef class Connection(Writing):
         if engine.held() >= self.read_high_water and not self.stream.paused and not self.stream.lost:
             if engine.initiated_close:
                 # We are closing: what nobody reads must not keep the peer's Close from us.
-                self.deaf = True
+                self.discarding = True
                 self.drop_data(False)
             elif not self.stream.draining:
                 self.pause()
@@ -374,24 +371,27 @@ cdef class Connection(Writing):
     cdef int pause(self) except -1:
         self.held_back = True
         self.stream.pause()
-        if self.look_timer is None:
-            self.look_timer = self.runtime.call_at(self.runtime.time() + LOOK_EVERY, self.look)
+        return self.look_later()
+
+    cdef int look_later(self) except -1:
+        cdef double at
+        if self.look_at == NEVER:
+            at = self.runtime.time() + LOOK_EVERY
+            self.arm(at)
+            self.look_at = at
         return 0
 
-    def look(self):
+    cdef int look(self) except -1:
         """Reading is paused: is it the end, a Close or a Pong that waits behind what is unread?"""
-        self.look_timer = None
-        if self.stream.lost or not self.stream.paused:
-            return
-        try:
-            if self.stream.peer_ended():
-                self.stream.drain()
-                return
-            self.look_timer = self.runtime.call_at(self.runtime.time() + LOOK_EVERY, self.look)
-            if self.engine.held() - min(self.engine.held(), self.read_high_water) < LOOK_BEHIND:
-                self.stream.resume()  # what comes next pauses it again
-        except MemoryError:
-            self.fail_memory()
+        self.look_at = NEVER
+        if not self.stream.paused:
+            return 0
+        if self.stream.peer_ended():
+            return self.stream.drain()
+        self.look_later()
+        if self.engine.held() - min(self.engine.held(), self.read_high_water) < LOOK_BEHIND:
+            self.stream.resume()  # what comes next pauses it again
+        return 0
 
     cdef int shed(self) except -1:
         """More waits for a reader than may: do what the option `overflow` says."""
@@ -423,7 +423,7 @@ cdef class Connection(Writing):
         elif error is None:
             ended_by_us = self.stream.ended_by_us() and not self.engine.close_received
             error = self.engine.end_error(
-                self.cause, ended_by_us=ended_by_us, given_up=self.deaf or self.skipping
+                self.cause, ended_by_us=ended_by_us, given_up=self.discarding or self.skipping
             )
         if error is not None:
             error._engine = id(self.engine)
@@ -490,112 +490,67 @@ cdef class Connection(Writing):
         return 0
 
     cdef int start_close_timer(self) except -1:
-        if self.close_timer is None and self.options.close_timeout is not None:
+        if self.close_at == NEVER and self.options.close_timeout is not None:
             try:
-                self.close_timer = self.runtime.call_at(self.runtime.time() + self.options.close_timeout, self.close_timed_out)
+                self.close_at = self.runtime.time() + self.options.close_timeout
+                self.arm(self.close_at)
             except MemoryError:  # it might never end
                 self.fail_memory()
         return 0
 
-    def close_timed_out(self):
-        self.close_timer = None
-        if self.stream.lost:
-            return
+    cdef int close_timed_out(self) except -1:
+        self.close_at = NEVER
         if not self.engine.close_sent:
             # The peer's Close has waited long enough behind messages that nobody reads.
             try:
                 self.engine.look_ahead(True)
                 if self.engine.close_sent:
                     self.stream.queue()
-                    self.advance_closing()
-                    return
+                    return self.advance_closing()
             except MemoryError:
                 self.fail_memory()
-        self.stream.abort()
+        return self.stream.abort()
 
     # Keeping alive
 
-    def beat(self):
-        """An unsolicited Pong every `heartbeat` seconds (RFC 6455 section 5.5.3)."""
-        if not self.stream.broken and not self.engine.close_sent:
-            try:
-                self.heartbeat_timer = self.runtime.call_at(self.runtime.time() + self.options.heartbeat, self.beat)
-                self.engine.send_pong(b"")
-                self.stream.queue()
-            except MemoryError:
-                self.fail_memory()
-
-    def keep_alive(self):
-        try:
-            self.look_for_life()
-        except MemoryError:
-            self.fail_memory()
-
-    cdef int look_for_life(self) except -1:
-        """A Ping every `ping_interval`; with no sign of life in `ping_timeout`, the peer is gone.
-
-        The deadline runs from the first Ping that nothing followed. While we ourselves hold the
-        socket back, it is enough that the peer's system acknowledges that Ping. While what was
-        sent before the Ping is still being taken, the peer cannot have seen it: it has the whole
-        of `ping_timeout` from then on. And where the loop itself stood still, it has that time
-        again, once.
-        """
-        cdef uint64_t taken
-        cdef double now
-        cdef double late
-        cdef double due
-        cdef double most = 0  # seconds until the deadline
-        options = self.options
-        if self.stream.lost or self.engine.close_sent:
+    cdef int keep_alive(self, double now) except -1:
+        """Send what keeps the connection alive, and see whether the peer is gone."""
+        cdef Keepalive keepalive = self.keepalive
+        cdef Verdict verdict
+        if self.engine.close_sent:  # close_timeout bounds the rest
+            self.keepalive = None
             return 0
-        now = self.runtime.time()
-        taken = self.stream.taken()
-        if self.bytes_in != self.seen_in or (self.held_back and not self.stream.paused):
-            self.asked_at = NEVER
-        elif self.stream.paused and (taken > self.asked_behind or not self.stream.unanswered()):
-            self.asked_at = NEVER
-        elif self.asked_at != NEVER and self.seen_taken < min(taken, self.asked_behind):
-            self.asked_at = now
-        late = now - self.keep_alive_at
-        if self.asked_at == NEVER:
-            self.excused = False
-        elif late > STALL and not self.excused and options.ping_timeout is not None:
-            self.excused = True
-            self.asked_at += late + min(late, <double>options.ping_timeout)
+        if keepalive.heartbeat_due(now) and not self.stream.broken:
+            self.send_heartbeat()
+        if not is_due(keepalive.due, now) or self.stream.lost:
+            return 0
+        verdict = keepalive.look(
+            now,
+            received=self.bytes_in,
+            sent=self.stream.bytes_out + self.stream.backlog(),
+            taken=self.stream.taken(),
+            paused=self.stream.paused,
+            held_back=self.held_back,
+            unanswered=self.stream.paused and self.stream.unanswered(),
+        )
         self.held_back = self.stream.paused
-        self.seen_in = self.bytes_in
-        self.seen_taken = taken
-        if options.ping_timeout is not None:
-            most = options.ping_timeout + (ACKNOWLEDGED_IN if self.stream.paused else 0)
-            if self.asked_at != NEVER and now + TIMER_SLACK >= self.asked_at + most:
-                if self.cause is None:
-                    self.cause = PingTimeout(
-                        f"nothing came from the peer for {options.ping_timeout:g} s after a Ping "
-                        "(ping_timeout)",
-                        ABNORMAL,
-                    )
-                self.time_out()
-                return 0
-        if now + TIMER_SLACK >= self.ask_at:
-            self.ask_at = now + options.ping_interval
-            if self.asked_at == NEVER:
-                self.asked_at = now
-                self.asked_behind = self.stream.bytes_out + self.stream.backlog()
-            if not self.stream.broken:
-                self.ask()
-                if self.stream.queued and not self.stream.blocked:
-                    self.stream.transmit()  # at once: the deadline runs
-            if self.stream.lost or self.engine.close_sent:
-                return 0
-        due = self.ask_at
-        if options.ping_timeout is not None and self.asked_at != NEVER:
-            due = min(due, self.asked_at + most)
-        self.keep_alive_at = due
-        self.ping_timer = self.runtime.call_at(due, self.keep_alive)
+        if verdict == GONE:
+            self.keepalive = None
+            return self.time_out()
+        if verdict == ASK and not self.stream.broken:
+            self.send_keepalive()
+            if self.stream.queued and not self.stream.blocked:
+                self.stream.transmit()  # at once: the deadline runs
         return 0
 
     cdef int time_out(self) except -1:
         """The peer is gone. What had come before can still be read."""
+        if self.cause is None:
+            self.cause = PingTimeout(
+                f"nothing came from the peer for {self.options.ping_timeout:g} s after a Ping "
+                "(ping_timeout)",
+                ABNORMAL,
+            )
         if not self.stream.paused:
             return self.stream.abort()
         self.start_close_timer()
@@ -605,7 +560,12 @@ cdef class Connection(Writing):
             return self.stream.abort()
         return self.stream.drain()
 
-    def ask(self):
+    cdef int send_heartbeat(self) except -1:
+        """An unsolicited Pong (RFC 6455 section 5.5.3)."""
+        self.engine.send_pong(b"")
+        return self.stream.queue()
+
+    cdef int send_keepalive(self) except -1:
         """Send a Ping, or the message that this peer wants instead."""
         message = self.options.ping_message
         if message is None:
@@ -615,8 +575,7 @@ cdef class Connection(Writing):
             self.keepalive_ping = os.urandom(4)
             self.pings[self.keepalive_ping] = (None, time.perf_counter())
             self.engine.send_ping(self.keepalive_ping)
-            self.stream.queue()
-            return
+            return self.stream.queue()
         try:
             if callable(message):
                 message = message()
@@ -634,6 +593,47 @@ cdef class Connection(Writing):
             self.engine.fail_connection(failed)
             self.stream.queue()
             self.advance_closing()
+        return 0
+
+    # Times
+
+    cdef int arm(self, double at) except -1:
+        """Have the alarm called at this time, or earlier."""
+        if self.stream.lost or at == NEVER or (self.alarm is not None and self.alarm_at <= at):
+            return 0
+        alarm = self.runtime.call_at(at, self.on_alarm)
+        if self.alarm is not None:
+            self.alarm.cancel()
+        self.alarm = alarm
+        self.alarm_at = at
+        return 0
+
+    cdef int arm_next(self) except -1:
+        """Have it called for the first of all that is waited for."""
+        cdef double at = min(self.close_at, self.look_at)
+        if self.keepalive is not None:
+            at = min(at, self.keepalive.next_at())
+        return self.arm(at)
+
+    def on_alarm(self):
+        self.alarm = None
+        try:
+            try:
+                self.do_what_is_due(self.runtime.time())
+            finally:
+                self.arm_next()
+        except MemoryError:
+            self.fail_memory()
+
+    cdef int do_what_is_due(self, double now) except -1:
+        """The alarm may have come too early: what it was for has been put off, or is over."""
+        if not self.stream.lost and is_due(self.close_at, now):
+            self.close_timed_out()
+        if not self.stream.lost and is_due(self.look_at, now):
+            self.look()
+        if not self.stream.lost and self.keepalive is not None:
+            self.keep_alive(now)
+        return 0
 
     # Counting
 
