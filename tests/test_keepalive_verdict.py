@@ -227,7 +227,7 @@ def test_without_heartbeats_none_is_due():
 # For all that may happen
 
 seconds = st.floats(1, 100)
-lateness = st.lists(st.floats(0, 30), min_size=1)
+lateness = st.lists(st.floats(0, 30), min_size=1, max_size=30)
 
 
 @given(seconds, seconds, lateness, st.data())
@@ -236,13 +236,11 @@ def test_a_peer_that_sends_something_within_each_ping_timeout_is_never_gone(
 ):
     connection = Connection(ping_interval, ping_timeout)
     now = heard = 0.0
-    for each in late * 5:
+    for each in late:
         now = max(now, connection.due) + each
-        while heard + ping_timeout * 0.9 <= now:
-            heard += data.draw(st.floats(0.1, 0.9)) * ping_timeout
+        if heard + ping_timeout * 0.9 <= now:
+            heard = now - data.draw(st.floats(0, 0.8)) * ping_timeout
             connection.received += 1
-            if connection.received > 1000:
-                return
         taken = data.draw(st.integers(connection.taken, connection.sent))
         sent = connection.sent + data.draw(st.integers(0, 100))
         paused = data.draw(st.booleans())
