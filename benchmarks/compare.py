@@ -41,8 +41,8 @@ def installed(source: Path, name: str) -> Path:
     return python
 
 
-def built(commit: str) -> Path:
-    """The Python that has the package of a commit; once built, it is kept."""
+def source_of(commit: str) -> Path:
+    """The tree of a commit; once it is there, it is kept."""
     source = BUILD / f"source-{commit[:12]}"
     if not source.exists():
         source.mkdir(parents=True)
@@ -50,7 +50,7 @@ def built(commit: str) -> Path:
             ["git", "-C", str(ROOT), "archive", commit], capture_output=True, check=True
         )
         subprocess.run(["tar", "x", "-C", str(source)], input=archive.stdout, check=True)
-    return installed(source, commit[:12])
+    return source
 
 
 def measured(python: Path) -> dict[str, float]:
@@ -77,7 +77,7 @@ def main() -> int:
     options = parser.parse_args()
     commit = git("rev-parse", options.commit or git("merge-base", "main", "HEAD"))
     BUILD.mkdir(parents=True, exist_ok=True)
-    pythons = {"before": built(commit), "now": installed(ROOT, "now")}
+    pythons = {"before": installed(source_of(commit), commit[:12]), "now": installed(ROOT, "now")}
     least: dict[str, dict[str, float]] = {"before": {}, "now": {}}
     for _ in range(options.rounds):
         for which, python in pythons.items():
