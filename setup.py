@@ -13,7 +13,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 PACKAGE = "src/coro_websocket"
-MODULES = ["_messages", "_frames", "_buffers", "_sending", "_receiving", "_engine"]
+MODULES = ["_messages", "_frames", "_buffers", "_sending", "_incoming", "_frame_rules"]
+MODULES += ["_looking_ahead", "_assembling", "_receiving", "_engine"]
 MODULES += ["_asyncio/_waiting", "_asyncio/_loop_state", "_asyncio/_writing"]
 MODULES += ["_asyncio/_connection", "_asyncio/_read_write", "_asyncio/_transport_stream"]
 if sys.platform != "win32":

@@ -8,6 +8,8 @@ cimport cython
 from cpython.bytes cimport PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_CheckExact
 
+from ._opcodes cimport BINARY, CONTINUATION, FIN, TEXT, opcode_of
+
 from collections.abc import AsyncIterable, Awaitable, Coroutine, Iterable, Mapping
 
 from ._advice import message_hint
@@ -75,7 +77,7 @@ cdef class Message:
     @property
     def fin(self):
         """Whether this is the last fragment of its message (RFC 6455 section 5.2)."""
-        return self.bits & 0x80 != 0
+        return self.bits & FIN != 0
 
     @property
     def rsv1(self):
@@ -95,7 +97,7 @@ cdef class Message:
     @property
     def opcode(self):
         """What the payload is: 0, 1, 2, 8, 9 or 10 (sections 5.2 and 11.8)."""
-        return self.bits & 0x0F
+        return opcode_of(self.bits)
 
     @property
     def mask(self):
@@ -178,12 +180,12 @@ def empty_end(fragments, opcode):
 
 cpdef Message as_message(object value):
     """The message that a value stands for: text for str, binary for bytes-like."""
-    cdef uint8_t opcode = 1 if isinstance(value, str) else 2
+    cdef uint8_t opcode = TEXT if isinstance(value, str) else BINARY
     if isinstance(value, Message):
         return value
     if isinstance(value, (str, bytes, bytearray, memoryview)):
         payload = plain_payload(value)
-        return new_message(0x80 | opcode, False, payload, payload_length(payload))
+        return new_message(FIN | opcode, False, payload, payload_length(payload))
     if isinstance(value, Mapping):
         return message_from_mapping(value)
     raise InvalidMessageType(
@@ -195,7 +197,7 @@ cpdef Message as_message(object value):
 cpdef Message as_whole_message(object value):
     """The text or binary message that a value stands for, if it is no fragment of one."""
     cdef Message message = as_message(value)
-    if not message.bits & 0x80 or message.bits & 15 > 2 or not message.bits & 15:
+    if not message.bits & FIN or opcode_of(message.bits) not in (TEXT, BINARY):
         raise InvalidMessage("expected a whole text or binary message (RFC 6455 section 5.6)")
     return message
 
@@ -209,13 +211,13 @@ cpdef Message as_fragment(object value, int opcode, bint begun, bint fin):
             f"{message_hint(value)}"
         )
     fragment = as_message(value)
-    if opcode and fragment.bits & 15 != opcode:
+    if opcode and opcode_of(fragment.bits) != opcode:
         raise InvalidMessage(
             "the fragments of one message are all str or all bytes-like "
             "(RFC 6455 section 5.4); both came"
         )
     return new_message(
-        (0 if begun else fragment.bits & 15) | (0x80 if fin else 0),
+        (CONTINUATION if begun else opcode_of(fragment.bits)) | (FIN if fin else 0),
         False,
         fragment.contents,
         fragment.length,
@@ -256,7 +258,7 @@ cdef uint8_t fill_bits(object opcode, object fin, object rsv1, object rsv2, obje
         raise InvalidMessage(f"an opcode is 0 to 15 (RFC 6455 section 5.2), not {opcode}")
     return (
         <uint8_t>opcode
-        | (0x80 if fin else 0)
+        | (FIN if fin else 0)
         | (0x40 if rsv1 else 0)
         | (0x20 if rsv2 else 0)
         | (0x10 if rsv3 else 0)
