@@ -1,7 +1,7 @@
 """The receiving half of the engine: `next` parses one message when it is asked for.
 
 So whatever came before a violation is delivered, and can be answered, before the
-connection is failed.
+connection is failed. `_engine.pyx` begins with the theory.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
