@@ -127,11 +127,11 @@ def encode_frame(Message message not None, *, bint check=True):
     cdef size_t size
     cdef int status
     cdef const uint8_t[::1] payload
-    data = message.contents
+    data = message.payload
     if isinstance(data, str):
         data = data.encode()
     set_first_byte(&h, message.bits)
-    h.masked = message.masked
+    h.masked = message.mask
     h.length = len(data)
     if h.masked:
         fill_masking_key(h.key)

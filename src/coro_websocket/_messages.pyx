@@ -49,7 +49,7 @@ cdef class Message:
     __match_args__ = ("payload", "opcode")
 
     def __cinit__(self):
-        self.contents = b""
+        self.payload = b""
 
     def __init__(
         self,
@@ -64,15 +64,15 @@ cdef class Message:
     ):
         cdef uint8_t bits = fill_bits(opcode, fin, rsv1, rsv2, rsv3)
         cdef bint masked = bool(mask)
-        contents = plain_payload(payload)
-        cdef int64_t length = payload_length(contents)
+        payload = plain_payload(payload)
+        cdef int64_t length = payload_length(payload)
         if self.made:
             raise TypeError("a Message never changes: make another one")
         self.made = True
         self.bits = bits
-        self.masked = masked
-        self.contents = contents
-        self.length = length
+        self.mask = masked
+        self.payload = payload
+        self.len = length
 
     @property
     def fin(self):
@@ -99,57 +99,42 @@ cdef class Message:
         """What the payload is: 0, 1, 2, 8, 9 or 10 (sections 5.2 and 11.8)."""
         return opcode_of(self.bits)
 
-    @property
-    def mask(self):
-        """Whether the frame came, or is to be encoded, masked (section 5.1)."""
-        return self.masked != 0
-
-    @property
-    def len(self):
-        """The size of the payload in bytes, for text that of its UTF-8."""
-        return self.length
-
-    @property
-    def payload(self):
-        """The contents: str for text, bytes for binary and for control frames."""
-        return self.contents
-
     def __eq__(self, other):
         if not isinstance(other, Message):
             return NotImplemented
         cdef Message that = other
         return (
             self.bits == that.bits
-            and self.masked == that.masked
-            and self.contents == that.contents
+            and self.mask == that.mask
+            and self.payload == that.payload
         )
 
     def __hash__(self):
-        return hash((self.bits, self.masked, self.contents))
+        return hash((self.bits, self.mask, self.payload))
 
     def __reduce__(self):
-        return _rebuild, (self.contents, self.bits, self.masked)
+        return _rebuild, (self.payload, self.bits, self.mask)
 
     def __repr__(self):
-        shown = repr(self.contents[:SHOWN])
-        if len(self.contents) > SHOWN:
+        shown = repr(self.payload[:SHOWN])
+        if len(self.payload) > SHOWN:
             shown += "..."
         rsv = "".join(f", rsv{i}=True" for i in (1, 2, 3) if self.bits & (0x80 >> i))
-        mask = ", mask=True" if self.masked else ""
+        mask = ", mask=True" if self.mask else ""
         return f"Message({shown}, opcode={self.opcode}, fin={self.fin}{rsv}{mask}, len={self.len})"
 
 
-def _rebuild(payload, bits, masked):
+def _rebuild(payload, bits, mask):
     payload = plain_payload(payload)
-    return new_message(bits, masked, payload, payload_length(payload))
+    return new_message(bits, mask, payload, payload_length(payload))
 
 
-cdef Message new_message(uint8_t bits, bint masked, object payload, int64_t length):
+cdef Message new_message(uint8_t bits, bint mask, object payload, int64_t len):
     cdef Message message = Message.__new__(Message)
     message.bits = bits
-    message.masked = masked
-    message.contents = payload
-    message.length = length
+    message.mask = mask
+    message.payload = payload
+    message.len = len
     message.made = True
     return message
 
@@ -219,8 +204,8 @@ cpdef Message as_fragment(object value, int opcode, bint begun, bint fin):
     return new_message(
         (CONTINUATION if begun else opcode_of(fragment.bits)) | (FIN if fin else 0),
         False,
-        fragment.contents,
-        fragment.length,
+        fragment.payload,
+        fragment.len,
     )
 
 

@@ -245,17 +245,17 @@ cdef class Sending:
         cdef Py_ssize_t size
         cdef const char *data
         refuse_reserved_bits(message)
-        if isinstance(message.contents, str):
-            data = PyUnicode_AsUTF8AndSize(message.contents, &size)
+        if isinstance(message.payload, str):
+            data = PyUnicode_AsUTF8AndSize(message.payload, &size)
         else:
-            data = PyBytes_AS_STRING(message.contents)
-            size = PyBytes_GET_SIZE(message.contents)
+            data = PyBytes_AS_STRING(message.payload)
+            size = PyBytes_GET_SIZE(message.payload)
         self.check_data(
             opcode_of(message.bits),
             message.bits & FIN != 0,
             <const uint8_t *>data,
             size,
-            isinstance(message.contents, str),
+            isinstance(message.payload, str),
         )
 
     def encode(self, Message message not None, bint transform):
@@ -266,7 +266,7 @@ cdef class Sending:
         cdef uint8_t opcode = opcode_of(message.bits)
         cdef uint8_t rsv = 0
         begins = opcode != CONTINUATION
-        payload = message.contents
+        payload = message.payload
         if self.extensions and (transform if begins else self.sending_rsv):
             payload = payload.encode() if isinstance(payload, str) else payload
             for extension in self.extensions:
@@ -307,7 +307,7 @@ cdef class Sending:
             raise self.refuse_to_send()
         if rsv or (opcode_of(message.bits) == CONTINUATION and self.sending_rsv):
             self.coded_out += size
-            self.decoded_out += message.length
+            self.decoded_out += message.len
         self.send_data(
             opcode_of(message.bits), message.bits & FIN != 0, rsv, <const uint8_t *>data, size
         )
@@ -320,7 +320,7 @@ cdef class Sending:
             raise InvalidMessage("a control frame cannot be a fragment (RFC 6455 section 5.4)")
         if opcode > PONG:
             raise InvalidMessage(f"opcode {opcode:#x} is reserved (RFC 6455 section 5.2)")
-        payload = message.contents
+        payload = message.payload
         if opcode == CLOSE:
             payload = payload.encode() if isinstance(payload, str) else payload
             code, reason = close_fields(payload)

@@ -137,7 +137,7 @@ cdef class Writing(Sender):
         cdef uint8_t opcode = message.bits & 15
         if self.broken:
             raise self.closed_error()
-        if opcode < CLOSE and transform and self.engine.rsv and message.length >= OFFLOAD:
+        if opcode < CLOSE and transform and self.engine.rsv and message.len >= OFFLOAD:
             return self.write_large(message)
         try:
             self.engine.send_message(message, transform=transform)
@@ -153,7 +153,7 @@ cdef class Writing(Sender):
                     self.watch_owner()
             elif self.turn_taken:
                 self.pass_turn()
-        return self.after_write(message.length)
+        return self.after_write(message.len)
 
     cdef bint write_shared(self, Message message, bytes frame) except -1:
         """Send a message that many are sent, as an unmasked frame; False if it was not sent.
@@ -187,8 +187,8 @@ cdef class Writing(Sender):
         if self.background is None:
             self.background = set()
         self.background.add(task)
-        self.background_size += message.length + WRITE
-        task.add_done_callback(functools.partial(self.background_done, message.length + WRITE))
+        self.background_size += message.len + WRITE
+        task.add_done_callback(functools.partial(self.background_done, message.len + WRITE))
         return 0
 
     def background_done(self, size_t size, task):
@@ -262,7 +262,7 @@ cdef class Writing(Sender):
     async def large_written(self, Message message not None, sent):
         await asyncio.wait([sent])
         sent.result()
-        await self.after_write(message.length)
+        await self.after_write(message.len)
 
     cdef object after_write(self, size_t size):
         cdef LoopState state = self.state
