@@ -13,7 +13,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 PACKAGE = "src/coro_websocket"
-MODULES = ["_messages", "_frames", "_buffers", "_sending", "_receiving", "_engine"]
+MODULES = ["_messages", "_frames", "_buffers", "_sending", "_incoming", "_frame_rules"]
+MODULES += ["_looking_ahead", "_assembling", "_receiving", "_engine"]
 MODULES += ["_runtimes/_waiter", "_runtimes/_runtime", "_runtimes/_asyncio"]
 MODULES += ["_asyncio/_stream", "_asyncio/_transport_stream", "_asyncio/_turns"]
 MODULES += ["_asyncio/_keepalive", "_asyncio/_writing", "_asyncio/_connection"]

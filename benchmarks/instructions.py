@@ -5,8 +5,8 @@
 Builds this tree in place, and COMMIT (where it left main, if that says no more) under
 build/compare, with the Python that runs this and its Cython. Counts each workload's instructions
 with valgrind, for two numbers of messages: the difference is what messages cost, without the
-start of the program. The counts repeat to 0.3 %, however busy the machine is. The kernel's
-instructions are not in them, nor is what caches and branch prediction make of them:
+start of the program. The counts repeat to 1 %, most to 0.3 %, however busy the machine is. The
+kernel's instructions are not in them, nor is what caches and branch prediction make of them:
 benchmarks/compare.py measures time. Fails if a workload needs more by more than RATIO.
 
 Two things are set aside. The clock of the event loop stands still: under valgrind each message

@@ -21,7 +21,8 @@ HOUSE: list[dict[str, str]] = [
     {"the ground": "_checks _errors _quoting _version"},
     {
         "_rfc6455": """
-            _advice _buffers _close _engine _frame_log _frames _messages _receiving _sending
+            _advice _assembling _buffers _close _engine _frame_log _frame_rules _frames _incoming
+            _looking_ahead _messages _opcodes _receiving _sending
             extensions
         """
     },

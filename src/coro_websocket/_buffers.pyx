@@ -46,6 +46,11 @@ cdef int keep_large_blocks() noexcept:
     return 0
 
 
+cdef inline size_t looked_at(Inbox inbox) noexcept:
+    """How many of the unread bytes the engine has looked at already."""
+    return inbox.ahead - inbox.cur if inbox.ahead > inbox.cur else 0
+
+
 cdef class Inbox:
     """The bytes from `cur` to `end`, in memory of our own or in a stream's buffer."""
 
@@ -61,7 +66,7 @@ cdef class Inbox:
         What was unread is copied to the free bytes before them.
         """
         cdef size_t left = self.unread()
-        cdef size_t looked = self.ahead - self.cur if self.ahead > self.cur else 0
+        cdef size_t looked = looked_at(self)
         if left:
             memcpy(received - left, self.cur, left)
         self.place(received - left, looked, left + n)
@@ -74,7 +79,7 @@ cdef class Inbox:
         Raises MemoryError, what was unread being gone.
         """
         cdef size_t left = self.unread()
-        cdef size_t looked = self.ahead - self.cur if self.ahead > self.cur else 0
+        cdef size_t looked = looked_at(self)
         if left == 0:
             self.drop()
         elif self.borrowed:
@@ -90,7 +95,7 @@ cdef class Inbox:
         cdef size_t looked
         self.release()
         left = self.unread()
-        looked = self.ahead - self.cur if self.ahead > self.cur else 0
+        looked = looked_at(self)
         if left and self.cur != self.held:
             memmove(self.held, self.cur, left)
             self.place(self.held, looked, left)
@@ -104,7 +109,7 @@ cdef class Inbox:
     cdef int fit(self) noexcept:
         """Give back the room behind a little that is unread, in our own memory."""
         cdef size_t left = self.unread()
-        cdef size_t looked = self.ahead - self.cur if self.ahead > self.cur else 0
+        cdef size_t looked = looked_at(self)
         cdef uint8_t *smaller
         if self.borrowed or left == 0 or left > HELD_KEPT or self.capacity <= left + HELD_KEPT:
             return 0

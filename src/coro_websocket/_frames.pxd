@@ -1,5 +1,18 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from ._opcodes cimport (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    FIN,
+    PING,
+    PONG,
+    RSV,
+    TEXT,
+    is_control,
+    opcode_of,
+)
+
 
 cdef extern from "frame_header.h" nogil:
     const size_t FRAME_HEADER_MAX
@@ -35,13 +48,10 @@ cdef extern from "utf8.h" nogil:
     size_t utf8_open_tail(const utf8_state *s, const uint8_t *p, size_t n)
 
 
-cdef enum:  # opcodes (RFC 6455 section 11.8), and the bit of the last frame
-    TEXT = 1
-    BINARY = 2
-    CLOSE = 8
-    PING = 9
-    PONG = 10
-    FIN = 0x80
+cdef inline void set_first_byte(frame_header *h, uint8_t bits) noexcept nogil:
+    h.fin = bits >> 7
+    h.rsv = bits >> 4 & 7
+    h.opcode = opcode_of(bits)
 
 
 cdef int fill_masking_key(uint8_t *key) except -1

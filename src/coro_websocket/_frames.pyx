@@ -21,8 +21,12 @@ from ._errors import InvalidMessage, LimitError, ProtocolError
 
 # Masking keys
 
-cdef uint8_t key_pool[4096]
-cdef size_t keys_left = 0  # bytes of the pool that no frame has used yet
+cdef extern from "masking_keys.h":
+    ctypedef struct masking_keys_pool:
+        size_t left  # bytes that no frame has used yet
+        uint8_t bytes[4096]
+
+    masking_keys_pool masking_keys
 
 
 cdef int fill_masking_key(uint8_t *key) except -1:
@@ -31,24 +35,27 @@ cdef int fill_masking_key(uint8_t *key) except -1:
     The operating system's random source is read a pool at a time, so that a frame
     costs no system call.
     """
-    global keys_left
-    if keys_left < 4:
-        fresh = os.urandom(sizeof(key_pool))
-        if not PyBytes_CheckExact(fresh) or PyBytes_GET_SIZE(fresh) != sizeof(key_pool):
-            raise RuntimeError(  # it has been replaced, by a test perhaps
-                f"os.urandom({sizeof(key_pool)}) must return {sizeof(key_pool)} bytes"
-            )
-        memcpy(key_pool, PyBytes_AS_STRING(fresh), sizeof(key_pool))
-        keys_left = sizeof(key_pool)
-    keys_left -= 4
-    memcpy(key, key_pool + keys_left, 4)
+    if masking_keys.left < 4:
+        refill_masking_keys()
+    masking_keys.left -= 4
+    memcpy(key, masking_keys.bytes + masking_keys.left, 4)
+    return 0
+
+
+cdef int refill_masking_keys() except -1:
+    cdef Py_ssize_t size = sizeof(masking_keys.bytes)
+    fresh = os.urandom(size)
+    if not PyBytes_CheckExact(fresh) or PyBytes_GET_SIZE(fresh) != size:
+        # It has been replaced, by a test perhaps
+        raise RuntimeError(f"os.urandom({size}) must return {size} bytes")
+    memcpy(masking_keys.bytes, PyBytes_AS_STRING(fresh), size)
+    masking_keys.left = size
     return 0
 
 
 def _forget_masking_keys():
-    """In a forked child: its keys must not be those of its parent."""
-    global keys_left
-    keys_left = 0
+    """In a forked child, in its one thread: its keys must not be those of its parent."""
+    masking_keys.left = 0
 
 
 if hasattr(os, "register_at_fork"):
@@ -120,13 +127,11 @@ def encode_frame(Message message not None, *, bint check=True):
     cdef size_t size
     cdef int status
     cdef const uint8_t[::1] payload
-    data = message.contents
+    data = message.payload
     if isinstance(data, str):
         data = data.encode()
-    h.fin = message.bits >> 7
-    h.rsv = message.bits >> 4 & 7
-    h.opcode = message.bits & 15
-    h.masked = message.masked
+    set_first_byte(&h, message.bits)
+    h.masked = message.mask
     h.length = len(data)
     if h.masked:
         fill_masking_key(h.key)

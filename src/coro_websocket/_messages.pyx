@@ -8,6 +8,8 @@ cimport cython
 from cpython.bytes cimport PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_CheckExact
 
+from ._opcodes cimport BINARY, CONTINUATION, FIN, TEXT, opcode_of
+
 from collections.abc import AsyncIterable, Awaitable, Coroutine, Iterable, Mapping
 
 from ._advice import message_hint
@@ -47,7 +49,7 @@ cdef class Message:
     __match_args__ = ("payload", "opcode")
 
     def __cinit__(self):
-        self.contents = b""
+        self.payload = b""
 
     def __init__(
         self,
@@ -62,20 +64,20 @@ cdef class Message:
     ):
         cdef uint8_t bits = fill_bits(opcode, fin, rsv1, rsv2, rsv3)
         cdef bint masked = bool(mask)
-        contents = plain_payload(payload)
-        cdef int64_t length = payload_length(contents)
+        payload = plain_payload(payload)
+        cdef int64_t length = payload_length(payload)
         if self.made:
             raise TypeError("a Message never changes: make another one")
         self.made = True
         self.bits = bits
-        self.masked = masked
-        self.contents = contents
-        self.length = length
+        self.mask = masked
+        self.payload = payload
+        self.len = length
 
     @property
     def fin(self):
         """Whether this is the last fragment of its message (RFC 6455 section 5.2)."""
-        return self.bits & 0x80 != 0
+        return self.bits & FIN != 0
 
     @property
     def rsv1(self):
@@ -95,22 +97,7 @@ cdef class Message:
     @property
     def opcode(self):
         """What the payload is: 0, 1, 2, 8, 9 or 10 (sections 5.2 and 11.8)."""
-        return self.bits & 0x0F
-
-    @property
-    def mask(self):
-        """Whether the frame came, or is to be encoded, masked (section 5.1)."""
-        return self.masked != 0
-
-    @property
-    def len(self):
-        """The size of the payload in bytes, for text that of its UTF-8."""
-        return self.length
-
-    @property
-    def payload(self):
-        """The contents: str for text, bytes for binary and for control frames."""
-        return self.contents
+        return opcode_of(self.bits)
 
     def __eq__(self, other):
         if not isinstance(other, Message):
@@ -118,36 +105,36 @@ cdef class Message:
         cdef Message that = other
         return (
             self.bits == that.bits
-            and self.masked == that.masked
-            and self.contents == that.contents
+            and self.mask == that.mask
+            and self.payload == that.payload
         )
 
     def __hash__(self):
-        return hash((self.bits, self.masked, self.contents))
+        return hash((self.bits, self.mask, self.payload))
 
     def __reduce__(self):
-        return _rebuild, (self.contents, self.bits, self.masked)
+        return _rebuild, (self.payload, self.bits, self.mask)
 
     def __repr__(self):
-        shown = repr(self.contents[:SHOWN])
-        if len(self.contents) > SHOWN:
+        shown = repr(self.payload[:SHOWN])
+        if len(self.payload) > SHOWN:
             shown += "..."
         rsv = "".join(f", rsv{i}=True" for i in (1, 2, 3) if self.bits & (0x80 >> i))
-        mask = ", mask=True" if self.masked else ""
+        mask = ", mask=True" if self.mask else ""
         return f"Message({shown}, opcode={self.opcode}, fin={self.fin}{rsv}{mask}, len={self.len})"
 
 
-def _rebuild(payload, bits, masked):
+def _rebuild(payload, bits, mask):
     payload = plain_payload(payload)
-    return new_message(bits, masked, payload, payload_length(payload))
+    return new_message(bits, mask, payload, payload_length(payload))
 
 
-cdef Message new_message(uint8_t bits, bint masked, object payload, int64_t length):
+cdef Message new_message(uint8_t bits, bint mask, object payload, int64_t len):
     cdef Message message = Message.__new__(Message)
     message.bits = bits
-    message.masked = masked
-    message.contents = payload
-    message.length = length
+    message.mask = mask
+    message.payload = payload
+    message.len = len
     message.made = True
     return message
 
@@ -178,12 +165,12 @@ def empty_end(fragments, opcode):
 
 cpdef Message as_message(object value):
     """The message that a value stands for: text for str, binary for bytes-like."""
-    cdef uint8_t opcode = 1 if isinstance(value, str) else 2
+    cdef uint8_t opcode = TEXT if isinstance(value, str) else BINARY
     if isinstance(value, Message):
         return value
     if isinstance(value, (str, bytes, bytearray, memoryview)):
         payload = plain_payload(value)
-        return new_message(0x80 | opcode, False, payload, payload_length(payload))
+        return new_message(FIN | opcode, False, payload, payload_length(payload))
     if isinstance(value, Mapping):
         return message_from_mapping(value)
     raise InvalidMessageType(
@@ -195,7 +182,7 @@ cpdef Message as_message(object value):
 cpdef Message as_whole_message(object value):
     """The text or binary message that a value stands for, if it is no fragment of one."""
     cdef Message message = as_message(value)
-    if not message.bits & 0x80 or message.bits & 15 > 2 or not message.bits & 15:
+    if not message.bits & FIN or opcode_of(message.bits) not in (TEXT, BINARY):
         raise InvalidMessage("expected a whole text or binary message (RFC 6455 section 5.6)")
     return message
 
@@ -209,16 +196,16 @@ cpdef Message as_fragment(object value, int opcode, bint begun, bint fin):
             f"{message_hint(value)}"
         )
     fragment = as_message(value)
-    if opcode and fragment.bits & 15 != opcode:
+    if opcode and opcode_of(fragment.bits) != opcode:
         raise InvalidMessage(
             "the fragments of one message are all str or all bytes-like "
             "(RFC 6455 section 5.4); both came"
         )
     return new_message(
-        (0 if begun else fragment.bits & 15) | (0x80 if fin else 0),
+        (CONTINUATION if begun else opcode_of(fragment.bits)) | (FIN if fin else 0),
         False,
-        fragment.contents,
-        fragment.length,
+        fragment.payload,
+        fragment.len,
     )
 
 
@@ -256,7 +243,7 @@ cdef uint8_t fill_bits(object opcode, object fin, object rsv1, object rsv2, obje
         raise InvalidMessage(f"an opcode is 0 to 15 (RFC 6455 section 5.2), not {opcode}")
     return (
         <uint8_t>opcode
-        | (0x80 if fin else 0)
+        | (FIN if fin else 0)
         | (0x40 if rsv1 else 0)
         | (0x20 if rsv2 else 0)
         | (0x10 if rsv3 else 0)

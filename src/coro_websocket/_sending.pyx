@@ -18,16 +18,21 @@ from ._buffers cimport Outbox
 from ._frames cimport (
     BINARY,
     CLOSE,
+    CONTINUATION,
     FIN,
     FRAME_HEADER_MAX,
     PING,
     PONG,
+    RSV,
     TEXT,
     fill_masking_key,
     frame_header,
     frame_header_parse,
     frame_header_write,
+    is_control,
     mask_copy,
+    opcode_of,
+    set_first_byte,
     utf8_check,
     utf8_state,
 )
@@ -92,7 +97,7 @@ cdef class Sending:
                 "a continuation (opcode 0) needs a fragmented message to continue "
                 "(RFC 6455 section 5.4)"
             )
-        if opcode == TEXT or (opcode == 0 and self.sending_opcode == TEXT):
+        if opcode == TEXT or (opcode == CONTINUATION and self.sending_opcode == TEXT):
             if not (checked and state.missing == 0) and (
                 utf8_check(&state, data, n) != n or (fin and state.missing)
             ):
@@ -111,9 +116,7 @@ cdef class Sending:
         cdef frame_header h
         cdef uint8_t *to
         cdef size_t size
-        h.fin = bits >> 7
-        h.rsv = bits >> 4 & 7
-        h.opcode = bits & 15
+        set_first_byte(&h, bits)
         h.masked = self.client
         h.length = n
         if h.masked:
@@ -231,28 +234,28 @@ cdef class Sending:
 
         transform: let the extensions transform it, from its first frame on.
         """
-        if message.bits & 15 < CLOSE:
+        if is_control(message.bits):
+            self.send_control(message)
+        else:
             self.check_message(message)
             self.send_encoded(message, *self.encode(message, transform))
-        else:
-            self.send_control(message)
 
     def check_message(self, Message message not None):
         """Raise what `send_message` would raise for a data frame."""
         cdef Py_ssize_t size
         cdef const char *data
         refuse_reserved_bits(message)
-        if isinstance(message.contents, str):
-            data = PyUnicode_AsUTF8AndSize(message.contents, &size)
+        if isinstance(message.payload, str):
+            data = PyUnicode_AsUTF8AndSize(message.payload, &size)
         else:
-            data = PyBytes_AS_STRING(message.contents)
-            size = PyBytes_GET_SIZE(message.contents)
+            data = PyBytes_AS_STRING(message.payload)
+            size = PyBytes_GET_SIZE(message.payload)
         self.check_data(
-            message.bits & 15,
+            opcode_of(message.bits),
             message.bits & FIN != 0,
             <const uint8_t *>data,
             size,
-            isinstance(message.contents, str),
+            isinstance(message.payload, str),
         )
 
     def encode(self, Message message not None, bint transform):
@@ -260,10 +263,10 @@ cdef class Sending:
 
         Touches no state but the extensions': it may run in another thread.
         """
-        cdef uint8_t opcode = message.bits & 15
+        cdef uint8_t opcode = opcode_of(message.bits)
         cdef uint8_t rsv = 0
-        begins = opcode != 0
-        payload = message.contents
+        begins = opcode != CONTINUATION
+        payload = message.payload
         if self.extensions and (transform if begins else self.sending_rsv):
             payload = payload.encode() if isinstance(payload, str) else payload
             for extension in self.extensions:
@@ -302,22 +305,22 @@ cdef class Sending:
             raise TypeError(f"the payload must be str or bytes, not {type(payload).__name__}")
         if self.close_sent:
             raise self.refuse_to_send()
-        if rsv or (message.bits & 15 == 0 and self.sending_rsv):
+        if rsv or (opcode_of(message.bits) == CONTINUATION and self.sending_rsv):
             self.coded_out += size
-            self.decoded_out += message.length
+            self.decoded_out += message.len
         self.send_data(
-            message.bits & 15, message.bits & FIN != 0, rsv, <const uint8_t *>data, size
+            opcode_of(message.bits), message.bits & FIN != 0, rsv, <const uint8_t *>data, size
         )
 
     def send_control(self, Message message not None):
         """Queue a control frame (section 5.5)."""
-        cdef uint8_t opcode = message.bits & 15
+        cdef uint8_t opcode = opcode_of(message.bits)
         refuse_reserved_bits(message)
         if not message.bits & FIN:
             raise InvalidMessage("a control frame cannot be a fragment (RFC 6455 section 5.4)")
         if opcode > PONG:
             raise InvalidMessage(f"opcode {opcode:#x} is reserved (RFC 6455 section 5.2)")
-        payload = message.contents
+        payload = message.payload
         if opcode == CLOSE:
             payload = payload.encode() if isinstance(payload, str) else payload
             code, reason = close_fields(payload)
@@ -394,7 +397,7 @@ cdef int show_unraisable(object error) noexcept:
 
 
 cdef int refuse_reserved_bits(Message message) except -1:
-    if message.bits & 0x70:
+    if message.bits & RSV:
         raise InvalidMessage(
             "a reserved bit is set: only an extension sets them (RFC 6455 section 5.2)"
         )

@@ -283,9 +283,9 @@ cdef class Connection(Writing):
         try:
             return new_message(
                 (message.bits & 15) | (rest.bits & FIN),
-                rest.masked,
-                message.contents + rest.contents,
-                message.length + rest.length,
+                rest.mask,
+                message.payload + rest.payload,
+                message.len + rest.len,
             )
         except MemoryError:
             self.fail_memory()

@@ -180,9 +180,9 @@ cdef class NextMessage:
             return new_stream(self.connection, message)
         if message.bits & FIN:
             self.stream.end()
-            if not message.length:
+            if not message.len:
                 raise StopAsyncIteration
-        return message.contents
+        return message.payload
 
     cdef list gather(self, Message message):
         """The message and those that are here behind it, up to the next control frame.
@@ -192,7 +192,7 @@ cdef class NextMessage:
         """
         cdef Connection connection = self.connection
         cdef list messages = [message]
-        cdef size_t size = message.length
+        cdef size_t size = message.len
         while size < connection.read_high_water and connection.engine.data_is_next():
             message = connection.take(self.unit, self.control)
             if message is None:
@@ -202,7 +202,7 @@ cdef class NextMessage:
             except MemoryError:  # the next read gets it
                 connection.ready = message
                 break
-            size += message.length
+            size += message.len
         return messages
 
     cdef int leave(self) except -1:
@@ -272,7 +272,7 @@ cdef PyObject *next_message_next(PyObject *self) except NULL:
         status == 0
         and awaitable.wanted <= ITEM
         and result != Py_None
-        and (<Message>result).length <= SMALL
+        and (<Message>result).len <= SMALL
     )
     return awaitable_next(status, result, small)
 
@@ -374,8 +374,8 @@ cdef class MessageStream:
 cdef MessageStream new_stream(Connection connection, Message message):
     cdef MessageStream stream = MessageStream.__new__(MessageStream)
     stream.connection = connection
-    stream.kind = TEXT if isinstance(message.contents, str) else BINARY
-    stream.first = message.contents or None
+    stream.kind = TEXT if isinstance(message.payload, str) else BINARY
+    stream.first = message.payload or None
     connection.streams += 1
     stream.number = connection.streams
     connection.streaming = stream.number

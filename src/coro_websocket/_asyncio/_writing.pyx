@@ -131,7 +131,7 @@ cdef class Writing(Consumer):
         cdef uint8_t opcode = message.bits & 15
         if self.stream.broken:
             raise self.closed_error()
-        if opcode < CLOSE and transform and self.engine.rsv and message.length >= OFFLOAD:
+        if opcode < CLOSE and transform and self.engine.rsv and message.len >= OFFLOAD:
             return self.write_large(message)
         try:
             self.engine.send_message(message, transform=transform)
@@ -145,7 +145,7 @@ cdef class Writing(Consumer):
                     self.turns.begin()
             elif self.turns.taken:
                 self.turns.pass_on()
-        return self.after_write(message.length)
+        return self.after_write(message.len)
 
     cdef bint write_shared(self, Message message, bytes frame) except -1:
         """Send a message that many are sent, as an unmasked frame; False if it was not sent.
@@ -178,7 +178,7 @@ cdef class Writing(Consumer):
         elif self.turns.background_size > self.write_high_water:
             return False
         else:
-            self.turns.add_background(message, message.length + WRITE)
+            self.turns.add_background(message, message.len + WRITE)
         return True
 
     cdef object write_large(self, Message message):
@@ -236,7 +236,7 @@ cdef class Writing(Consumer):
             await self.wait_in(self.large_waiters)
         if frame.error is not None:
             raise frame.error
-        await self.after_write(frame.message.length)
+        await self.after_write(frame.message.len)
 
     cdef object after_write(self, size_t size):
         cdef Runtime runtime = self.runtime
