@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from conftest import TransportsOnlyLoop
-from raw_peer import answer_to, read_head
+from raw_peer import answer_to
 
 from coro_websocket import Options, Read, Write, connect, serve, testing, wrap_io
 from coro_websocket._asyncio._memory import memory_pair
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 BOUND = 8.0  # seconds for everything that a test waits for
 DEFAULTS = {"ping_interval": None, "close_timeout": BOUND / 2}
-NARROW = 4096  # bytes of a buffer of the system's that is soon full
+NARROW = 32768  # bytes of a buffer of the system's that is soon full
 
 REQUEST = (
     b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
@@ -70,6 +70,10 @@ class End:
         """Wait for what nothing tells us of."""
         while not condition():
             await self.loop.sleep(0.001)
+
+    async def arrived(self, count: int) -> None:
+        """Wait until so many bytes have come in all, whether or not anybody reads."""
+        await self.until(lambda: self.read.stats.bytes_in >= count)
 
     @property
     def bytes_peer(self) -> BytePeer:

@@ -97,13 +97,16 @@ class AsyncioLoop:
             try:
                 task.value = await work(*args)
             except asyncio.CancelledError:
-                task.cancelled = True
+                raise
             except BaseException as error:
                 task.error = error
-            finally:
-                task.over.set()
+
+        def ended(_: object) -> None:  # perhaps before it had begun
+            task.cancelled = made.cancelled()
+            task.over.set()
 
         made = asyncio.get_running_loop().create_task(run())
+        made.add_done_callback(ended)
         self.tasks.add(made)
         return task
 
@@ -125,13 +128,16 @@ class TrioLoop:
 
     async def _main(self, body: Body) -> None:
         before = self._system_tasks()
+        failed: BaseException | None = None
         async with trio.open_nursery() as self.nursery:
             try:
                 await body()
-            except BaseExceptionGroup as group:
-                raise group.exceptions[0] from None
+            except Exception as error:  # by itself, rather than in a group
+                failed = error
             finally:
                 self.nursery.cancel_scope.cancel()
+        if failed is not None:
+            raise failed
         await settle(self)
         assert self._system_tasks() <= before, "system tasks were left behind"
 

@@ -80,7 +80,7 @@ class Peer(abc.ABC):
     async def receive_or_end(self) -> Frame | None:
         """The next frame that ours has sent, None if no more will come."""
 
-    def stop_reading(self) -> None:
+    def stop_reading(self) -> None:  # noqa: B027 (most do not read anyway)
         """Take nothing from now on but what the test receives."""
 
     @abc.abstractmethod
