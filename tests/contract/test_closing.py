@@ -329,7 +329,7 @@ async def test_nothing_can_be_sent_behind_our_close(end: End) -> None:
     closing = end.spawn(end.write.close)
     await end.peer.close_received()
     for message in ("x", b"x", ["x", "y"], {"opcode": 9}):
-        with pytest.raises(ConnectionClosedError, match="cannot send.*being closed") as caught:
+        with pytest.raises(ConnectionClosedError, match=r"cannot send.*being closed") as caught:
             await end.write(message)
         assert caught.value.code == 1006
     with pytest.raises(ConnectionClosedError, match="cannot send"):

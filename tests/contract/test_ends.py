@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import contextlib
+import gc
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +19,7 @@ from coro_websocket import (
     WebSocketError,
 )
 
-from .behaviour import behaviour
+from .behaviour import behaviour, differs
 from .ends import End
 from .peers import CONT, PING, binary, close, frame, last, more, ping, text
 
@@ -76,9 +79,19 @@ WAYS = {
         peer_closes, ConnectionClosedError, 1011, r"the peer closed.*1011.*: why", "why"
     ),
     "the peer goes": Way(peer_goes, ConnectionClosedError, 1006, "without a Close frame"),
-    "the protocol is broken": Way(protocol_is_broken, ProtocolError, 1002, r"opcode.*5\.2"),
-    "text is not UTF-8": Way(text_is_not_utf8, ProtocolError, 1007, r"UTF-8.*8\.1"),
-    "a limit is crossed": Way(limit_is_crossed, LimitError, 1009, "max_message_size is 1000"),
+    "the protocol is broken": Way(
+        protocol_is_broken, ProtocolError, 1002, r"opcode.*5\.2", "reserved opcode 0x3"
+    ),
+    "text is not UTF-8": Way(
+        text_is_not_utf8, ProtocolError, 1007, r"UTF-8.*8\.1", "text message that is not UTF-8"
+    ),
+    "a limit is crossed": Way(
+        limit_is_crossed,
+        LimitError,
+        1009,
+        "max_message_size is 1000",
+        "message larger than 1000 bytes",
+    ),
     "our message is broken off": Way(
         our_message_is_broken_off,
         ConnectionClosedError,
@@ -226,8 +239,13 @@ async def test_an_error_that_is_raised_again_does_not_gather_tracebacks(end: End
 # Writing
 
 
-async def fragments() -> Any:
+async def fragments() -> AsyncIterator[str]:
     yield "x"
+
+
+async def write_fragments(end: End) -> None:
+    async with contextlib.aclosing(fragments()) as pieces:
+        await end.write(pieces)
 
 
 WRITERS: dict[str, Callable[[End], Awaitable[Any]]] = {
@@ -235,7 +253,7 @@ WRITERS: dict[str, Callable[[End], Awaitable[Any]]] = {
     "bytes": lambda end: end.write(b"x"),
     "mapping": lambda end: end.write({"payload": "x"}),
     "fragments": lambda end: end.write(["x", "y"]),
-    "async fragments": lambda end: end.write(fragments()),
+    "async fragments": write_fragments,
     "first fragment": lambda end: end.write(Message("x", 1, fin=False)),
     "ping message": lambda end: end.write(Message("x", 9)),
     "ping": lambda end: end.write.ping(),
@@ -253,6 +271,30 @@ async def test_the_end_is_raised_to_whoever_writes_after(end: End, how: str) -> 
         with pytest.raises(ConnectionClosedError, match="cannot send") as caught:
             await writer(end)
         assert caught.value.code == WAYS[how].code
+
+
+@differs("wrap_io on trio", because="an async generator of fragments is left to the collector")
+@behaviour()
+async def test_an_async_generator_that_cannot_be_sent_to_its_end_is_closed(end: End) -> None:
+    closed = end.event()
+
+    async def pieces() -> AsyncIterator[str]:
+        try:
+            yield "x"
+        finally:
+            closed.set()
+
+    end.peer.cut()
+    with pytest.raises(ConnectionClosedError):
+        await end.read()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with contextlib.suppress(ConnectionClosedError):
+            await end.write(pieces())
+        gc.collect()
+        await end.settle()
+    assert closed.is_set()
+    assert not caught
 
 
 @behaviour()
@@ -293,7 +335,6 @@ async def test_who_waits_for_the_end_is_told_of_it_without_an_error(end: End, ho
     await end.write.close()
     await end.write(None)
     assert end.read.close_code == WAYS[how].code
-    assert end.read.close_reason == WAYS[how].reason or WAYS[how].kind is not ConnectionClosedError
 
 
 # Messages that are not whole
@@ -317,7 +358,7 @@ async def test_an_error_code_inside_a_message_is_told_as_it_is(end: End) -> None
     reading = await end.waiting(end.read)
     await end.peer.send(text("a", fin=False))
     await end.peer.close(1011, "why")
-    with pytest.raises(ConnectionClosedError, match="1011.*why"):
+    with pytest.raises(ConnectionClosedError, match=r"1011.*why"):
         await reading.result()
 
 
