@@ -236,6 +236,19 @@ async def test_an_error_that_is_raised_again_does_not_gather_tracebacks(end: End
     assert len(lengths) == 1
 
 
+@behaviour()
+async def test_a_broken_off_message_is_the_end_though_the_peer_does_not_answer(end: End) -> None:
+    reading = await end.waiting(end.read)
+    await end.spawn(end.write, Message("a", 1, fin=False)).result()
+    await end.peer.expect(text("a", fin=False))
+    assert (await end.peer.close_received())[0] == 1011
+    end.peer.cut()
+    with pytest.raises(ConnectionClosedError, match="broken off") as caught:
+        await reading.result()
+    assert caught.value.code == 1011
+    assert end.read.close_code == 1006
+
+
 # Writing
 
 
