@@ -57,6 +57,10 @@ class Loop(Protocol):
 
     def spawn(self, work: Work, *args: Any) -> Task: ...
 
+    def start(self, call: Work, *args: Any) -> None:
+        """Run what a call gives as a task by itself, as the loop's own users do."""
+        ...
+
     def within(self, seconds: float) -> contextlib.AbstractAsyncContextManager[None]:
         """Raise TimeoutError in a block that takes longer."""
         ...
@@ -109,6 +113,10 @@ class AsyncioLoop:
         made.add_done_callback(ended)
         self.tasks.add(made)
         return task
+
+    def start(self, call: Work, *args: Any) -> None:
+        coroutine: Any = call(*args)
+        self.tasks.add(asyncio.get_running_loop().create_task(coroutine))
 
     @contextlib.asynccontextmanager
     async def within(self, seconds: float) -> AsyncIterator[None]:
@@ -169,6 +177,9 @@ class TrioLoop:
 
         self.nursery.start_soon(run)
         return task
+
+    def start(self, call: Work, *args: Any) -> None:
+        self.nursery.start_soon(call, *args)
 
     @contextlib.asynccontextmanager
     async def within(self, seconds: float) -> AsyncIterator[None]:
