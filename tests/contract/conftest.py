@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from conftest import Certificates
 from raw_peer import watchdog
@@ -26,7 +28,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_itemcollected(item: pytest.Item) -> None:
     carried: Behaviour | None = getattr(getattr(item, "function", None), "contract", None)
     if carried is not None and isinstance(item, pytest.Function):
-        parameters = dict(item.callspec.params)
+        parameters: dict[str, Any] = dict(item.callspec.params)
         difference = carried.difference(parameters.pop("place"), parameters)
         if difference is not None:
             item.add_marker(pytest.mark.xfail(strict=True, reason=difference.because))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from conftest import TransportsOnlyLoop
 from raw_peer import answer_to
 
-from coro_websocket import Options, Read, Write, connect, serve, testing, wrap_io
+from coro_websocket import Message, Options, Read, Write, connect, serve, testing, wrap_io
 from coro_websocket._asyncio._memory import memory_pair
 
 from . import loops
@@ -45,6 +45,12 @@ class End:
     peer: Peer
     loop: Loop
     client: bool
+
+    async def message(self, **shape: bool) -> Message:
+        """What `read()` gives, where that is a message."""
+        message = await self.read(**shape)
+        assert message is not None
+        return message
 
     def spawn(self, work: Work, *args: Any) -> Task:
         """Run work beside the test."""

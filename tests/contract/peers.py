@@ -21,6 +21,31 @@ from coro_websocket import Message
 
 from .loops import Bell, Loop
 
+__all__ = [
+    "BINARY",
+    "CLOSE",
+    "CONT",
+    "PING",
+    "PONG",
+    "TEXT",
+    "BytePeer",
+    "Frame",
+    "FramePeer",
+    "MemoryWire",
+    "Peer",
+    "SocketWire",
+    "TLSWire",
+    "Wire",
+    "binary",
+    "close",
+    "frame",
+    "last",
+    "more",
+    "ping",
+    "pong",
+    "text",
+]
+
 QUEUED = 64  # frames that a peer of `wrap_io` may send before ours takes one
 
 

@@ -168,8 +168,8 @@ async def test_read_high_water_none_holds_nothing_back(end: End) -> None:
 @behaviour(read_high_water=1000)
 async def test_a_message_larger_than_read_high_water_is_read(end: End) -> None:
     sending = end.spawn(end.peer.send, binary(bytes(300_000)), text("next"))
-    assert (await end.read()).len == 300_000
-    assert (await end.read()).payload == "next"
+    assert (await end.message()).len == 300_000
+    assert (await end.message()).payload == "next"
     await sending.result()
 
 
@@ -212,7 +212,7 @@ async def test_overflow_drop_oldest_keeps_the_newest_that_have_room(end: End) ->
     await end.peer.send(text("end"))
     await end.arrived(1_000_000)
     numbers = []
-    while (message := await end.read()).payload != "end":
+    while (message := await end.message()).payload != "end":
         numbers.append(number(message))
     assert numbers == list(range(1000 - len(numbers), 1000))
     assert 10 < len(numbers) <= 60

@@ -36,7 +36,7 @@ async def test_a_reader_that_is_cancelled_while_it_waits_loses_nothing(
     await reading.ended()
     assert reading.cancelled
     await end.peer.send(text("next"))
-    assert (await end.read()).payload == "next"
+    assert (await end.message()).payload == "next"
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -49,13 +49,13 @@ async def test_a_reader_that_is_cancelled_as_its_message_comes_loses_nothing(
     reading.cancel()
     await reading.ended()
     if reading.cancelled:
-        assert (await end.read()).payload == "1"
+        assert (await end.message()).payload == "1"
     if not reading.cancelled and reader == "batch":
         rest = ["2"][len(reading.value) - 1 :]
     else:
         rest = ["2"]
     if rest:
-        assert (await end.read()).payload == rest[0]
+        assert (await end.message()).payload == rest[0]
 
 
 @behaviour()
@@ -66,7 +66,7 @@ async def test_a_reader_that_is_cancelled_before_it_begins_loses_nothing(end: En
     reading.cancel()
     await reading.ended()
     if reading.cancelled:
-        assert (await end.read()).payload == "1"
+        assert (await end.message()).payload == "1"
     else:
         assert reading.value.payload == "1"
 
@@ -101,7 +101,7 @@ async def test_a_timeout_around_a_read_loses_nothing(end: End) -> None:
         async with end.within(0.005):
             await end.read()
     await end.peer.send(text("1"))
-    assert (await end.read()).payload == "1"
+    assert (await end.message()).payload == "1"
 
 
 @behaviour()
@@ -112,7 +112,7 @@ async def test_a_read_that_is_cancelled_between_fragments_keeps_them(end: End) -
     reading.cancel()
     await reading.ended()
     await end.peer.send(last("c"))
-    assert (await end.read()).payload == "abc"
+    assert (await end.message()).payload == "abc"
 
 
 @behaviour()
@@ -142,8 +142,8 @@ async def test_a_read_that_is_cancelled_inside_a_frame_loses_nothing(end: End) -
             assert reading.value.payload == b"x" * 100_000
             break
     else:
-        assert (await end.read()).payload == b"x" * 100_000
-    assert (await end.read()).payload == "next"
+        assert (await end.message()).payload == b"x" * 100_000
+    assert (await end.message()).payload == "next"
 
 
 # Writing

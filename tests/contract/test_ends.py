@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,7 +175,7 @@ async def test_what_came_before_the_end_is_given_first(end: End, how: str) -> No
         given = []
         with pytest.raises(ConnectionClosedError, match=WAYS[how].said):
             while True:
-                given.append((await end.read()).payload)
+                given.append((await end.message()).payload)
         return given
 
     await end.peer.send(text("1"), binary(b"2"), text("3", fin=False), last("!"))
@@ -189,7 +189,7 @@ async def test_what_came_before_the_peer_went_is_given_to_who_comes_later(end: E
     await end.peer.send(text("1"), text("2"))
     end.peer.cut()
     await end.settle()
-    assert [(await end.read()).payload for _ in range(2)] == ["1", "2"]
+    assert [(await end.message()).payload for _ in range(2)] == ["1", "2"]
     with pytest.raises(ConnectionClosedError, match="without a Close frame"):
         await end.read()
 
@@ -252,7 +252,7 @@ async def test_a_broken_off_message_is_the_end_though_the_peer_does_not_answer(e
 # Writing
 
 
-async def fragments() -> AsyncIterator[str]:
+async def fragments() -> AsyncGenerator[str, None]:
     yield "x"
 
 
@@ -378,7 +378,7 @@ async def test_an_error_code_inside_a_message_is_told_as_it_is(end: End) -> None
 @behaviour()
 async def test_a_message_that_the_peer_goes_inside_of_is_not_given(end: End) -> None:
     await end.peer.send(text("whole"), text("a", fin=False))
-    assert (await end.read()).payload == "whole"
+    assert (await end.message()).payload == "whole"
     end.peer.cut()
     with pytest.raises(ConnectionClosedError, match="without a Close frame"):
         await end.read()
@@ -388,7 +388,7 @@ async def test_a_message_that_the_peer_goes_inside_of_is_not_given(end: End) -> 
 async def test_half_a_frame_is_not_given(end: End) -> None:
     data = end.bytes_peer.encode(text("whole"), text("half of this"))
     await end.bytes_peer.send_bytes(data[:-6])
-    assert (await end.read()).payload == "whole"
+    assert (await end.message()).payload == "whole"
     end.peer.cut()
     with pytest.raises(ConnectionClosedError, match="without a Close frame"):
         await end.read()
@@ -486,7 +486,7 @@ async def test_a_message_over_the_limit_names_the_limit(end: End, pieces: int) -
 async def test_a_message_of_the_limit_is_given(end: End) -> None:
     half = bytes(LIMIT // 2)
     await end.peer.send(binary(bytes(LIMIT)), binary(half, fin=False), last(half))
-    assert [(await end.read()).len for _ in range(2)] == [LIMIT, LIMIT]
+    assert [(await end.message()).len for _ in range(2)] == [LIMIT, LIMIT]
 
 
 @behaviour(max_message_size=None)
@@ -494,7 +494,7 @@ async def test_no_limit_takes_what_is_larger_than_the_default(end: End) -> None:
     piece = bytes(1 << 20)
     frames = [binary(piece, fin=False), *(more(piece) for _ in range(15)), last(b"x")]
     sending = end.spawn(end.peer.send, *frames)
-    assert (await end.read()).len == (16 << 20) + 1
+    assert (await end.message()).len == (16 << 20) + 1
     await sending.result()
 
 

@@ -14,7 +14,7 @@ from .peers import binary, last, more, ping, text
 @behaviour()
 async def test_each_frame_has_its_own_opcode_and_fin(end: End) -> None:
     await end.peer.send(text("a", fin=False), more("b"), last("c"), binary(b"d"))
-    frames = [await end.read(fragments=True) for _ in range(4)]
+    frames = [await end.message(fragments=True) for _ in range(4)]
     assert [(f.opcode, f.payload, f.fin) for f in frames] == [
         (1, "a", False),
         (0, "b", False),
@@ -27,7 +27,7 @@ async def test_each_frame_has_its_own_opcode_and_fin(end: End) -> None:
 async def test_a_fragment_is_given_before_the_next_one_comes(end: End) -> None:
     read = end.read.fragments()
     await end.peer.send(text("a", fin=False))
-    assert (await read()).payload == "a"
+    assert (await anext(read)).payload == "a"
     reading = await end.waiting(read)
     assert not reading.done
     await end.peer.send(last("b"))
@@ -48,22 +48,22 @@ async def test_iterating_over_fragments_ends_with_the_connection(end: End) -> No
 @behaviour(fragments=True)
 async def test_the_option_fragments_is_the_default_of_each_read(end: End) -> None:
     await end.peer.send(text("a", fin=False), last("b"), text("c", fin=False), last("d"))
-    assert (await end.read()).payload == "a"
-    assert (await end.read()).payload == "b"
-    assert (await end.read(fragments=False)).payload == "cd"
+    assert (await end.message()).payload == "a"
+    assert (await end.message()).payload == "b"
+    assert (await end.message(fragments=False)).payload == "cd"
 
 
 @behaviour()
 async def test_a_character_is_given_with_the_fragment_that_ends_it(end: End) -> None:
     await end.peer.send(text(b"a\xe2", fin=False), more(b"\x82"), last(b"\xacb"))
-    assert [(await end.read(fragments=True)).payload for _ in range(3)] == ["a", "", "\u20acb"]
+    assert [(await end.message(fragments=True)).payload for _ in range(3)] == ["a", "", "\u20acb"]
 
 
 @behaviour()
 async def test_control_frames_come_between_fragments_where_they_are_wanted(end: End) -> None:
     read = end.read.fragments(control=True)
     await end.peer.send(text("a", fin=False), ping("p"), last("b"))
-    assert [(await read()).payload for _ in range(3)] == ["a", b"p", "b"]
+    assert [(await anext(read)).payload for _ in range(3)] == ["a", b"p", "b"]
 
 
 @behaviour()
@@ -72,15 +72,15 @@ async def test_what_is_left_of_a_message_can_be_read_in_one(end: End) -> None:
     async for fragment in end.read.fragments():
         assert fragment.payload == "a"
         break
-    assert (await end.read()).payload == "bc"
-    assert (await end.read()).payload == "next"
+    assert (await end.message()).payload == "bc"
+    assert (await end.message()).payload == "next"
 
 
 @behaviour(max_message_size=10)
 async def test_max_message_size_bounds_each_frame(end: End) -> None:
     frames = [binary(b"x" * 10, fin=False), more(b"x" * 10), last(b"x" * 10)]
     await end.peer.send(*frames, binary(b"x" * 11))
-    assert [(await end.read(fragments=True)).len for _ in range(3)] == [10, 10, 10]
+    assert [(await end.message(fragments=True)).len for _ in range(3)] == [10, 10, 10]
     reading = end.spawn(end.read.fragments())
     assert (await end.peer.close_received())[0] == 1009
     end.peer.cut()
@@ -93,7 +93,7 @@ async def test_a_message_that_the_peer_closes_inside_of_is_an_error_behind_its_f
     end: End,
 ) -> None:
     await end.peer.send(text("a", fin=False))
-    assert (await end.read(fragments=True)).payload == "a"
+    assert (await end.message(fragments=True)).payload == "a"
     reading = await end.waiting(end.read.fragments())
     await end.peer.close(1000, "done")
     with pytest.raises(ConnectionClosedError, match="before the message had ended") as caught:
@@ -106,7 +106,7 @@ async def test_a_message_that_we_close_inside_of_is_an_error_to_who_has_read_a_p
     end: End,
 ) -> None:
     await end.peer.send(text("a", fin=False))
-    assert (await end.read(fragments=True)).payload == "a"
+    assert (await end.message(fragments=True)).payload == "a"
     closing = end.spawn(end.write.close)
     await end.peer.answer_close()
     with pytest.raises(ConnectionClosedError, match="before the message had ended"):
@@ -127,7 +127,7 @@ async def test_a_message_that_we_close_inside_of_is_nobodys_if_no_part_was_read(
 async def test_fragments_before_a_violation_are_given(end: End) -> None:
     await end.peer.send(text("a", fin=False), more("b"), text("no"))
     read = end.read.fragments()
-    assert [(await read()).payload for _ in range(2)] == ["a", "b"]
+    assert [(await anext(read)).payload for _ in range(2)] == ["a", "b"]
     reading = end.spawn(read)
     assert (await end.peer.close_received())[0] == 1002
     end.peer.cut()

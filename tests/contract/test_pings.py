@@ -68,8 +68,8 @@ async def test_the_same_ping_twice_is_answered_twice(end: End) -> None:
 @behaviour()
 async def test_a_ping_is_answered_after_the_message_before_it_was_read(end: End) -> None:
     await end.peer.send(text("1"), ping("p"), text("2"))
-    assert (await end.read()).payload == "1"
-    assert (await end.read()).payload == "2"
+    assert (await end.message()).payload == "1"
+    assert (await end.message()).payload == "2"
     await end.peer.expect(pong("p"))
 
 
@@ -95,7 +95,7 @@ async def test_a_ping_behind_our_close_is_answered_until_the_peers_close_comes(e
 @behaviour()
 async def test_pongs_that_nobody_asked_for_are_ignored(end: End) -> None:
     await end.peer.send(pong(), pong("unsolicited"), text("x"))
-    assert (await end.read()).payload == "x"
+    assert (await end.message()).payload == "x"
 
 
 # Our Pings
@@ -233,7 +233,7 @@ async def test_who_is_cancelled_while_waiting_for_a_pong_disturbs_nobody(end: En
     await asked.ended()
     assert asked.cancelled
     await end.peer.send(pong("p"), text("x"))
-    assert (await end.read()).payload == "x"
+    assert (await end.message()).payload == "x"
 
 
 @pytest.mark.parametrize("how", ["the peer closes", "the peer goes", "we close"])

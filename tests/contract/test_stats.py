@@ -35,7 +35,7 @@ async def test_nothing_has_been_counted_at_the_beginning(end: End) -> None:
 @behaviour()
 async def test_what_comes_is_counted(end: End) -> None:
     await end.peer.send(text("a", fin=False), ping("pp"), last("b"), binary(b"ccc"))
-    assert [(await end.read()).len for _ in range(2)] == [2, 3]
+    assert [(await end.message()).len for _ in range(2)] == [2, 3]
     stats = end.read.stats
     assert (stats.messages_in, stats.frames_in) == (2, 4)
     assert stats.bytes_in == 7 + 4 * (HEADER + KEY * end.peer.client)

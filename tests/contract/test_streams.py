@@ -121,13 +121,13 @@ async def test_whoever_reads_on_gives_the_message_up(end: End, how: str) -> None
     assert await anext(stream) == "a"
     given: Any
     if how == "read":
-        given = (await end.read()).payload
+        given = (await end.message()).payload
     elif how == "batch":
         given = (await end.read.batch())[0].payload
     elif how == "for":
         given = (await anext(end.read)).payload
     elif how == "fragments":
-        given = (await end.read.fragments()()).payload
+        given = (await anext(end.read.fragments())).payload
     else:
         given = "".join(map(str, await chunks(end)))
     assert given == "next"
@@ -226,11 +226,11 @@ async def test_the_repr_of_a_stream_says_what_it_is_and_whether_it_has_ended(end
 async def test_after_a_stream_reading_goes_on(end: End) -> None:
     await end.peer.send(text("a", fin=False), last("b"), text("next"))
     assert "".join(map(str, await chunks(end))) == "ab"
-    assert (await end.read()).payload == "next"
+    assert (await end.message()).payload == "next"
 
 
 @behaviour()
 async def test_a_message_whose_fragments_were_read_goes_on_as_a_stream(end: End) -> None:
     await end.peer.send(text("a", fin=False), more("b"), last("c"))
-    assert (await end.read(fragments=True)).payload == "a"
+    assert (await end.message(fragments=True)).payload == "a"
     assert "".join(map(str, await chunks(end))) == "bc"
