@@ -189,6 +189,20 @@ async def test_a_peer_waits_while_the_chunks_of_its_message_are_not_taken(end: E
     await sending.result()
 
 
+@behaviour()
+async def test_what_is_too_much_while_we_close_is_dropped_so_that_the_end_comes(end: End) -> None:
+    closing = end.spawn(end.write.close)
+    await end.peer.close_received()
+    await send_many(end, 100, 20_000)
+    await end.peer.send(close())
+    await end.peer.finish()
+    await closing.result()
+    numbers = [number(message) async for message in end.read]
+    assert numbers == list(range(len(numbers)))  # there is no hole
+    assert len(numbers) < 100
+    assert end.read.stats.dropped == 100 - len(numbers)
+
+
 # Overflow
 
 

@@ -19,7 +19,7 @@ from coro_websocket import (
     WebSocketError,
 )
 
-from .behaviour import behaviour, differs
+from .behaviour import WRAP_IO, behaviour, differs
 from .ends import End
 from .peers import CONT, PING, binary, close, frame, last, more, ping, text
 
@@ -348,6 +348,19 @@ async def test_who_waits_for_the_end_is_told_of_it_without_an_error(end: End, ho
     await end.write.close()
     await end.write(None)
     assert end.read.close_code == WAYS[how].code
+
+
+@differs(*WRAP_IO, because="nothing is taken from the raw pair while nobody reads")
+@behaviour()
+async def test_that_the_peer_has_gone_is_noticed_though_nobody_reads(end: End) -> None:
+    asked = end.write.ping()
+    end.peer.cut()
+    await end.write.wait_closed()
+    with pytest.raises(ConnectionClosedError, match="cannot send"):
+        await asked
+    with pytest.raises(ConnectionClosedError, match="cannot send"):
+        await end.write("x")
+    assert end.read.close_code == 1006
 
 
 # Messages that are not whole

@@ -123,7 +123,7 @@ async def test_a_ping_has_eight_random_bytes_by_default(end: End) -> None:
 
 
 @pytest.mark.parametrize(
-    "payload", ["text", b"bytes", bytearray(b"array"), b"", b"x" * 125], ids=len
+    "payload", ["text", b"bytes", bytearray(b"an array"), b"", b"x" * 125], ids=len
 )
 @behaviour()
 async def test_a_ping_takes_a_payload(end: End, payload: Any) -> None:
