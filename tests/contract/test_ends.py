@@ -227,7 +227,9 @@ async def test_an_error_that_is_raised_again_does_not_gather_tracebacks(end: End
             traceback, n = traceback.tb_next, n + 1
         return n
 
-    end.peer.cut()
+    reading = await end.waiting(end.read)
+    await protocol_is_broken(end)
+    await reading.ended()
     lengths = set()
     for _ in range(5):
         with pytest.raises(ConnectionClosedError) as caught:
