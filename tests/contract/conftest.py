@@ -1,0 +1,34 @@
+"""Every behaviour in every place, the same watch on each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from conftest import Certificates
+from raw_peer import watchdog
+
+from .behaviour import Behaviour
+from .ends import Place
+
+__all__ = ["watchdog"]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def certificates_of_places(certificates: Certificates) -> None:
+    Place.certificates = certificates
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    carried: Behaviour | None = getattr(metafunc.function, "contract", None)
+    if carried is not None:
+        metafunc.parametrize("place", carried.places, ids=repr)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    carried: Behaviour | None = getattr(getattr(item, "function", None), "contract", None)
+    if carried is not None and isinstance(item, pytest.Function):
+        parameters: dict[str, Any] = dict(item.callspec.params)
+        difference = carried.difference(parameters.pop("place"), parameters)
+        if difference is not None:
+            item.add_marker(pytest.mark.xfail(strict=True, reason=difference.because))
