@@ -16,6 +16,7 @@ from conftest import TransportsOnlyLoop
 from raw_peer import answer_to
 
 from coro_websocket import Message, Options, Read, Write, connect, serve, testing, wrap_io
+from coro_websocket._asyncio._begin import begin_connection
 from coro_websocket._asyncio._memory import memory_pair
 
 from . import loops
@@ -265,8 +266,8 @@ class Memory(Place):
             built = Options.build("ws://server.test/", **options)
         else:
             built = Options.for_wrap_io(options)
-        connection = testing._stream(running, ours, self.client, built, ())
-        read, write = testing._ends(connection, built)
+        stream = testing._stream(running, ours, built)
+        _, read, write = begin_connection(stream, built, client=self.client)
         yield End(read, write, BytePeer(self.loop, not self.client, wire), self.loop, self.client)
 
 
