@@ -7,6 +7,7 @@ import os
 import random
 
 import pytest
+from conftest import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_frames import (
@@ -38,7 +39,7 @@ BOUNDARIES = {
     65537: "7f 0000000000010001",
 }
 
-thorough = settings(derandomize=True, deadline=None, max_examples=200)
+thorough = settings(derandomize=True, deadline=None, max_examples=examples(200))
 
 
 def payload_of(size: int) -> bytes:
