@@ -35,7 +35,10 @@ from coro_websocket.testing import connected_pair
 
 __all__ = ["watchdog"]
 
-pytestmark = pytest.mark.usefixtures("no_tasks_left")
+pytestmark = [
+    pytest.mark.usefixtures("no_tasks_left"),
+    pytest.mark.deep("transports", "uvloop"),  # an unread connection is looked at once a second
+]
 
 COUNT, SIZE = 270, 1000  # of the messages: a little more than read_high_water
 QUIET = {"ping_interval": None, "compression": None}
@@ -157,7 +160,6 @@ async def push(write):
         await write(bytes(100_000))
 
 
-@pytest.mark.deep("transports", "uvloop")
 @pytest.mark.parametrize("how", ["FIN", "RST", "Close"])
 async def test_whoever_waits_learns_of_an_end_behind_unread_messages(side, secure, how):
     script = Leaving(how)
@@ -181,7 +183,6 @@ async def test_whoever_waits_learns_of_an_end_behind_unread_messages(side, secur
         assert (error is None) == (how == "Close")
 
 
-@pytest.mark.deep("transports", "uvloop")
 @pytest.mark.parametrize("how", ["FIN", "RST"])
 async def test_a_reader_that_comes_after_the_end_reads_all_that_came(side, secure, how):
     """Most of it is in the system's buffer."""
@@ -198,7 +199,6 @@ async def test_a_reader_that_comes_after_the_end_reads_all_that_came(side, secur
         assert error.code == 1006
 
 
-@pytest.mark.deep("transports", "uvloop")
 @pytest.mark.parametrize("overflow", ["wait", "drop_oldest", "keep_latest", "close"])
 @pytest.mark.parametrize("count", [COUNT, 3 * COUNT])
 async def test_clients_that_leave_behind_unread_messages_leave_nothing(overflow, count, secure):
@@ -258,7 +258,6 @@ async def test_a_pong_and_a_close_a_little_behind_what_is_held_are_found(side):
         assert await all_read(end.read) == (list(range(COUNT)), None)
 
 
-@pytest.mark.deep("transports", "uvloop")
 async def test_what_is_received_to_look_behind_the_unread_is_bounded(side):
     async with end_and_peer(side, read_high_water=50_000, compression=None) as (end, peer):
         sending = asyncio.create_task(peer.send(peer.frame(BINARY, numbered(0)) * 30_000))
@@ -363,7 +362,6 @@ async def test_a_dead_peer_is_noticed_though_nobody_reads(side):
             assert numbers == list(range(60))
 
 
-@pytest.mark.deep("transports", "uvloop")
 async def test_a_peer_that_itself_reads_nothing_is_alive_while_nobody_reads(side):
     """Both wait for the other: its system answers all the same."""
     options = {"ping_interval": 0.1, "ping_timeout": 0.1, "read_high_water": 20_000}
