@@ -7,10 +7,10 @@ any report, whatever pytest says. Tests that fail without a report are run once 
 pass only then are printed. Leaks are not looked for: whether memory grows is for the tests of
 memory to say.
 
-Without arguments it runs all tests but tests/interop and tests/network, on asyncio's own loop:
-other libraries, browsers and networks carry the same bytes as our own peers, and take their time,
-which is bounded there.
-`tests` as the only argument runs all of them, on every loop.
+Without arguments it runs all tests but tests/interop and tests/network, on asyncio's own loop,
+with --deep: other libraries, browsers and networks carry the same bytes as our own peers, and
+take their time, which is bounded there.
+`tests --deep` as the arguments runs all of them, on every loop.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from build import REPORTS, ROOT, install, sanitizers
 CHOSEN = "not uvloop and not transports and not linear_time and not takes_what_we_write_slowly"
 CACHE = ROOT / "build" / "sanitize" / "cache"
 TESTS_FAILED = 1  # pytest's status
-USUAL = ["--ignore=tests/interop", "--ignore=tests/network", "-k", CHOSEN]
+USUAL = ["--deep", "--ignore=tests/interop", "--ignore=tests/network", "-k", CHOSEN]
 
 
 def run_tests(python: Path, arguments: list[str]) -> tuple[int, int, set[str]]:
@@ -57,7 +57,7 @@ def main() -> int:
     python = install("sanitize", ("CORO_WEBSOCKET_SANITIZE",), (f"{ROOT}[test]",))
     arguments = sys.argv[1:] or USUAL
     status, reports, failed = run_tests(python, arguments)
-    if status == TESTS_FAILED and not reports:
+    if status == TESTS_FAILED and failed and not reports:
         print("what failed once more: deadlines of 50 ms are short for a build so slow", flush=True)
         status, reports, again = run_tests(python, [*arguments, "--last-failed"])
         for name in sorted(failed - again):

@@ -1,4 +1,4 @@
-"""What every test of connections gets: each event loop in turn, and a watch on leaks."""
+"""How tests are chosen and run, and what each gets: every event loop in turn, a watch on leaks."""
 
 from __future__ import annotations
 
@@ -6,20 +6,109 @@ import asyncio
 import gc
 import inspect
 import os
+import re
 import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 from hypothesis import settings
 
 # How long an example takes says nothing on a busy machine, or under sanitizers.
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
+settings.register_profile("usual", deadline=None, max_examples=30)
+settings.register_profile("deep", deadline=None, max_examples=100)
+
+
+def examples(deep: int) -> int:
+    """How many a property gets that has so many of them with --deep."""
+    return deep * settings().max_examples // 100
+
+
+LEFT_OUT = pytest.StashKey[int]()  # deep tests
+CRASHED = pytest.StashKey[bool]()  # one of xdist's workers
+
+
+def shown(value: object) -> str:
+    """Its repr without its address: each of xdist's workers has to give a test the same name."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--deep", action="store_true", help="all tests, with all examples: those marked deep too"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist's
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """The whole suite runs on every core, files that are named in one process."""
+    if hasattr(config, "workerinput"):  # this is one of its workers
+        return
+    named = config.args_source is pytest.Config.ArgsSource.ARGS
+    if config.pluginmanager.hasplugin("xdist") and not named:
+        option = config.option
+        if option.numprocesses is None:
+            option.numprocesses = "logical"
+        if option.dist == "no":
+            option.dist = "worksteal"
+        if option.maxworkerrestart is None:
+            option.maxworkerrestart = "0"  # a crash ends the run
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("deep" if config.getoption("--deep") else "usual")
+    config.stash[LEFT_OUT] = 0
+    config.stash[CRASHED] = False
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--deep") or any("::" in each for each in config.args):
+        return
+    deep = [item for item in items if _is_deep(item)]
+    if deep:
+        items[:] = [item for item in items if not _is_deep(item)]
+        config.hook.pytest_deselected(items=deep)
+        config.stash[LEFT_OUT] = len(deep)
+
+
+def _is_deep(item: pytest.Item) -> bool:
+    """Whether its mark means all cases, or this one by a part of its name."""
+    mark = item.get_closest_marker("deep")
+    if mark is None:
+        return False
+    case = item.name.partition("[")[2].rstrip("]").split("-")
+    return not mark.args or not set(mark.args).isdisjoint(case)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["left out"] = session.config.stash[LEFT_OUT]
+    elif session.config.stash[CRASHED]:
+        session.exitstatus = pytest.ExitCode.INTERNAL_ERROR  # not only a test that failed
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """One of xdist's workers has ended."""
+    if error is not None:
+        node.config.stash[CRASHED] = True
+    else:
+        node.config.stash[LEFT_OUT] = node.workeroutput["left out"]
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if config.stash[LEFT_OUT]:
+        terminalreporter.write_line(
+            f"{config.stash[LEFT_OUT]:,} deep tests were left out: --deep runs them too"
+        )
 
 
 class TransportsOnlyLoop(asyncio.SelectorEventLoop):

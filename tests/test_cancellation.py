@@ -247,10 +247,11 @@ IN_SHORT = [
 
 
 @pytest.mark.parametrize(("loop", "place"), IN_SHORT)
-def test_everything_cancelled_at_random_in_short(loop, place, stress_certificates):
+def test_everything_cancelled_at_random_in_short(loop, place, stress_certificates, pytestconfig):
     """A short form of `stress_cancellation.py`, whose failure names its seed."""
     seed = int(os.environ.get("CORO_WEBSOCKET_SEED", random.randrange(1 << 32)))
-    cancellations = int(os.environ.get("CORO_WEBSOCKET_CANCELLATIONS", 5000))
+    usual = 5000 if pytestconfig.getoption("--deep") else 1000
+    cancellations = int(os.environ.get("CORO_WEBSOCKET_CANCELLATIONS", usual))
     signal.setitimer(signal.ITIMER_REAL, 0)  # it has a bound of its own, for a busy machine
     figures = stress_cancellation.run(
         seed,

@@ -6,6 +6,7 @@ import array
 import asyncio
 
 import pytest
+from conftest import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from raw_peer import Frame, frame, head, parse, watchdog
@@ -99,7 +100,7 @@ def test_the_index_says_where_to_begin_and_where_it_ended(message, before, after
     assert codec.decode(before + data + after, len(before)) == (message, len(before) + len(data))
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(frames)
 def test_a_partial_frame_is_none(message):
     data = codec.encode(message)
@@ -218,7 +219,7 @@ def test_masking_keys_are_fresh():
 # decoder and encoder
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(frames, max_size=6), st.lists(st.integers(1, 70_000), min_size=1, max_size=8))
 def test_frames_in_a_stream_split_anywhere_come_as_they_were(messages, sizes):
     stream = b"".join(codec.encode(message) for message in messages)

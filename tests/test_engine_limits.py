@@ -506,6 +506,7 @@ def test_a_failed_connection_does_not_keep_the_message_that_never_ended(client, 
     assert traced.now < 16 * KIB
 
 
+@pytest.mark.deep("server")
 @both_roles
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 def test_an_idle_engine_holds_nothing(client, opcode, traced):

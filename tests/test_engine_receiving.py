@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from conftest import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_frames import (
@@ -35,7 +36,7 @@ from reference_frames import (
 from coro_websocket._engine import Engine
 from coro_websocket._messages import Message
 
-thorough = settings(derandomize=True, deadline=None, max_examples=150)
+thorough = settings(derandomize=True, deadline=None, max_examples=examples(150))
 
 both_roles = pytest.mark.parametrize("client", [True, False], ids=["client", "server"])
 

@@ -7,6 +7,7 @@ import random
 import sys
 
 import pytest
+from conftest import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_frames import (
@@ -139,7 +140,7 @@ def test_a_message_that_init_never_saw_is_refused_or_empty():
 # There and back
 
 
-@settings(derandomize=True, deadline=None, max_examples=150)
+@settings(derandomize=True, deadline=None, max_examples=examples(150))
 @given(
     st.lists(st.text(max_size=30) | st.binary(max_size=30), max_size=6),
     st.lists(st.integers(1, 8), min_size=1, max_size=5),

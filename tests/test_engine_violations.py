@@ -10,6 +10,7 @@ import random
 from typing import Any
 
 import pytest
+from conftest import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_frames import (
@@ -253,7 +254,7 @@ def judged_as_by_the_reference(data: bytes, source: random.Random) -> int | None
     return seen.violation
 
 
-@settings(derandomize=True, deadline=None, max_examples=300)
+@settings(derandomize=True, deadline=None, max_examples=examples(300))
 @given(st.binary(max_size=80), st.integers(0, 1000))
 def test_random_bytes_are_messages_or_a_violation_and_nothing_else(data, seed):
     judged_as_by_the_reference(data, random.Random(seed))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import shown
 from raw_peer import BOUND, both_ends, client_of_echo, echo
 from reference_frames import BINARY, CLOSE, CONT, KEY, TEXT, Frame, drain, encode, frames_of
 
@@ -105,7 +106,7 @@ class Nameless(Shifting):
 @pytest.mark.parametrize(
     "extensions",
     [5, "x-shift", Shifting(), [Shift()], [object()], [Shifting], {"x": Shifting()}, [None]],
-    ids=repr,
+    ids=shown,
 )
 def test_extensions_are_a_sequence_of_factories(extensions):
     with pytest.raises(InvalidOptionType) as caught:

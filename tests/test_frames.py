@@ -7,6 +7,7 @@ import os
 import random
 
 import pytest
+from conftest import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_frames import (
@@ -38,7 +39,7 @@ BOUNDARIES = {
     65537: "7f 0000000000010001",
 }
 
-thorough = settings(derandomize=True, deadline=None, max_examples=200)
+thorough = settings(derandomize=True, deadline=None, max_examples=examples(200))
 
 
 def payload_of(size: int) -> bytes:
@@ -347,6 +348,7 @@ def test_a_random_source_that_fails_lets_no_frame_out(random_source, monkeypatch
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_child_has_other_keys_than_its_parent_rfc_6455_10_3():
     def keys() -> set[bytes]:
         return {key_of(encode_frame(Message(b"x", mask=True))) for _ in range(16)}

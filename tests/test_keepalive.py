@@ -189,6 +189,7 @@ async def test_a_program_that_blocks_the_loop_is_not_mistaken_for_a_dead_peer(si
         assert (await end.read()).payload == "x"
 
 
+@pytest.mark.deep("transports", "uvloop")
 async def test_a_peer_has_the_time_again_that_our_loop_stood_still(side):
     """The loop stands still as soon as the peer was asked: nothing could have been heard."""
     loop = asyncio.get_running_loop()
@@ -282,6 +283,7 @@ async def test_a_peer_that_vanishes_after_a_pong_is_noticed_as_soon(side):
         assert len(set(pings)) == len(pings)
 
 
+@pytest.mark.deep("transports", "uvloop")
 async def test_a_peer_that_empties_the_kernels_buffer_slowly_is_alive(side):
     """All has been handed to the system, and the Ping is behind it."""
     options = {"ping_interval": 0.1, "ping_timeout": 0.2, "receive_buffer": 4096}
@@ -416,6 +418,7 @@ def test_a_connection_waits_for_one_timer_whatever_it_waits_for():
         runner.run(use())
 
 
+@pytest.mark.deep("transports", "uvloop")
 async def test_a_slow_program_gets_every_message(side):
     """Each takes longer than there is between Pings, and much waits in the socket."""
     options = {"ping_interval": 0.01, "ping_timeout": 0.01, "read_high_water": 20_000}

@@ -10,6 +10,7 @@ from collections import OrderedDict, UserString
 from types import MappingProxyType
 
 import pytest
+from conftest import shown
 
 from coro_websocket import InvalidMessage, InvalidMessageType, WebSocketError
 from coro_websocket._messages import Message, as_fragment, as_message, is_fragments
@@ -305,7 +306,7 @@ def test_a_message_can_be_matched():
 @pytest.mark.parametrize(
     "payload",
     [None, 1, 1.5, True, [b"a"], (), {}, {1}, object(), array("B", [1]), UserString("a"), str],
-    ids=repr,
+    ids=shown,
 )
 @pytest.mark.parametrize(
     "make", [Message, lambda payload: as_message({"payload": payload})], ids=["Message", "mapping"]

@@ -10,6 +10,7 @@ import pytest
 from conftest import Certificates
 
 
+@pytest.mark.deep("transports")
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("connections", ["1", "8"], ids=["alone", "with others"])
 @pytest.mark.parametrize("loop", ["asyncio", "transports"])

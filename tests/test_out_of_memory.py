@@ -334,6 +334,7 @@ async def go_through(happening, kind, n, times, certificates):
     return loop.failed
 
 
+@pytest.mark.deep("uvloop", "3")
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("kind", ["plain", "tls"])
 @pytest.mark.parametrize("times", [1, 3])

@@ -173,6 +173,7 @@ def run_program(source: str, loop: str, url: str) -> subprocess.CompletedProcess
     )
 
 
+@pytest.mark.deep("uvloop")
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_the_interpreter_ends_silently_though(program, loop, url):

@@ -435,6 +435,7 @@ async def test_what_is_raised_inside_the_call_that_writes_is_raised_and_ends_the
             _, read, write = await connect(server.url, tls=inside.context, compression=None)
             reading = asyncio.create_task(read())
             await write("first")
+            await until(lambda: received)  # it is lost if we reset the connection before
             inside.once("write", fail)
             await asyncio.sleep(0)
             with pytest.raises(kind) as raised:

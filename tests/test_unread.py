@@ -35,7 +35,10 @@ from coro_websocket.testing import connected_pair
 
 __all__ = ["watchdog"]
 
-pytestmark = pytest.mark.usefixtures("no_tasks_left")
+pytestmark = [
+    pytest.mark.usefixtures("no_tasks_left"),
+    pytest.mark.deep("transports", "uvloop"),  # an unread connection is looked at once a second
+]
 
 COUNT, SIZE = 270, 1000  # of the messages: a little more than read_high_water
 QUIET = {"ping_interval": None, "compression": None}

@@ -8,6 +8,7 @@ import time
 import types
 
 import pytest
+from conftest import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from raw_peer import answer_to, both_ends, close_payload, echo, turns_of_the_loop, watchdog
@@ -1221,7 +1222,7 @@ payloads = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(payloads, st.lists(st.integers(1, 5000), min_size=1, max_size=10))
 def test_any_messages_over_a_byte_stream_split_anywhere_arrive_as_they_were(messages, sizes):
     async def main():

@@ -9,6 +9,7 @@ import os
 import random
 
 import pytest
+from conftest import shown
 from raw_peer import (
     BINARY,
     BOUND,
@@ -97,7 +98,7 @@ class Data(bytes):
         ({"payload": b"pong", "opcode": 10}, PONG, b"pong"),
         (Message("ping", 9), PING, b"ping"),
     ],
-    ids=repr,
+    ids=shown,
 )
 async def test_every_kind_of_message_goes_out_as_one_frame(message, opcode, payload):
     async with client_and_peer() as (end, peer):
@@ -151,7 +152,7 @@ async def test_every_length_is_encoded_shortest_rfc_6455_5_2(side, size):
         (["lone \ud800"], InvalidMessage),
         (aiter_of, InvalidMessageType),
     ],
-    ids=repr,
+    ids=shown,
 )
 async def test_what_cannot_be_sent_is_refused_and_nothing_is_sent(message, kind):
     async with client_and_peer() as (end, peer):
@@ -199,7 +200,7 @@ async def test_a_write_need_not_wait_and_may_be_awaited_in_any_way():
         ([b""], [(BINARY, b"")]),
         ({"a": 1}.keys(), [(TEXT, b"a")]),
     ],
-    ids=repr,
+    ids=shown,
 )
 async def test_an_iterable_is_one_message_in_fragments_rfc_6455_5_4(side, fragments, frames):
     async with end_and_peer(side) as (end, peer):

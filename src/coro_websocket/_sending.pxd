@@ -21,6 +21,7 @@ cdef class Sending:
     cdef readonly object close_code
     cdef readonly str close_reason
     cdef readonly object error
+    cdef object closed_for  # the error of ours for which we closed, or None
 
     # Owned by the sending side
     cdef Outbox outbox
@@ -56,4 +57,5 @@ cdef class Sending:
     cdef int match_pong(self, const uint8_t *data, size_t n) except -1
     cdef int sent(self, size_t n) except -1
     cdef int send_late_pong(self) except -1
+    cdef int close_for(self, object error) except -1
     cdef object refuse_to_send(self)

@@ -214,16 +214,27 @@ cdef class Sending:
             self.send_frame(FIN | PONG, self.late_pong, size)
         return 0
 
+    cdef int close_for(self, object error) except -1:
+        """Close with the code and the reason of an error of ours, which who sends on is told."""
+        if not self.close_sent:
+            self.send_close(error.code, error.reason)
+            self.closed_for = error
+        return 0
+
     cdef object refuse_to_send(self):
         """The error for a message that comes after the Close frame (section 5.5.1)."""
         code = ABNORMAL if self.close_code is None else self.close_code
+        reason = self.close_reason
         if self.error is not None:
             how = f"the connection was failed, {self.error}"
+        elif self.closed_for is not None:
+            code, reason = self.closed_for.code, self.closed_for.reason
+            how = "the connection was closed with " + describe(code, reason)
         elif self.close_received:
             how = "the connection was closed with " + describe(self.close_code, self.close_reason)
         else:
             how = "the connection is being closed"
-        error = ConnectionClosedError("cannot send: " + how, code, self.close_reason)
+        error = ConnectionClosedError("cannot send: " + how, code, reason)
         error._engine = id(self)
         return error
 

@@ -146,6 +146,7 @@ async def test_tls_that_does_not_get_ahead_ends_with_the_deadline(certificates):
         assert cost.seconds < 1
 
 
+@pytest.mark.deep("transports", "uvloop")
 async def test_a_client_that_stays_after_its_refusal_is_left_at_the_deadline():
     async with attacked(timeout=2) as (server, sock):
         with measured() as cost:

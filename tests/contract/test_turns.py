@@ -9,7 +9,7 @@ import pytest
 
 from coro_websocket import ConnectionClosedError, InvalidMessage, Message
 
-from .behaviour import CONNECTIONS, behaviour, differs
+from .behaviour import behaviour
 from .ends import End
 from .peers import close, last, more, ping, text
 
@@ -152,7 +152,6 @@ async def test_a_task_that_ends_inside_its_message_blocks_no_other(end: End) -> 
     await end.peer.expect(text("a", fin=False), close(1011, BROKEN_OFF))
 
 
-@differs(*CONNECTIONS, because="write() says 1006, 'the connection is being closed', and not why")
 @behaviour()
 async def test_who_writes_learns_why_a_broken_off_message_closed_the_connection(end: End) -> None:
     await end.spawn(end.write, Message("a", 1, fin=False)).result()

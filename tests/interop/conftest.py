@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -69,19 +70,21 @@ def node_modules() -> Path:
     installed = folder / "ws" / "package.json"
     if shutil.which("node") is None:
         missing("Node.js is not installed")
-    if not installed.exists() or json.loads(installed.read_text())["version"] != wanted:
-        npm = shutil.which("npm")
-        if npm is None:
-            missing("npm is not installed")
-        done = subprocess.run(
-            [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
-            cwd=NODE,
-            capture_output=True,
-            text=True,
-            timeout=START,
-        )
-        if done.returncode != 0:
-            missing(f"npm could not install the package ws: {done.stderr.strip()}")
+    with open(NODE / "package.json") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another of xdist's workers may be about to
+        if not installed.exists() or json.loads(installed.read_text())["version"] != wanted:
+            npm = shutil.which("npm")
+            if npm is None:
+                missing("npm is not installed")
+            done = subprocess.run(
+                [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
+                cwd=NODE,
+                capture_output=True,
+                text=True,
+                timeout=START,
+            )
+            if done.returncode != 0:
+                missing(f"npm could not install the package ws: {done.stderr.strip()}")
     return folder
 
 

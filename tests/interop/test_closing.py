@@ -14,6 +14,9 @@ from .peer_ws import NodeConnection
 from .peers import BOUND, Pairing, Peer, Place, Terms, Theirs, our_client, our_server
 from .test_messages import every_place, one_loop, payload, two_loops, waiting_in_the_system
 
+# What the loop changes is shown with our own peers, on every loop.
+pytestmark = pytest.mark.deep("transports", "uvloop")
+
 REASON = "Grüße 👋"
 
 

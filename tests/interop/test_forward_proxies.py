@@ -24,6 +24,9 @@ from coro_websocket import ProxyError, Read, Request, Write, connect, serve, wor
 
 from .conftest import missing
 
+# What the loop changes is shown with our own peers, on every loop.
+pytestmark = pytest.mark.deep("transports", "uvloop")
+
 BOUND = 30.0
 
 TINYPROXY = """

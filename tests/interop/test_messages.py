@@ -18,6 +18,9 @@ from coro_websocket import Message, Read, Request, Write, serve
 from .conftest import PEERS
 from .peers import BOUND, Ours, Pairing, Peer, Place, Terms, Theirs, our_client
 
+# What the loop changes is shown with our own peers, on every loop.
+pytestmark = pytest.mark.deep("transports", "uvloop")
+
 one_loop = pytest.mark.asyncio(loop_factories=["asyncio"])
 two_loops = pytest.mark.asyncio(loop_factories=["asyncio", "transports"])
 every_place = pytest.mark.parametrize("place", ["tcp", "tls", "unix"], indirect=True)
@@ -61,6 +64,7 @@ async def test_a_message_arrives_as_it_was_sent_both_ways(
             assert await payload(ours) == message
 
 
+@pytest.mark.deep("uvloop", "unix")
 @pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
 @every_place
 async def test_megabytes_arrive_as_they_were_sent_both_ways_at_once(pairing: Pairing) -> None:

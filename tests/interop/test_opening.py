@@ -30,6 +30,9 @@ from .peers import (
 )
 from .test_messages import every_place, one_loop, payload, two_loops
 
+# What the loop changes is shown with our own peers, on every loop.
+pytestmark = pytest.mark.deep("transports", "uvloop")
+
 # Subprotocols (RFC 6455 section 1.9)
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.deep
+
 TESTS = str(Path(__file__).parent.parent)
 SPARE = 1.0  # seconds that it may take more than is said
 QUIET = {"ping_interval": None, "timeout": 60, "close_timeout": 60}

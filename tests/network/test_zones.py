@@ -6,6 +6,8 @@ import pytest
 
 from .conftest import ip
 
+pytestmark = pytest.mark.deep
+
 QUIET = {"ping_interval": None, "timeout": 60, "close_timeout": 60}
 LINK_LOCAL = ("fe80::77:1", "fe80::77:2")
 

@@ -400,7 +400,8 @@ cdef class Connection(Writing):
         if self.overflow == CLOSE_CONNECTION:
             if not engine.close_sent:
                 self.cause = too_slow(self.read_high_water, engine.held())
-                self.begin_close(self.cause.code, self.cause.reason)
+                engine.close_for(self.cause)
+                self.begin_closing()
             return 0
         if engine.close_sent or (engine.message_opcode and engine.message_begun):
             return 0  # the message that is being read in parts has to go on
@@ -440,15 +441,16 @@ cdef class Connection(Writing):
         """Send a Close frame unless one was sent; an awaitable of the connection's end."""
         if not self.stream.lost:
             try:
-                self.begin_close(code, reason)
+                self.engine.send_close(code, reason)
+                self.begin_closing()
                 if self.reader is None:
                     self.unattended()
             except MemoryError:
                 self.fail_memory()
         return self.wait_closed()
 
-    cdef int begin_close(self, object code, object reason) except -1:
-        self.engine.send_close(code, reason)
+    cdef int begin_closing(self) except -1:
+        """A Close frame waits to be sent."""
         self.advance_closing()
         if self.engine.outbox.unsent():
             self.stream.queue()

@@ -37,7 +37,7 @@ cdef class Writing(Consumer):
     cdef readonly object latency  # seconds, of the last Pong
 
     # What the closing handshake provides
-    cdef int begin_close(self, object code, object reason) except -1
+    cdef int begin_closing(self) except -1
 
     # Messages
     cdef object write(self, object message, bint transform)

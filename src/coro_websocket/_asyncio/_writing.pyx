@@ -63,7 +63,7 @@ cdef class Writing(Consumer):
     def close(self, code, reason):
         raise NotImplementedError
 
-    cdef int begin_close(self, object code, object reason) except -1:
+    cdef int begin_closing(self) except -1:
         raise NotImplementedError
 
     # Messages
@@ -333,7 +333,8 @@ cdef class Writing(Consumer):
         error = broken_off()
         if self.cause is None and not self.engine.close_sent:
             self.cause = error
-        return self.begin_close(error.code, error.reason)
+        self.engine.close_for(error)
+        return self.begin_closing()
 
     cdef object closed_error(self):
         if self.engine.close_sent:
