@@ -360,6 +360,31 @@ async def test_a_ping_message_waits_for_the_end_of_a_fragmented_message(side):
         assert await peer.message() == (TEXT, b"ping")
 
 
+async def test_ping_messages_that_wait_behind_a_fragmented_message_cost_bounded_memory(side):
+    asked = []
+
+    def ask():
+        asked.append(None)
+        return "p" * 500
+
+    options = {"ping_interval": 0.01, "ping_timeout": None, "write_high_water": 1000}
+    async with end_and_peer(side, ping_message=ask, **options) as (end, peer):
+        begun = end.write({"opcode": 1, "payload": "one ", "fin": False})
+        before = len(asked)
+        await begun
+        await until(lambda: len(asked) >= before + 10)
+        ended = end.write({"opcode": 0, "payload": "two"})
+        last = end.write("last")
+        while await peer.message() != (TEXT, b"one two"):
+            pass
+        behind = 0
+        while await peer.message() != (TEXT, b"last"):
+            behind += 1
+        assert behind == 2
+        await ended
+        await last
+
+
 @pytest.mark.parametrize("bad", [lambda: 1 / 0, lambda: 7, lambda: {"opcode": 9}])
 async def test_a_ping_message_that_fails_is_an_error_of_the_connection(side, bad):
     options = {"ping_interval": 0.02, "ping_message": bad, "close_timeout": 0.1}
