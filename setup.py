@@ -13,14 +13,37 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 PACKAGE = "src/coro_websocket"
-MODULES = ["_messages", "_frames", "_buffers", "_sending", "_incoming", "_frame_rules"]
-MODULES += ["_looking_ahead", "_assembling", "_receiving", "_engine"]
-MODULES += ["_runtimes/_waiter", "_runtimes/_runtime", "_runtimes/_asyncio"]
-MODULES += ["_asyncio/_stream", "_asyncio/_transport_stream", "_asyncio/_turns"]
-MODULES += ["_asyncio/_keepalive", "_asyncio/_writing", "_asyncio/_connection"]
-MODULES += ["_asyncio/_read_write"]
+MODULES = [
+    *(
+        f"_rfc6455/{name}"
+        for name in (
+            "frames",
+            "frame_rules",
+            "messages",
+            "buffers",
+            "sending",
+            "incoming",
+            "looking_ahead",
+            "assembling",
+            "receiving",
+            "engine",
+        )
+    ),
+    *(f"_runtimes/{name}" for name in ("waiter", "runtime", "asyncio_runtime")),
+    *(f"_streams/{name}" for name in ("stream", "transport_stream")),
+    *(
+        f"_connection/{name}"
+        for name in (
+            "turns",
+            "keepalive",
+            "writing",
+            "connection",
+            "read_write",
+        )
+    ),
+]
 if sys.platform != "win32":
-    MODULES += ["_asyncio/_socket_stream", "_asyncio/_tls_stream"]
+    MODULES += ["_streams/socket_stream", "_streams/tls_stream"]
 
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 COVERAGE = ["-fsanitize-coverage=trace-pc,trace-cmp"]

@@ -80,7 +80,7 @@ async def send(messages: int) -> None:
 
 def engine_receive(messages: int) -> None:
     from coro_websocket import Message, codec
-    from coro_websocket._engine import Engine
+    from coro_websocket._rfc6455.engine import Engine
 
     engine = Engine(True)
     stream = codec.encode(Message(PAYLOAD[:32])) * 100
@@ -93,7 +93,7 @@ def engine_receive(messages: int) -> None:
 
 def engine_send(messages: int) -> None:
     from coro_websocket import Message
-    from coro_websocket._engine import Engine
+    from coro_websocket._rfc6455.engine import Engine
 
     engine = Engine(True)
     message = Message(PAYLOAD)

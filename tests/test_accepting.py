@@ -15,8 +15,10 @@ import weakref
 import pytest
 from raw_peer import BOUND, echo, turns_of_the_loop, until, watchdog
 
-from coro_websocket import _accepting, _server, connect, serve
-from coro_websocket._asyncio._throttle import Throttle
+from coro_websocket import connect, serve
+from coro_websocket._runtimes.throttle import Throttle
+from coro_websocket._server.serve import accepting as _accepting
+from coro_websocket._server.serve import serve as _server
 
 __all__ = ["watchdog"]
 

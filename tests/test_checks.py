@@ -8,7 +8,7 @@ import pytest
 
 from coro_websocket import InvalidOption, InvalidOptionType, connect, reconnect, serve
 from coro_websocket._checks import check_int, is_int, wrong_type
-from coro_websocket._close import may_be_sent
+from coro_websocket._rfc6455.close_codes import may_be_sent
 
 
 class Number(enum.IntEnum):

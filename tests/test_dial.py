@@ -22,7 +22,8 @@ from coro_websocket import (
     connect,
     serve,
 )
-from coro_websocket._asyncio import _dial, _lookup
+from coro_websocket._opening import dial as _dial
+from coro_websocket._runtimes import lookup as _lookup
 from coro_websocket.testing import FakeServer
 
 __all__ = ["watchdog"]

@@ -20,8 +20,8 @@ from reference_frames import (
 )
 
 from coro_websocket import ConnectionClosedError, InvalidMessage, ProtocolError
-from coro_websocket._engine import Engine
-from coro_websocket._messages import Message
+from coro_websocket._rfc6455.engine import Engine
+from coro_websocket._rfc6455.messages import Message
 
 both_roles = pytest.mark.parametrize("client", [True, False], ids=["client", "server"])
 

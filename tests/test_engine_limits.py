@@ -32,8 +32,8 @@ from reference_frames import (
 )
 
 from coro_websocket import InvalidMessage, LimitError, ProtocolError
-from coro_websocket._engine import Engine
-from coro_websocket._messages import Message, as_message
+from coro_websocket._rfc6455.engine import Engine
+from coro_websocket._rfc6455.messages import Message, as_message
 
 both_roles = pytest.mark.parametrize("client", [True, False], ids=["client", "server"])
 

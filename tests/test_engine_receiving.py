@@ -33,8 +33,8 @@ from reference_frames import (
     split_at_random,
 )
 
-from coro_websocket._engine import Engine
-from coro_websocket._messages import Message
+from coro_websocket._rfc6455.engine import Engine
+from coro_websocket._rfc6455.messages import Message
 
 thorough = settings(derandomize=True, deadline=None, max_examples=examples(150))
 

@@ -25,8 +25,8 @@ from reference_frames import (
 )
 
 from coro_websocket import ConcurrencyError, InvalidMessage, InvalidMessageType
-from coro_websocket._engine import Engine
-from coro_websocket._messages import Message, as_fragment, as_message
+from coro_websocket._rfc6455.engine import Engine
+from coro_websocket._rfc6455.messages import Message, as_fragment, as_message
 
 both_roles = pytest.mark.parametrize("client", [True, False], ids=["client", "server"])
 

@@ -31,7 +31,7 @@ from reference_frames import (
 )
 
 from coro_websocket import ProtocolError
-from coro_websocket._engine import Engine
+from coro_websocket._rfc6455.engine import Engine
 
 both_roles = pytest.mark.parametrize("client", [True, False], ids=["client", "server"])
 

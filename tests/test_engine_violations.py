@@ -40,7 +40,7 @@ from coro_websocket import (
     ProtocolError,
     WebSocketError,
 )
-from coro_websocket._engine import Engine
+from coro_websocket._rfc6455.engine import Engine
 from coro_websocket.extensions import Extension
 
 both_roles = pytest.mark.parametrize("client", [True, False], ids=["client", "server"])

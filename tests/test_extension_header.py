@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from coro_websocket import InvalidOption
-from coro_websocket._extension_header import format_extensions, parse_extensions
+from coro_websocket._http.extension_header import format_extensions, parse_extensions
 
 TCHAR = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 

@@ -28,10 +28,10 @@ from coro_websocket import (
     connect,
     serve,
 )
-from coro_websocket._engine import Engine
-from coro_websocket._handshake import ClientHandshake, accept_key
-from coro_websocket._handshake_server import ServerHandshake
-from coro_websocket._messages import as_message
+from coro_websocket._http.client_handshake import ClientHandshake, accept_key
+from coro_websocket._http.server_handshake import ServerHandshake
+from coro_websocket._rfc6455.engine import Engine
+from coro_websocket._rfc6455.messages import as_message
 from coro_websocket.extensions import Extension, ExtensionFactory, Parameters
 
 both_roles = pytest.mark.parametrize("client", [True, False], ids=["client", "server"])

@@ -37,10 +37,10 @@ from raw_peer import (
 )
 
 from coro_websocket import ConnectionClosedError, LimitError, Message
-from coro_websocket._asyncio import _read_write
-from coro_websocket._asyncio._connection import Connection
-from coro_websocket._asyncio._memory import MemoryTransport
-from coro_websocket._engine import Engine
+from coro_websocket._connection import read_write as _read_write
+from coro_websocket._connection.connection import Connection
+from coro_websocket._rfc6455.engine import Engine
+from coro_websocket._streams.memory import MemoryTransport
 from coro_websocket.extensions import Extension, ExtensionFactory
 from coro_websocket.testing import connected_pair
 
@@ -450,7 +450,7 @@ async def test_a_read_is_not_copied():
 def test_a_random_source_that_returns_too_little_is_refused():
     code = (
         "import os; os.urandom = lambda n: b'1234'\n"
-        "from coro_websocket._engine import Engine\n"
+        "from coro_websocket._rfc6455.engine import Engine\n"
         "Engine(True).send_ping(b'')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

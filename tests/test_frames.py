@@ -23,8 +23,8 @@ from reference_frames import (
 )
 
 from coro_websocket import InvalidMessage, LimitError, ProtocolError
-from coro_websocket._frames import _forget_masking_keys, decode_frame, encode_frame
-from coro_websocket._messages import Message
+from coro_websocket._rfc6455.frames import _forget_masking_keys, decode_frame, encode_frame
+from coro_websocket._rfc6455.messages import Message
 
 BOUNDARIES = {
     0: "00",

@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coro_websocket._errors import InvalidOption, InvalidOptionType
-from coro_websocket._handshake import (
+from coro_websocket._http.client_handshake import (
     ClientHandshake,
     accept_key,
     check_response,
     new_key,
     request_headers,
 )
-from coro_websocket._handshake_server import ServerHandshake
-from coro_websocket._opening_errors import HandshakeError
-from coro_websocket._response import Response
+from coro_websocket._http.opening_errors import HandshakeError
+from coro_websocket._http.request_and_response import Response
+from coro_websocket._http.server_handshake import ServerHandshake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

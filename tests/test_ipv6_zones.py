@@ -10,6 +10,7 @@ import contextlib
 import socket
 
 import pytest
+from coro_websocket._options.options.proxy import Proxy, proxy_from_environment
 from raw_peer import watchdog
 from test_proxies import proxy
 
@@ -26,11 +27,11 @@ from coro_websocket import (
     parse_url,
     serve,
 )
-from coro_websocket._asyncio import _dial, _lookup
-from coro_websocket._asyncio._lookup import host_with_zone, scoped
-from coro_websocket._proxy import Proxy, proxy_from_environment
-from coro_websocket._redirect import redirected
-from coro_websocket._response import Response
+from coro_websocket._http.request_and_response import Response
+from coro_websocket._opening import dial as _dial
+from coro_websocket._opening.redirects import redirected
+from coro_websocket._runtimes import lookup as _lookup
+from coro_websocket._runtimes.lookup import host_with_zone, scoped
 
 __all__ = ["watchdog"]
 

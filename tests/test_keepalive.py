@@ -26,7 +26,7 @@ from raw_peer import (
 from scripted_server import scripted
 
 from coro_websocket import ConnectionClosedError, PingTimeout, connect
-from coro_websocket._asyncio._connection import Connection
+from coro_websocket._connection.connection import Connection
 
 __all__ = ["watchdog"]
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coro_websocket._asyncio._keepalive import Keepalive, Verdict
+from coro_websocket._connection.keepalive import Keepalive, Verdict
 
 NOTHING, ASK, GONE = Verdict
 

@@ -13,7 +13,7 @@ import pytest
 from conftest import shown
 
 from coro_websocket import InvalidMessage, InvalidMessageType, WebSocketError
-from coro_websocket._messages import Message, as_fragment, as_message, is_fragments
+from coro_websocket._rfc6455.messages import Message, as_fragment, as_message, is_fragments
 
 FIELDS = ("fin", "rsv1", "rsv2", "rsv3", "opcode", "mask", "len", "payload")
 

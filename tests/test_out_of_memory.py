@@ -16,7 +16,7 @@ import pytest
 from raw_peer import BOUND, both_ends, turns_of_the_loop, until, watchdog
 
 from coro_websocket import Deflate, ProtocolError, WebSocketError
-from coro_websocket._engine import Engine
+from coro_websocket._rfc6455.engine import Engine
 from coro_websocket.extensions import DeflateExtension
 
 __all__ = ["watchdog"]
@@ -28,7 +28,9 @@ __all__ = ["watchdog"]
 def ours(value: object) -> bool:
     """Whether it is a native object of the library's, or a method of one."""
     owner = getattr(value, "__self__", value)
-    return type(owner).__module__.startswith("coro_websocket._asyncio.")
+    return type(owner).__module__.startswith(
+        ("coro_websocket._connection.", "coro_websocket._streams.")
+    )
 
 
 class Failing:

@@ -21,7 +21,7 @@ from coro_websocket import (
     parse_url,
     serve,
 )
-from coro_websocket._redirect import redirected
+from coro_websocket._opening.redirects import redirected
 from coro_websocket.testing import FakeServer
 
 __all__ = ["watchdog"]

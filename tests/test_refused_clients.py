@@ -11,7 +11,8 @@ import threading
 import pytest
 from raw_peer import BOUND, echo, until, watchdog
 
-from coro_websocket import _server, serve
+from coro_websocket import serve
+from coro_websocket._server.serve import serve as _server
 
 __all__ = ["watchdog"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coro_websocket._response import Request, Response
+from coro_websocket._http.request_and_response import Request, Response
 
 HEADERS = [("Upgrade", "websocket"), ("Set-Cookie", "sesame"), ("Connection", "Upgrade")]
 

@@ -7,8 +7,8 @@ import random
 import pytest
 
 from coro_websocket import ConcurrencyError, Message
-from coro_websocket._asyncio._turns import Turns
-from coro_websocket._runtimes._asyncio import AsyncioWaiter
+from coro_websocket._connection.turns import Turns
+from coro_websocket._runtimes.asyncio_runtime import AsyncioWaiter
 
 
 class Loop:

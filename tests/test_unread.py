@@ -30,7 +30,7 @@ from raw_peer import (
 from scripted_server import Link, scripted
 
 from coro_websocket import ConnectionClosedError, LimitError, PingTimeout, connect, serve
-from coro_websocket._asyncio._connection import Connection
+from coro_websocket._connection.connection import Connection
 from coro_websocket.testing import connected_pair
 
 __all__ = ["watchdog"]

@@ -30,7 +30,7 @@ from coro_websocket import (
     serve,
     wrap_io,
 )
-from coro_websocket._loops import TaskEnd
+from coro_websocket._runtimes.loops import TaskEnd
 
 __all__ = ["both_ends", "watchdog"]
 

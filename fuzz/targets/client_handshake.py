@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 
-from coro_websocket._handshake import ClientHandshake, accept_key
-from coro_websocket._opening_errors import HandshakeError
-from coro_websocket._response import Response
+from coro_websocket._http.client_handshake import ClientHandshake, accept_key
+from coro_websocket._http.opening_errors import HandshakeError
+from coro_websocket._http.request_and_response import Response
 from coro_websocket.extensions import Deflate, DeflateExtension
 
 from ..plain_http import cut_short, fields_of, head_of

@@ -6,7 +6,7 @@ import reference_frames as reference
 
 from coro_websocket import codec
 from coro_websocket._errors import InvalidMessage, LimitError, ProtocolError
-from coro_websocket._messages import Message
+from coro_websocket._rfc6455.messages import Message
 
 from ..frame_grammar import Peer
 from ..source import Source

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from coro_websocket._errors import InvalidOption
-from coro_websocket._extension_header import format_extensions, parse_extensions
+from coro_websocket._http.extension_header import format_extensions, parse_extensions
 from coro_websocket.extensions import Deflate, DeflateExtension
 
 from ..source import Source

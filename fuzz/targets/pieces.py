@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from coro_websocket._engine import Engine
 from coro_websocket._errors import ProtocolError
+from coro_websocket._rfc6455.engine import Engine
 
 from .receiving import Case, case_of
 

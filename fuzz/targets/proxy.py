@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 
-from coro_websocket._http_tunnel import Tunnel
-from coro_websocket._opening_errors import ProxyError
-from coro_websocket._proxy import SOCKS, Proxy
-from coro_websocket._socks import SocksRefusal, SocksTunnel
+from coro_websocket._options.options.proxy import SOCKS, Proxy
+
+from coro_websocket._http.opening_errors import ProxyError
+from coro_websocket._opening.http_tunnel import Tunnel
+from coro_websocket._opening.socks import SocksRefusal, SocksTunnel
 
 from ..source import Source
 

@@ -13,9 +13,9 @@ import contextlib
 import h11
 
 from coro_websocket._errors import InvalidOption
-from coro_websocket._handshake import ClientHandshake
-from coro_websocket._handshake_server import ServerHandshake
-from coro_websocket._opening_errors import HandshakeError
+from coro_websocket._http.client_handshake import ClientHandshake
+from coro_websocket._http.opening_errors import HandshakeError
+from coro_websocket._http.server_handshake import ServerHandshake
 from coro_websocket.extensions import Deflate
 
 from ..plain_http import cut_short, fields_of, head_of

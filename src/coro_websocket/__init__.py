@@ -7,8 +7,8 @@ async for msg in read:
 """
 
 from . import codec, extensions
-from ._asyncio._read_write import MessageStream, Read, Write, broadcast
-from ._client import connect
+from ._connection.read_write import MessageStream, Read, Write, broadcast
+from ._connection.stats import Stats
 from ._errors import (
     ConcurrencyError,
     ConnectionClosedError,
@@ -25,16 +25,16 @@ from ._errors import (
     ServeError,
     WebSocketError,
 )
-from ._messages import Message
-from ._opening_errors import ConnectError, ConnectTimeout, HandshakeError, ProxyError, TLSError
-from ._options import Options
+from ._http.opening_errors import ConnectError, ConnectTimeout, HandshakeError, ProxyError, TLSError
+from ._http.request_and_response import Request, Response
+from ._opening.connect import connect
+from ._options.options import Options
+from ._options.tls import TLSInfo, TLSOptions
+from ._options.url import URL, parse_url
 from ._reconnect import reconnect, worth_retrying
-from ._response import Request, Response
-from ._server import Server, serve
-from ._stats import Stats
-from ._tls import TLSInfo, TLSOptions
-from ._url import URL, parse_url
-from ._wrap import wrap_io
+from ._rfc6455.messages import Message
+from ._server.serve import Server, serve
+from ._wrap_io import wrap_io
 from .codec import decoder, encoder
 from .extensions import Deflate
 

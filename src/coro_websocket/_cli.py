@@ -18,8 +18,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from ._client import connect
-from ._close import ABNORMAL, CLEAN, describe
 from ._errors import (
     ConnectionClosedError,
     InvalidMessage,
@@ -27,16 +25,18 @@ from ._errors import (
     InvalidURL,
     WebSocketError,
 )
-from ._opening_errors import HandshakeError
+from ._http.opening_errors import HandshakeError
+from ._opening.connect import connect
 from ._quoting import printable
-from ._server import serve
+from ._rfc6455.close_codes import ABNORMAL, CLEAN, describe
+from ._server.serve import serve
 from ._version import version
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from ._asyncio._read_write import Read, Write
-    from ._response import Request
+    from ._connection.read_write import Read, Write
+    from ._http.request_and_response import Request
 
 __all__ = ["main"]
 

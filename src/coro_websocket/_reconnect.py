@@ -14,11 +14,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Unpack
 
 from ._checks import check_int, wrong_type
-from ._client import Opened, connect
-from ._close import ABNORMAL, describe
+from ._connection.leaving import close_on_exit
 from ._errors import ConnectionClosedError, InvalidOption, InvalidOptionType, WebSocketError
-from ._leaving import close_on_exit
-from ._opening_errors import (
+from ._http.opening_errors import (
     ConnectError,
     ConnectTimeout,
     HandshakeError,
@@ -26,16 +24,18 @@ from ._opening_errors import (
     TLSError,
     may_be_granted_later,
 )
-from ._option_rules import duration
-from ._options import Options
+from ._opening.connect import Opened, connect
+from ._options.options import Options
+from ._options.rules import duration
+from ._options.tls import may_succeed_later
 from ._quoting import clip
-from ._runtimes._asyncio import running_loop
-from ._tls import may_succeed_later
+from ._rfc6455.close_codes import ABNORMAL, describe
+from ._runtimes.asyncio_runtime import running_loop
 
 if TYPE_CHECKING:
-    from ._asyncio._read_write import Read, Write
-    from ._options import OptionValues, Seconds
-    from ._url import URL
+    from ._connection.read_write import Read, Write
+    from ._options.options import OptionValues, Seconds
+    from ._options.url import URL
 
 __all__ = ["Reconnecting", "reconnect", "worth_retrying"]
 

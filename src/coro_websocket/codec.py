@@ -16,17 +16,17 @@ from typing import Any
 
 from ._checks import check_int, check_names, is_int, wrong_type
 from ._errors import InvalidOption, InvalidOptionType
-from ._frames import decode_frame, encode_frame
-from ._handshake import accept_extensions, check_response, new_key, request_headers
-from ._handshake import accept_key as _accept_key
-from ._handshake_server import Origins, check_origins, check_request, response_headers
-from ._header_rules import check_pathname, check_subprotocols, normalise_headers
-from ._headers import Headers
-from ._messages import Message, as_message
-from ._opening_errors import HandshakeError
-from ._options import Options
-from ._response import Request, Response
-from ._url import default_port
+from ._http.client_handshake import accept_extensions, check_response, new_key, request_headers
+from ._http.client_handshake import accept_key as _accept_key
+from ._http.headers import Headers
+from ._http.opening_errors import HandshakeError
+from ._http.request_and_response import Request, Response
+from ._http.server_handshake import Origins, check_origins, check_request, response_headers
+from ._options.header_rules import check_pathname, check_subprotocols, normalise_headers
+from ._options.options import Options
+from ._options.url import default_port
+from ._rfc6455.frames import decode_frame, encode_frame
+from ._rfc6455.messages import Message, as_message
 
 __all__ = [
     "accept_key",

@@ -22,27 +22,27 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from ._asyncio._begin import begin_connection
-from ._asyncio._memory import MemorySocket, MemoryTransport, memory_pair
-from ._asyncio._transport_stream import TransportStream
-from ._client import Opened, client_handshake
-from ._close import close_payload
+from ._connection.begin import begin_connection
+from ._connection.leaving import is_cancellation
 from ._errors import WebSocketError
-from ._handshake_server import ServerHandshake
-from ._leaving import is_cancellation
-from ._messages import Message, as_message
-from ._opening_errors import HandshakeError
-from ._options import Options
-from ._runtimes._asyncio import running_loop, runtime_of
-from ._tls import server_context
+from ._http.opening_errors import HandshakeError
+from ._http.server_handshake import ServerHandshake
+from ._opening.connect import Opened, client_handshake
+from ._options.options import Options
+from ._options.tls import server_context
+from ._rfc6455.close_codes import close_payload
+from ._rfc6455.messages import Message, as_message
+from ._runtimes.asyncio_runtime import running_loop, runtime_of
+from ._streams.memory import MemorySocket, MemoryTransport, memory_pair
+from ._streams.transport_stream import TransportStream
 from .codec import decode, encode
 
 if TYPE_CHECKING:
     import ssl
 
-    from ._asyncio._read_write import Read, Write
-    from ._response import Request
-    from ._tls import TLSOptions
+    from ._connection.read_write import Read, Write
+    from ._http.request_and_response import Request
+    from ._options.tls import TLSOptions
 
 __all__ = ["ClientGone", "FakePeer", "FakeServer", "connected_pair"]
 

@@ -15,8 +15,8 @@ from bounds import KIB, MIB, assert_linear, measured
 from raw_peer import BOUND, answer_to, read_head, until, watchdog
 
 from coro_websocket import ConnectTimeout, HandshakeError, connect, serve
-from coro_websocket._handshake import ClientHandshake
-from coro_websocket._handshake_server import ServerHandshake
+from coro_websocket._http.client_handshake import ClientHandshake
+from coro_websocket._http.server_handshake import ServerHandshake
 
 __all__ = ["watchdog"]
 

@@ -17,11 +17,11 @@ from bounds import KIB, measured
 from raw_peer import BOUND, answer_to, read_head, watchdog
 
 from coro_websocket import InvalidOption, InvalidURL, Options, codec, connect, parse_url, serve
-from coro_websocket._client import client_handshake
-from coro_websocket._handshake import ClientHandshake
-from coro_websocket._handshake_server import ServerHandshake
-from coro_websocket._http_tunnel import Tunnel
-from coro_websocket._socks import SocksTunnel
+from coro_websocket._http.client_handshake import ClientHandshake
+from coro_websocket._http.server_handshake import ServerHandshake
+from coro_websocket._opening.connect import client_handshake
+from coro_websocket._opening.http_tunnel import Tunnel
+from coro_websocket._opening.socks import SocksTunnel
 from coro_websocket.extensions import Extension, ExtensionFactory
 
 __all__ = ["watchdog"]

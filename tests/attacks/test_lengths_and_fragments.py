@@ -13,7 +13,7 @@ from raw_peer import BINARY, CONT, TEXT, end_and_peer, frame, until, watchdog
 from reference_frames import KEY, header
 
 from coro_websocket import Deflate, LimitError
-from coro_websocket._engine import Engine
+from coro_websocket._rfc6455.engine import Engine
 from coro_websocket.codec import decode
 
 __all__ = ["watchdog"]

@@ -16,8 +16,8 @@ from conftest import TransportsOnlyLoop
 from raw_peer import answer_to
 
 from coro_websocket import Message, Options, Read, Write, connect, serve, testing, wrap_io
-from coro_websocket._asyncio._begin import begin_connection
-from coro_websocket._asyncio._memory import memory_pair
+from coro_websocket._connection.begin import begin_connection
+from coro_websocket._streams.memory import memory_pair
 
 from . import loops
 from .loops import AsyncioLoop, Event, Loop, Task, TrioLoop, Work

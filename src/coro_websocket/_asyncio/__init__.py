@@ -1,1 +1,0 @@
-"""Everything that knows asyncio: waiting, streams over sockets and transports, dialling."""

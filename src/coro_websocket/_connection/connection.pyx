@@ -1,0 +1,679 @@
+"""A connection: the engine, the task that reads, the closing handshake, keepalive.
+
+The hot path, from top to bottom: a stream's readable callback asks `receive_into`
+where to put the bytes and tells `received` how many there are; that parses what the
+waiting `read()` asked for and resumes its task then and there. What the task writes
+meanwhile is encoded into one buffer and sent when the task suspends.
+
+The rules: one task reads at a time; a read that is cancelled takes nothing.
+"""
+
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memcpy
+
+from .._rfc6455.engine cimport Engine
+from .._rfc6455.frames cimport FIN
+from .._rfc6455.messages cimport Message, as_whole_message, new_message
+from .._rfc6455.receiving cimport MESSAGE, PIECE, Unit
+from .._runtimes.runtime cimport SCRATCH, Runtime
+from .._runtimes.waiter cimport WAITING, Waiter, wake_all
+from .keepalive cimport ASK, GONE, NEVER, Keepalive, Verdict, is_due
+from .writing cimport high_water
+
+import os
+import time
+
+from .._rfc6455.close_codes import ABNORMAL, INTERNAL_ERROR, TRY_AGAIN_LATER
+from .._errors import ConnectionClosedError, LimitError, PingTimeout
+from .._rfc6455.frame_log import frame_tracer
+from .stats import Stats
+
+cdef enum Overflow:  # what becomes of messages when too much waits for a reader
+    WAIT
+    DROP_OLDEST
+    KEEP_LATEST
+    CLOSE_CONNECTION
+
+cdef dict OVERFLOW = {
+    "wait": WAIT,
+    "drop_oldest": DROP_OLDEST,
+    "keep_latest": KEEP_LATEST,
+    "close": CLOSE_CONNECTION,
+}
+
+cdef double LOOK_EVERY = 1  # seconds, while reading is paused
+
+cdef enum:
+    LOOK_BEHIND = 131072  # bytes that may be received above read_high_water, to look behind it
+
+
+cdef enum:
+    END_STEPS = 7  # of `end_step`
+
+
+cdef class Connection(Writing):
+    """Reading, writing, closing and keeping alive over a stream."""
+
+    def __cinit__(self, Engine engine not None, options, stream, *args):
+        self.read_high_water = high_water(options.read_high_water)
+        self.overflow = OVERFLOW[options.overflow]
+        self.close_waiters = []
+        self.close_at = self.look_at = NEVER
+
+    def __init__(self, engine, options, stream, leftover=b""):
+        """leftover: the bytes that came in the same segment as the handshake."""
+        self.stream.consumer = self
+        self.stream.outbox = self.engine.outbox
+        try:
+            self.stream.begin()
+            self.begin(leftover)
+        except BaseException:  # there is no connection
+            self.stream.lose(None)
+            raise
+
+    cdef int begin(self, leftover) except -1:
+        options = self.options
+        self.engine.trace = frame_tracer(self.engine.client)
+        if leftover:
+            self.engine.receive(leftover)
+            self.bytes_in += len(leftover)
+            self.unattended()
+        if options.heartbeat is not None or options.ping_interval is not None:
+            self.keepalive = Keepalive(
+                self.runtime.time(),
+                ping_interval=options.ping_interval,
+                ping_timeout=options.ping_timeout,
+                heartbeat=options.heartbeat,
+            )
+            self.arm_next()
+
+    # What the stream tells
+
+    cdef int receive_into(self, uint8_t **to, size_t *room) except -1:
+        cdef uint8_t *scratch = NULL if self.runtime.scratch_lent else self.runtime.scratch
+        return self.engine.receive_into(scratch, SCRATCH, to, room)
+
+    cdef int received(self, size_t n) except -1:
+        """n bytes are where `receive_into` said: resume the reader if it has waited for them."""
+        cdef Engine engine = self.engine
+        cdef Runtime runtime = self.runtime
+        cdef Message message
+        cdef Waiter waiter
+        cdef bint lent
+        self.bytes_in += n
+        engine.received(n)
+        lent = engine.inbox.borrowed
+        if lent:
+            runtime.scratch_lent = True
+        try:
+            runtime.enter()
+            if self.reader is not None and self.waiter.state == WAITING:
+                message = self.take(self.reader_unit, self.reader_control)
+                if message is not None:
+                    self.ready = message
+                    waiter = self.waiter  # kept: the task may put another in its place
+                    waiter.wake_now()
+        finally:
+            try:
+                engine.release()
+                if self.reader is None:
+                    self.unattended()
+            finally:
+                if lent:
+                    runtime.scratch_lent = False
+                if self.stream.lost:
+                    engine.cut_off()
+                runtime.leave()
+        return 0
+
+    cdef int received_nothing(self) except -1:
+        return self.engine.release()
+
+    cdef int fed(self, const uint8_t *data, size_t n) except -1:
+        cdef uint8_t *to
+        cdef size_t room
+        if n <= <size_t>SCRATCH:
+            self.receive_into(&to, &room)
+        else:
+            self.engine.receive_into(NULL, 0, &to, &room)
+        while room < n:
+            memcpy(to, data, room)
+            self.engine.received(room)
+            self.bytes_in += room
+            data += room
+            n -= room
+            self.engine.receive_into(NULL, 0, &to, &room)
+        memcpy(to, data, n)
+        return self.received(n)
+
+    cdef bint lend(self) noexcept:
+        return self.engine.lend()
+
+    cdef int take_back(self, bint parsing) noexcept:
+        return self.engine.take_back(parsing)
+
+    cdef int sent(self, size_t n) except -1:
+        return self.engine.sent(n)
+
+    cdef int transmitted(self) except -1:
+        """The stream has taken bytes: wake the writers that waited for that."""
+        if self.drain_waiters and not self.must_wait(self.write_low_water):
+            wake_all(self.drain_waiters)
+        if self.engine.close_sent and not self.engine.outbox.unsent():
+            self.advance_closing()
+        return 0
+
+    cdef int lose(self, object cause) except -1:
+        """There is no stream any more: everybody who waits learns of it, whatever fails."""
+        if self.cause is None:
+            self.cause = cause
+        self.engine.cut_off()
+        try:
+            self.engine.look_ahead(True)  # a Close that nobody has read yet says how it ended
+        except MemoryError:  # it has ended all the same
+            pass
+        finally:
+            self.engine.outbox.drop()
+            try:
+                self.end_all(False)
+            except Exception:
+                # Once more, with the memory that is free now. To resume a task here takes none.
+                self.end_all(self.runtime.current_task() is None)
+        return 0
+
+    cdef int lose_again(self) except -1:
+        return self.end_all(True)
+
+    cdef int end_all(self, bint now) except -1:
+        """Take each step of the end that has not been taken; raise what the first raised.
+
+        now: resume those who wait here and now, as no task is running.
+        """
+        cdef int step
+        failed = None
+        for step in range(END_STEPS):
+            try:
+                self.end_step(step, now)
+            except BaseException as error:
+                failed = error if failed is None else failed
+        if failed is not None:
+            raise failed
+        return self.stream.detach()
+
+    cdef int end_step(self, int step, bint now) except -1:
+        cdef Waiter waiter
+        if step == 0:
+            self.stream.release()
+        elif step == 1:
+            if self.alarm is not None:
+                self.alarm.cancel()
+                self.alarm = None
+        elif step == 2:
+            if self.reader is not None:
+                waiter = self.waiter
+                waiter.wake(now)
+        elif step == 3:
+            try:
+                wake_all(self.drain_waiters, now)
+            finally:
+                wake_all(self.large_waiters, now)
+        elif step == 4:
+            wake_all(self.close_waiters, now)
+        elif step == 5:
+            self.turns.end(now)
+            self.turns.connection = None  # so that both are free at once
+        else:
+            self.fail_pings()
+        return 0
+
+    cdef int cannot_send(self, object cause) except -1:
+        if self.cause is None:
+            self.cause = cause
+        self.engine.outbox.drop()
+        return 0
+
+    cdef int ending(self) except -1:
+        return self.start_close_timer()
+
+    cdef int fail_memory(self) except -1:
+        """There was no memory to go on, or a part of what has come is gone: all ends here."""
+        self.engine.over = True
+        self.engine.forget()
+        self.stream.broken = True
+        self.engine.outbox.drop()
+        try:
+            if self.cause is None:
+                self.cause = OUT_OF_MEMORY
+                self.cause = out_of_memory()
+        except MemoryError:
+            pass
+        try:
+            self.stream.abort()
+        finally:
+            self.stream.lose(None)
+        return 0
+
+    # Reading
+
+    cdef Message take(self, Unit unit, bint control):
+        """The next message for a reader, or None if there is none yet, or none any more."""
+        cdef Message message
+        cdef Message rest
+        if self.discarding and self.ready is None:
+            return self.drop_data(control)
+        while self.skipping:
+            message = self.take_ready()
+            if message is None or (message.bits & 8 and not control):
+                message = self.parse(PIECE, control)
+            if message is None or message.bits & 8:
+                return message
+            self.skipping = not message.bits & FIN
+        message = self.take_ready()
+        if message is None or (message.bits & 8 and not control):
+            return self.parse(unit, control)
+        if message.bits & FIN or unit != MESSAGE:
+            return message
+        if self.discarding:
+            return self.drop_data(control)
+        # A fragment that was parsed for a reader who then gave up.
+        rest = self.parse(MESSAGE, False)
+        if rest is None:
+            self.ready = message
+            return None
+        try:
+            return new_message(
+                (message.bits & 15) | (rest.bits & FIN),
+                rest.mask,
+                message.payload + rest.payload,
+                message.len + rest.len,
+            )
+        except MemoryError:
+            self.fail_memory()
+            return None
+
+    cdef Message drop_data(self, bint control):
+        """Drop what is here, up to a control frame if these are wanted."""
+        cdef Message message = self.parse(PIECE, control)
+        while message is not None and not message.bits & 8:
+            self.dropped += message.bits & FIN != 0
+            message = self.parse(PIECE, control)
+        return message
+
+    cdef Message take_ready(self):
+        cdef Message message = self.ready
+        self.ready = None
+        return message
+
+    cdef Message parse(self, Unit unit, bint control):
+        cdef Engine engine = self.engine
+        cdef Message message = None
+        try:
+            message = engine.next(unit, control)
+        except ConnectionClosedError:
+            pass  # engine.error has it: raised to the reader once the peer has been told
+        except MemoryError:
+            self.fail_memory()
+        if (
+            engine.inbox.cur == engine.inbox.end
+            and not engine.inbox.borrowed
+            and not engine.parsing
+        ):
+            engine.inbox.drop()
+        if (
+            engine.close_sent
+            or (engine.outbox.end and not self.stream.queued)
+            or self.stream.paused
+            or engine.answered
+        ):
+            try:
+                self.after_parsing()
+            except MemoryError:
+                self.fail_memory()
+        return message
+
+    cdef int after_parsing(self) except -1:
+        """What parsing may have brought about besides a message."""
+        cdef Engine engine = self.engine
+        if engine.answered:
+            self.settle_pings()
+        if self.stream.lost:
+            return 0
+        if engine.outbox.unsent() and not self.stream.queued and not self.stream.blocked:
+            self.stream.flush_soon()
+        if self.stream.paused and engine.held() <= self.read_high_water // 4:
+            self.stream.resume()
+        if engine.close_sent:
+            self.advance_closing()
+        return 0
+
+    cdef int unattended(self) except -1:
+        """Bytes have come and no task reads: answer what must be answered, hold back the rest."""
+        cdef Engine engine = self.engine
+        if self.stream.lost:
+            return 0
+        engine.look_ahead(engine.close_sent)
+        if engine.held() >= self.read_high_water:
+            engine.skip_control()
+            if self.overflow != WAIT and engine.held() >= self.read_high_water:
+                self.shed()
+        if engine.held() >= self.read_high_water and not self.stream.paused and not self.stream.lost:
+            if engine.initiated_close:
+                # We are closing: what nobody reads must not keep the peer's Close from us.
+                self.discarding = True
+                self.drop_data(False)
+            elif not self.stream.draining:
+                self.pause()
+        self.after_parsing()
+        if engine.close_ahead and not engine.close_sent:
+            self.start_close_timer()
+        return 0
+
+    cdef int pause(self) except -1:
+        self.held_back = True
+        self.stream.pause()
+        return self.look_later()
+
+    cdef int look_later(self) except -1:
+        cdef double at
+        if self.look_at == NEVER:
+            at = self.runtime.time() + LOOK_EVERY
+            self.arm(at)
+            self.look_at = at
+        return 0
+
+    cdef int look(self) except -1:
+        """Reading is paused: is it the end, a Close or a Pong that waits behind what is unread?"""
+        self.look_at = NEVER
+        if not self.stream.paused:
+            return 0
+        if self.stream.peer_ended():
+            return self.stream.drain()
+        self.look_later()
+        if self.engine.held() - min(self.engine.held(), self.read_high_water) < LOOK_BEHIND:
+            self.stream.resume()  # what comes next pauses it again
+        return 0
+
+    cdef int shed(self) except -1:
+        """More waits for a reader than may: do what the option `overflow` says."""
+        cdef Engine engine = self.engine
+        cdef Message message
+        if self.overflow == CLOSE_CONNECTION:
+            if not engine.close_sent:
+                self.cause = too_slow(self.read_high_water, engine.held())
+                engine.close_for(self.cause)
+                self.begin_closing()
+            return 0
+        if engine.close_sent or (engine.message_opcode and engine.message_begun):
+            return 0  # the message that is being read in parts has to go on
+        while self.overflow == KEEP_LATEST or engine.held() > self.read_high_water // 2:
+            if engine.larger_is_next():
+                break  # only `read.stream()` can take it: it waits for that
+            message = self.parse(MESSAGE, False)
+            if message is None:
+                break
+            self.dropped += self.ready is not None
+            self.ready = message
+        return 0
+
+    cdef object end_error(self):
+        """How the connection ended: None if cleanly."""
+        cdef bint ended_by_us = False
+        error = self.engine.error
+        if error is None and isinstance(self.cause, ConnectionClosedError):
+            error = self.cause
+        elif error is None:
+            ended_by_us = self.stream.ended_by_us() and not self.engine.close_received
+            error = self.engine.end_error(
+                self.cause, ended_by_us=ended_by_us, given_up=self.discarding or self.skipping
+            )
+        if error is not None:
+            error._engine = id(self.engine)
+        return error
+
+    @property
+    def ended_with(self):
+        """The error that says how the connection ended; None if cleanly."""
+        return self.end_error()
+
+    # Closing
+
+    def close(self, code, reason):
+        """Send a Close frame unless one was sent; an awaitable of the connection's end."""
+        if not self.stream.lost:
+            try:
+                self.engine.send_close(code, reason)
+                self.begin_closing()
+                if self.reader is None:
+                    self.unattended()
+            except MemoryError:
+                self.fail_memory()
+        return self.wait_closed()
+
+    cdef int begin_closing(self) except -1:
+        """A Close frame waits to be sent."""
+        self.advance_closing()
+        if self.engine.outbox.unsent():
+            self.stream.queue()
+        return 0
+
+    async def wait_closed(self):
+        while not self.stream.lost:
+            await self.wait_in(self.close_waiters)
+
+    cdef int advance_closing(self) except -1:
+        """Take the closing handshake as far as it can go now (RFC 6455 section 7.1)."""
+        cdef Engine engine = self.engine
+        cdef Waiter waiter
+        if self.stream.lost:
+            return 0
+        self.start_close_timer()
+        if self.stream.lost:
+            return 0
+        self.turns.end()  # our Close was the last frame
+        if self.stream.broken:
+            return self.stream.abort()
+        if self.stream.paused and (engine.over or engine.close_received or engine.initiated_close):
+            self.stream.resume()
+        if engine.outbox.unsent():
+            return 0
+        # The server ends the connection. It closes the socket once the peer has done so too:
+        # a peer that sent anything meanwhile would lose what it has not received yet.
+        if engine.error is not None or (engine.close_received and not engine.client):
+            if not self.half_closed:
+                self.half_closed = True
+                try:
+                    self.stream.half_close()
+                except MemoryError:
+                    self.fail_memory()
+                if self.reader is not None and not self.stream.lost:
+                    waiter = self.waiter
+                    waiter.wake_soon()
+                self.fail_pings()
+        return 0
+
+    cdef int start_close_timer(self) except -1:
+        if self.close_at == NEVER and self.options.close_timeout is not None:
+            try:
+                self.close_at = self.runtime.time() + self.options.close_timeout
+                self.arm(self.close_at)
+            except MemoryError:  # it might never end
+                self.fail_memory()
+        return 0
+
+    cdef int close_timed_out(self) except -1:
+        self.close_at = NEVER
+        if not self.engine.close_sent:
+            # The peer's Close has waited long enough behind messages that nobody reads.
+            try:
+                self.engine.look_ahead(True)
+                if self.engine.close_sent:
+                    self.stream.queue()
+                    return self.advance_closing()
+            except MemoryError:
+                self.fail_memory()
+        return self.stream.abort()
+
+    # Keeping alive
+
+    cdef int keep_alive(self, double now) except -1:
+        """Send what keeps the connection alive, and see whether the peer is gone."""
+        cdef Keepalive keepalive = self.keepalive
+        cdef Verdict verdict
+        if self.engine.close_sent:  # close_timeout bounds the rest
+            self.keepalive = None
+            return 0
+        if keepalive.heartbeat_due(now) and not self.stream.broken:
+            self.send_heartbeat()
+        if not is_due(keepalive.due, now) or self.stream.lost:
+            return 0
+        verdict = keepalive.look(
+            now,
+            received=self.bytes_in,
+            sent=self.stream.bytes_out + self.stream.backlog(),
+            taken=self.stream.taken(),
+            paused=self.stream.paused,
+            held_back=self.held_back,
+            unanswered=self.stream.paused and self.stream.unanswered(),
+        )
+        self.held_back = self.stream.paused
+        if verdict == GONE:
+            self.keepalive = None
+            return self.time_out()
+        if verdict == ASK and not self.stream.broken:
+            self.send_keepalive()
+            if self.stream.queued and not self.stream.blocked:
+                self.stream.transmit()  # at once: the deadline runs
+        return 0
+
+    cdef int time_out(self) except -1:
+        """The peer is gone. What had come before can still be read."""
+        if self.cause is None:
+            self.cause = PingTimeout(
+                f"nothing came from the peer for {self.options.ping_timeout:g} s after a Ping "
+                "(ping_timeout)",
+                ABNORMAL,
+            )
+        if not self.stream.paused:
+            return self.stream.abort()
+        self.start_close_timer()
+        try:
+            self.stream.socket.end()
+        except OSError:  # it has ended already
+            return self.stream.abort()
+        return self.stream.drain()
+
+    cdef int send_heartbeat(self) except -1:
+        """An unsolicited Pong (RFC 6455 section 5.5.3)."""
+        self.engine.send_pong(b"")
+        return self.stream.queue()
+
+    cdef int send_keepalive(self) except -1:
+        """Send a Ping, or the message that this peer wants instead."""
+        message = self.options.ping_message
+        if message is None:
+            # One at a time: a peer that never answers costs nothing.
+            if self.keepalive_ping is not None and self.pings.pop(self.keepalive_ping, None):
+                self.engine.forget_ping(self.keepalive_ping)
+            self.keepalive_ping = os.urandom(4)
+            self.pings[self.keepalive_ping] = (None, time.perf_counter())
+            self.engine.send_ping(self.keepalive_ping)
+            return self.stream.queue()
+        try:
+            if callable(message):
+                message = message()
+            if message is not None:
+                self.write_aside(as_whole_message(message))
+        except MemoryError:
+            raise
+        except Exception as error:
+            failed = ConnectionClosedError(
+                f"the connection was failed: ping_message failed: {error!r}",
+                INTERNAL_ERROR,
+                "keepalive failed",
+            )
+            failed.__cause__ = error
+            self.engine.fail_connection(failed)
+            self.stream.queue()
+            self.advance_closing()
+        return 0
+
+    # Times
+
+    cdef int arm(self, double at) except -1:
+        """Have the alarm called at this time, or earlier."""
+        if self.stream.lost or at == NEVER or (self.alarm is not None and self.alarm_at <= at):
+            return 0
+        alarm = self.runtime.call_at(at, self.on_alarm)
+        if self.alarm is not None:
+            self.alarm.cancel()
+        self.alarm = alarm
+        self.alarm_at = at
+        return 0
+
+    cdef int arm_next(self) except -1:
+        """Have it called for the first of all that is waited for."""
+        cdef double at = min(self.close_at, self.look_at)
+        if self.keepalive is not None:
+            at = min(at, self.keepalive.next_at())
+        return self.arm(at)
+
+    def on_alarm(self):
+        self.alarm = None
+        try:
+            try:
+                self.do_what_is_due(self.runtime.time())
+            finally:
+                self.arm_next()
+        except MemoryError:
+            self.fail_memory()
+
+    cdef int do_what_is_due(self, double now) except -1:
+        """The alarm may have come too early: what it was for has been put off, or is over."""
+        if not self.stream.lost and is_due(self.close_at, now):
+            self.close_timed_out()
+        if not self.stream.lost and is_due(self.look_at, now):
+            self.look()
+        if not self.stream.lost and self.keepalive is not None:
+            self.keep_alive(now)
+        return 0
+
+    # Counting
+
+    @property
+    def stats(self):
+        engine = self.engine
+        return Stats(
+            messages_in=engine.messages_in,
+            messages_out=engine.messages_out,
+            frames_in=engine.frames_in,
+            frames_out=engine.frames_out,
+            bytes_in=self.bytes_in,
+            bytes_out=engine.bytes_encoded - min(engine.bytes_encoded, <uint64_t>self.stream.backlog()),
+            dropped=self.dropped,
+            latency=self.latency,
+            compression_in=ratio(engine.coded_in, engine.decoded_in),
+            compression_out=ratio(engine.coded_out, engine.decoded_out),
+        )
+
+
+cdef object ratio(uint64_t coded, uint64_t decoded):
+    return coded / decoded if decoded else None
+
+
+cdef object too_slow(size_t limit, size_t held):
+    return LimitError(
+        f"{held} bytes wait to be read; read_high_water is {limit}, and overflow says to close "
+        f"(close code {TRY_AGAIN_LATER})",
+        TRY_AGAIN_LATER,
+        "the receiver cannot keep up",
+        limit="read_high_water",
+        value=limit,
+        actual=held,
+    )
+
+
+cdef object out_of_memory():
+    return ConnectionClosedError("out of memory: the connection was given up", ABNORMAL)
+
+
+cdef object OUT_OF_MEMORY = out_of_memory()  # for where there is none for that either

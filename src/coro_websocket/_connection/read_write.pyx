@@ -1,0 +1,749 @@
+"""`read` and `write`: what the user holds of a connection.
+
+A read takes its message at the moment its task goes on, never before, so that a
+read that is cancelled has taken nothing. A write is encoded when it is called, or, called
+where the connection's loop does not run, when that loop awaits it.
+"""
+
+cimport cython
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport uint64_t
+
+from .._rfc6455.engine cimport Engine
+from .._rfc6455.frames cimport BINARY, FIN, TEXT
+from .._rfc6455.receiving cimport FRAME, MESSAGE, PIECE, Unit
+from .._rfc6455.messages cimport Message, as_whole_message
+from .connection cimport Connection
+from .._runtimes.runtime cimport Runtime, runs_here, this_thread
+from .._runtimes.waiter cimport (
+    IDLE,
+    WAITING,
+    WOKEN,
+    Waiter,
+    awaitable_install,
+    awaitable_next,
+    awaitable_send,
+    forbid_construction,
+    raise_thrown,
+)
+
+import functools
+
+from .._advice import check_read_call, check_write_call, no_attribute, not_iterable
+from .._rfc6455.close_codes import ABNORMAL, NORMAL
+from .._errors import ConcurrencyError
+from .._rfc6455.messages import as_message, is_fragments
+
+ctypedef PyObject *(*Call)(PyObject *self, PyObject *arguments, PyObject *keywords) noexcept
+ctypedef int (*CallCheck)(PyObject *arguments, PyObject *keywords) except -1
+
+cdef extern from "Python.h":
+    PyObject *Py_None
+
+cdef extern from "call.h":
+    Call call_install(object type, Call call) noexcept
+    PyObject *call_checked(
+        Call own,
+        CallCheck check,
+        Py_ssize_t usual,
+        PyObject *self,
+        PyObject *arguments,
+        PyObject *keywords,
+    ) noexcept
+
+cdef enum:
+    SMALL = 4096  # bytes of a message that may be kept a moment longer than it is wanted
+
+cdef enum ReadState:
+    NEW
+    SUSPENDED
+    FINISHED
+
+cdef enum Wanted:  # besides a message: what there is once the connection has closed cleanly
+    ONE  # None
+    ITEM  # StopAsyncIteration
+    BATCH  # an empty list
+    STREAM  # None
+    CHUNK  # an error, as the message has not ended
+
+
+cdef dict CALLS = {
+    ONE: "read()",
+    ITEM: "anext(read)",
+    BATCH: "read.batch()",
+    STREAM: "read.stream()",
+    CHUNK: "anext(stream)",
+}
+
+cdef dict ITERATE = {
+    ONE: "'async for msg in read', without a call",
+    ITEM: "'async for msg in read'",
+    BATCH: "'for msg in await read.batch()'",
+    STREAM: "'async for chunk in await read.stream()'",
+    CHUNK: "'async for frame in read.fragments()'",
+}
+
+
+@cython.final
+@cython.auto_pickle(False)
+@cython.freelist(64)
+cdef class NextMessage:
+    """The awaitable of one message, or of a batch. It is a coroutine to asyncio, as create_task
+    wants it."""
+
+    cdef Connection connection
+    cdef ReadState state
+    cdef Unit unit
+    cdef bint control
+    cdef Wanted wanted
+    cdef MessageStream stream  # that wants a chunk
+
+    cdef int step(self, PyObject **result) except -1:
+        """As awaitable.h has it: 0 returns the message, 1 yields a waiter."""
+        cdef Connection connection = self.connection
+        cdef Message message
+        cdef Waiter waiter
+        result[0] = NULL
+        if self.state == FINISHED:
+            raise RuntimeError("cannot reuse already awaited read()")
+        if this_thread() != connection.runtime.thread and not runs_here(connection.runtime):
+            raise connection.runtime.other_loop("read()")
+        if self.state == SUSPENDED and connection.waiter.state == WAITING:
+            raise RuntimeError("read() is being awaited already")
+        if self.state == SUSPENDED:
+            connection.waiter.gone_on()
+        if self.state == NEW and connection.reader is not None:
+            raise two_readers()
+        if connection.streaming and (
+            self.stream is None or self.stream.number != connection.streaming
+        ):
+            # Whoever reads on has given up the message that was streamed.
+            connection.streaming = 0
+            connection.skipping = True
+        message = connection.take(self.unit, self.control)
+        if message is not None:
+            self.leave()
+            outcome = message if self.wanted <= ITEM else self.made_of(message)
+            Py_INCREF(outcome)
+            result[0] = <PyObject *>outcome
+            return 0
+        if connection.stream.lost or connection.half_closed:
+            self.leave()
+            connection.engine.forget()  # nothing that is here can become a message
+            error = connection.end_error()
+            if error is not None:
+                raise error.with_traceback(None)
+            if self.wanted == ITEM:
+                raise StopAsyncIteration
+            if self.wanted == CHUNK:
+                raise connection.engine.cut_off_error()
+            outcome = [] if self.wanted == BATCH else None
+            Py_INCREF(outcome)
+            result[0] = <PyObject *>outcome
+            return 0
+        if not runs_here(connection.runtime):
+            raise connection.runtime.other_loop("read()")
+        if connection.reader is not None and connection.reader is not self:
+            raise two_readers()  # the other has begun while an extension or a log handler ran
+        waiter = connection.waiter
+        if waiter is None or (waiter.state != IDLE and waiter.state != WOKEN):
+            waiter = connection.waiter = connection.runtime.new_waiter()
+        waiter.arm()
+        self.state = SUSPENDED
+        connection.reader = self
+        connection.reader_unit = self.unit
+        connection.reader_control = self.control
+        if connection.stream.paused:
+            try:
+                connection.stream.resume()
+            except MemoryError:
+                connection.fail_memory()
+            if connection.stream.lost:
+                return self.step(result)
+        Py_INCREF(waiter)
+        result[0] = <PyObject *>waiter
+        return 1
+
+    cdef object made_of(self, Message message):
+        """What is given in place of the message; the next read gets it if that fails."""
+        try:
+            return self.make_of(message)
+        except MemoryError:
+            self.connection.ready = message
+            raise
+
+    cdef object make_of(self, Message message):
+        if self.wanted == BATCH:
+            return self.gather(message)
+        if self.wanted == STREAM:
+            return new_stream(self.connection, message)
+        if message.bits & FIN:
+            self.stream.end()
+            if not message.len:
+                raise StopAsyncIteration
+        return message.payload
+
+    cdef list gather(self, Message message):
+        """The message and those that are here behind it, up to the next control frame.
+
+        A Close is answered, and nothing can be sent any more, once it is parsed. It ends at
+        `read_high_water`, as what is here may be compressed.
+        """
+        cdef Connection connection = self.connection
+        cdef list messages = [message]
+        cdef size_t size = message.len
+        while size < connection.read_high_water and connection.engine.data_is_next():
+            message = connection.take(self.unit, self.control)
+            if message is None:
+                break
+            try:
+                messages.append(message)
+            except MemoryError:  # the next read gets it
+                connection.ready = message
+                break
+            size += message.len
+        return messages
+
+    cdef int leave(self) except -1:
+        """No task waits in this read any more."""
+        if self.connection.reader is self:
+            self.connection.reader = None
+        self.state = FINISHED
+        return 0
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self.send(None)
+
+    def send(self, value):
+        cdef PyObject *result
+        cdef int status = self.step(&result)
+        outcome = <object>result
+        Py_DECREF(outcome)  # the one reference is now `outcome`'s
+        if status == 1:
+            return outcome
+        raise StopIteration(outcome)
+
+    cdef int give_up(self) except -1:
+        """The task goes on without a message; what came meanwhile is now unattended."""
+        cdef bint suspended = self.state == SUSPENDED
+        self.leave()
+        if suspended:
+            self.connection.waiter.gone_on()
+            try:
+                self.connection.unattended()
+            except MemoryError:
+                self.connection.fail_memory()
+        return 0
+
+    # What is done to a call of `read` that should have been awaited
+
+    def __aiter__(self):
+        not_iterable(self.called(), ITERATE[self.wanted if self.unit != FRAME else CHUNK])
+
+    def __getattr__(self, name):
+        no_attribute(self.called(), name)
+
+    cdef str called(self):
+        return CALLS[self.wanted]
+
+    def throw(self, kind, value=None, traceback=None):
+        self.give_up()
+        raise_thrown(kind, value, traceback)
+
+    def close(self):
+        self.give_up()
+
+    def __repr__(self):
+        return f"<read() {('not started', 'waiting', 'finished')[self.state]}>"
+
+
+cdef PyObject *next_message_next(PyObject *self) except NULL:
+    cdef NextMessage awaitable = <NextMessage>self
+    cdef PyObject *result = NULL
+    cdef int status = awaitable.step(&result)
+    cdef bint small = (
+        status == 0
+        and awaitable.wanted <= ITEM
+        and result != Py_None
+        and (<Message>result).len <= SMALL
+    )
+    return awaitable_next(status, result, small)
+
+
+cdef int next_message_send(PyObject *self, PyObject *value, PyObject **result) except -1:
+    return awaitable_send((<NextMessage>self).step(result))
+
+
+awaitable_install(NextMessage, <void *>next_message_next, <void *>next_message_send)
+
+
+cdef NextMessage next_message(Connection connection, Unit unit, bint control, Wanted wanted):
+    cdef NextMessage awaitable = NextMessage.__new__(NextMessage)
+    awaitable.connection = connection
+    awaitable.state = NEW
+    awaitable.unit = unit
+    awaitable.control = control
+    awaitable.wanted = wanted
+    return awaitable
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class Chunk:
+    """The awaitable of a chunk that is here already, or of the end; it takes it when it runs."""
+
+    cdef MessageStream stream
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        stream = self.stream
+        if stream is None:
+            raise RuntimeError("this chunk has been awaited already")
+        self.stream = None
+        payload = stream.first
+        stream.first = None
+        if payload is not None:
+            raise StopIteration(payload)
+        if stream.ended:
+            raise StopAsyncIteration
+        raise ConcurrencyError("another task has read this chunk: one task reads at a time")
+
+
+@cython.auto_pickle(False)
+cdef class MessageStream:
+    """A message that is being read piece by piece: iterate over it with `async for`.
+
+    The chunks are str for text, split between characters, and bytes for binary; none is empty.
+    A chunk is whatever has come. A cancelled `anext()` loses nothing: go on iterating. If the
+    connection ends before the message, iterating raises ConnectionClosedError (or the other
+    errors of `read()`), so that a message that was cut off is never taken for a whole one.
+    """
+
+    cdef Connection connection
+    cdef int kind
+    cdef uint64_t number
+    cdef object first  # the chunk that has shown that there is a message, or None
+    cdef bint ended
+
+    @property
+    def opcode(self):
+        """1 for text, 2 for binary (RFC 6455 section 5.6)."""
+        return self.kind
+
+    def __aiter__(self):
+        return self
+
+    def __anext__(self):
+        cdef Chunk chunk
+        cdef NextMessage awaitable
+        if self.first is not None or self.ended:
+            chunk = Chunk.__new__(Chunk)
+            chunk.stream = self
+            return chunk
+        if self.connection.streaming != self.number:
+            raise ConcurrencyError(
+                "this message was given up when the next one was asked for: what was left of it "
+                "is dropped"
+            )
+        awaitable = next_message(self.connection, PIECE, False, CHUNK)
+        awaitable.stream = self
+        return awaitable
+
+    cdef int end(self) except -1:
+        self.ended = True
+        self.connection.streaming = 0
+        return 0
+
+    def __repr__(self):
+        kind = "text" if self.kind == TEXT else "binary"
+        return f"<{kind} message{', ended' if self.ended else ''}>"
+
+
+cdef MessageStream new_stream(Connection connection, Message message):
+    cdef MessageStream stream = MessageStream.__new__(MessageStream)
+    stream.connection = connection
+    stream.kind = TEXT if isinstance(message.payload, str) else BINARY
+    stream.first = message.payload or None
+    connection.streams += 1
+    stream.number = connection.streams
+    connection.streaming = stream.number
+    if message.bits & FIN:
+        stream.end()
+    return stream
+
+
+for made_here in (NextMessage, Chunk, MessageStream):
+    forbid_construction(made_here)
+
+
+cdef object two_readers():
+    return ConcurrencyError(
+        "another task is reading from this connection: one task reads at a time"
+    )
+
+
+async def run_in_loop(Connection connection not None, str name, call):
+    """Call what is awaited, now that the connection's loop runs."""
+    if not connection.runtime.check_thread():
+        raise connection.runtime.other_loop(f"{name}()")
+    return await call()
+
+
+cdef object in_its_loop(Connection connection, str name, call):
+    """A coroutine for the connection's loop to run: it does what was asked for elsewhere."""
+    coroutine = run_in_loop(connection, name, call)
+    # Under which Python warns that it was never awaited
+    coroutine.__name__ = coroutine.__qualname__ = name
+    return coroutine
+
+
+cdef class Read:
+    """`read`: gives the messages of a connection, to one task at a time.
+
+        msg = await read()        # a Message, or None once closed cleanly
+        async for msg in read:    # until closed cleanly
+            print(msg.payload)
+
+    A cancelled read loses no message. The connection ends cleanly when we close it, or
+    when the peer closes it with 1000, 1001 or no code; however else it ends, every read
+    from then on raises. So it does where the peer closed in the middle of a message, or where
+    fragments of a message have been read and no more will come. What came before the end is
+    given first.
+    """
+
+    def __cinit__(self, Connection connection not None, *, bint fragments, bint control):
+        self.connection = connection
+        self._unit = FRAME if fragments else MESSAGE
+        self._control = control
+
+    def __call__(self, *, fragments=None, control=None):
+        """Wait for the next message (`read` of luvit's coro-websocket page).
+
+        Args:
+            fragments: give the next frame by itself, with its own `fin` and opcode, rather
+                than whole messages. Default: the option `fragments`.
+            control: give Ping, Pong and Close frames too, as the original does; they have
+                been answered already. Default: the option `control`.
+
+        Returns:
+            The Message, or None once the connection has closed cleanly. `payload` is str
+            for text, bytes for all else. A character that a text fragment ends in the
+            middle of is given with the next fragment.
+
+        Raises:
+            ConnectionClosedError: the connection ended, with `code` and `reason`: the peer
+                closed it with an error code, or it was lost (1006, RFC 6455 section 7.1.5).
+            ProtocolError: the peer broke the protocol; it has been told (section 7.1.7).
+            LimitError: a message was larger than `max_message_size` (1009).
+            PingTimeout: the peer has gone silent (`ping_interval`, `ping_timeout`).
+            ConcurrencyError: another task is reading.
+        """
+        cdef Unit unit = self._unit
+        if fragments is not None:
+            unit = FRAME if fragments else MESSAGE
+        return next_message(
+            self.connection, unit, self._control if control is None else control, ONE
+        )
+
+    def __aiter__(self):
+        return self
+
+    def __anext__(self):
+        return next_message(self.connection, self._unit, self._control, ITEM)
+
+    def batch(self):
+        """Wait for the next message, and take those that have come with it in one go.
+
+            while messages := await read.batch():
+                for msg in messages: ...
+
+        Cheaper than reading them one by one where very many small messages come. A batch
+        ends before a control frame, and with the message that makes it `read_high_water`
+        bytes or more, decompressed.
+
+        Returns:
+            The messages that `read()` would have given, one at least; [] once the connection
+            has closed cleanly.
+
+        Raises:
+            As `read()` does, once every message before the end has been given.
+        """
+        return next_message(self.connection, self._unit, self._control, BATCH)
+
+    def stream(self):
+        """Wait for the next message to begin, and take it piece by piece as its bytes arrive.
+
+            while (message := await read.stream()) is not None:
+                async for chunk in message:
+                    file.write(chunk)
+
+        For messages that are larger than memory, in one frame or in many, compressed or not:
+        `max_message_size` bounds only what one chunk becomes once decompressed. While chunks are
+        not taken, the peer waits (`read_high_water`). Reading anything else gives the message up:
+        what is left of it is dropped as it comes, and the next message follows.
+
+        Returns:
+            A MessageStream, or None once the connection has closed cleanly.
+
+        Raises:
+            As `read()` does.
+        """
+        return next_message(self.connection, PIECE, False, STREAM)
+
+    def fragments(self, *, control=None):
+        """A reader of the same connection that gives each frame as it arrives.
+
+        Use it as `read` itself: `async for frame in read.fragments()`. The first frame of
+        a message has its opcode, the others 0; the last has `fin` (RFC 6455 section 5.4).
+        `max_message_size` then bounds each frame.
+        """
+        return Read(
+            self.connection,
+            fragments=True,
+            control=self._control if control is None else control,
+        )
+
+    @property
+    def close_code(self):
+        """The close code (RFC 6455 section 7.1.5); None while the connection is open.
+
+        The code of the peer's Close frame, 1005 if it had none; 1006 if there was no
+        Close frame; the code we failed the connection with if the peer broke the protocol.
+        """
+        cdef Connection connection = self.connection
+        if connection.engine.close_code is not None:
+            return connection.engine.close_code
+        return ABNORMAL if connection.stream.lost else None
+
+    def _end_error(self):
+        """The error that the connection ended with; None if cleanly. To be asked at its end."""
+        return self.connection.end_error()
+
+    @property
+    def close_reason(self):
+        """The reason in the Close frame (RFC 6455 section 7.1.6), "" if there is none."""
+        return self.connection.engine.close_reason
+
+    @property
+    def stats(self):
+        """What the connection has counted up to now."""
+        return self.connection.stats
+
+    def __repr__(self):
+        return f"<read {describe(self.connection)}>"
+
+
+cdef class Write:
+    """`write`: sends messages; any number of tasks may write at once.
+
+        await write("text")                 # a text message
+        await write(b"bytes")               # a binary message
+        await write({"payload": "data"})    # opcode 2 unless it says another
+        await write(["a ", "message"])      # one message in two fragments
+        await write(None)                   # closes
+
+    A message is encoded when `write` is called, whole or not at all; awaiting it waits
+    until there is room for more. Frames of different messages never interleave: a message
+    that comes behind the fragments of another task, or behind one that a thread compresses,
+    is encoded when its turn comes, and never if it is cancelled before.
+    """
+
+    def __cinit__(self, Connection connection not None):
+        self.connection = connection
+
+    def __call__(self, message=None, *, bint compress=True):
+        """Send a message (`write` of luvit's coro-websocket page).
+
+        Args:
+            message: str (sent as text), bytes, bytearray or memoryview (as binary), a
+                Message or a mapping with its fields (a frame as the fields say; opcode 2
+                by default), an iterable or async iterable of str or of bytes-like
+                fragments (one fragmented message), or None (closes, as `close()` does).
+            compress: False sends this message as it is, without compressing it or letting
+                another extension transform it. What is 64 KiB or more is compressed in
+                another thread, so that the event loop goes on.
+
+        Returns:
+            An awaitable. It is done at once while less than `write_high_water` bytes wait
+            for the peer to take them, and otherwise when that has sunk to a quarter.
+
+        Raises:
+            ConnectionClosedError: the connection is closed or closing; nothing was sent.
+            InvalidMessageType, InvalidMessage: what was given is not a message that may be
+                sent (RFC 6455 sections 5.2 to 5.6), an empty mapping and an iterable without
+                fragments among that; nothing was sent.
+            ConcurrencyError: this task began a fragmented message (`fin=False`) and starts
+                another before its last fragment. Other tasks wait for their turn.
+            OtherEventLoopError: awaited in an event loop that is not the connection's.
+
+        Called in another thread, it does nothing yet and returns a coroutine for
+        `asyncio.run_coroutine_threadsafe(write(message), loop)`. So do `ping`, `pong` and `close`.
+        """
+        if not runs_here(self.connection.runtime):
+            return self.write_later(message, compress)
+        return self.connection.write(message, compress)
+
+    cdef object write_later(self, object message, bint compress):
+        if message is not None and not is_fragments(message):
+            message = as_message(message)  # taken as it is now
+        call = functools.partial(self, message, compress=compress)
+        return in_its_loop(self.connection, "write", call)
+
+    def ping(self, payload=None):
+        """Send a Ping (RFC 6455 section 5.5.2).
+
+        Args:
+            payload: at most 125 bytes; by default 8 random ones.
+
+        Returns:
+            A future of the round-trip time in seconds. It need not be awaited. It raises
+            ConnectionClosedError if the connection ends before the Pong comes.
+        """
+        cdef Connection connection = self.connection
+        if not runs_here(connection.runtime):
+            return in_its_loop(connection, "write.ping", functools.partial(self.ping, payload))
+        return connection.ping(payload)
+
+    def pong(self, payload=b""):
+        """Send a Pong that no Ping asked for (RFC 6455 section 5.5.3): a heartbeat.
+
+        payload: at most 125 bytes. Pings are answered without this.
+        """
+        cdef Connection connection = self.connection
+        if not runs_here(connection.runtime):
+            return in_its_loop(connection, "write.pong", functools.partial(self.pong, payload))
+        return connection.pong(payload)
+
+    def close(self, code=NORMAL, reason=""):
+        """Close the connection with a closing handshake (RFC 6455 section 7.1.2).
+
+        The Close frame is sent at once; awaiting waits until the connection is closed, at
+        most about `close_timeout` seconds. Messages that are still on their way can be
+        read. Closing a closed connection does nothing.
+
+        Args:
+            code: 1000 to 1003, 1007 to 1014 or 3000 to 4999; None for a Close without a
+                code (section 7.4).
+            reason: at most 123 bytes of UTF-8.
+
+        Raises:
+            InvalidMessage: the code or the reason may not be sent.
+        """
+        cdef Connection connection = self.connection
+        if not runs_here(connection.runtime):
+            call = functools.partial(self.close, code, reason)
+            return in_its_loop(connection, "write.close", call)
+        return connection.close(code, reason)
+
+    async def wait_closed(self):
+        """Wait until the connection is closed, whoever closes it."""
+        cdef Connection connection = self.connection
+        if not runs_here(connection.runtime):
+            raise connection.runtime.other_loop("write.wait_closed()")
+        await connection.wait_closed()
+
+    @property
+    def stats(self):
+        """What the connection has counted up to now."""
+        return self.connection.stats
+
+    def __repr__(self):
+        return f"<write {describe(self.connection)}>"
+
+
+cdef int check_read(PyObject *arguments, PyObject *keywords) except -1:
+    check_read_call(<tuple>arguments, <dict>keywords if keywords != NULL else ())
+    return 0
+
+
+cdef int check_write(PyObject *arguments, PyObject *keywords) except -1:
+    check_write_call(<tuple>arguments, <dict>keywords if keywords != NULL else ())
+    return 0
+
+
+cdef PyObject *call_read(PyObject *self, PyObject *arguments, PyObject *keywords) noexcept:
+    return call_checked(own_call_of_read, check_read, 0, self, arguments, keywords)
+
+
+cdef PyObject *call_write(PyObject *self, PyObject *arguments, PyObject *keywords) noexcept:
+    return call_checked(own_call_of_write, check_write, 1, self, arguments, keywords)
+
+
+cdef Call own_call_of_read = call_install(Read, call_read)
+cdef Call own_call_of_write = call_install(Write, call_write)
+
+
+def broadcast(writes, message):
+    """Send one message to many connections: it is encoded once.
+
+        missed = broadcast(room, "Hello, all!")
+        for write in missed:
+            room.discard(write)
+
+    Waits for nobody, and is sent uncompressed. A connection is left out if it is closed, or
+    if more than its `write_high_water` bytes wait for its peer to take them, so that a peer
+    that does not read costs no more memory than that.
+
+    Args:
+        writes: the `write` of each connection, of any servers or clients of this event loop.
+        message: a whole message: str, bytes-like, a Message or a mapping with its fields.
+
+    Returns:
+        The `write`s of the connections that were left out. Called in another thread, it does
+        nothing yet and returns a coroutine of them, for
+        `asyncio.run_coroutine_threadsafe(broadcast(writes, message), loop)`.
+
+    Raises:
+        InvalidMessageType, InvalidMessage: it is not a whole text or binary message; nothing
+            was sent.
+        OtherEventLoopError: the connections are of more than one event loop, or it was awaited
+            in one that is not theirs; nothing was sent.
+    """
+    cdef Message whole = as_whole_message(message)
+    cdef Engine encoder = Engine(False)
+    cdef Runtime runtime = None
+    cdef Connection connection
+    cdef bytes frame
+    writes = list(writes)
+    for write in writes:
+        connection = (<Write?>write).connection
+        if runtime is None:
+            runtime = connection.runtime
+        elif connection.runtime is not runtime:
+            raise runtime.other_loop("broadcast()")
+    if runtime is not None and not runtime.check_thread():
+        return in_its_loop(connection, "broadcast", functools.partial(missed_by, writes, whole))
+    missed = []
+    encoder.send_message(whole)
+    frame = encoder.data_to_send()
+    for write in writes:
+        try:
+            sent = (<Write>write).connection.write_shared(whole, frame)
+        except MemoryError:  # the others go on
+            sent = False
+        if not sent:
+            missed.append(write)
+    return missed
+
+
+async def missed_by(writes, message):
+    return broadcast(writes, message)
+
+
+cdef str describe(Connection connection):
+    role = "client" if connection.engine.client else "server"
+    if connection.stream.lost:
+        return f"{role}, closed"
+    return f"{role}, closing" if connection.engine.close_sent else f"{role}, open"

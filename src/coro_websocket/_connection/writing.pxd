@@ -1,0 +1,65 @@
+from libc.stdint cimport uint8_t
+
+from .._rfc6455.engine cimport Engine
+from .._rfc6455.messages cimport Message
+from .._runtimes.runtime cimport Runtime
+from .._runtimes.waiter cimport Waiter
+from .._streams.stream cimport Consumer, Stream
+from .turns cimport Turns
+
+
+cdef class Writing
+
+
+cdef class LargeFrame:
+    cdef Message message
+    cdef bint done  # it was sent, or could not be
+    cdef object error
+
+
+cdef class MessageTurns(Turns):
+    cdef Writing connection  # None once that has ended
+
+
+cdef class Writing(Consumer):
+    cdef Runtime runtime
+    cdef readonly Stream stream
+    cdef readonly Engine engine
+    cdef object options
+    cdef bint uncopied  # large messages can be sent from where they are
+    cdef object cause  # of the connection's end
+    cdef size_t write_high_water
+    cdef size_t write_low_water
+    cdef list drain_waiters
+    cdef list large_waiters  # for a thread that transforms their frame
+    cdef MessageTurns turns
+    cdef dict pings
+    cdef readonly object latency  # seconds, of the last Pong
+
+    # What the closing handshake provides
+    cdef int begin_closing(self) except -1
+
+    # Messages
+    cdef object write(self, object message, bint transform)
+    cdef object write_uncopied(self, uint8_t opcode, const char *data, size_t size)
+    cdef object write_other(self, object message, bint transform)
+    cdef object write_message(self, Message message, bint transform)
+    cdef object write_now(self, Message message, bint transform)
+    cdef bint write_shared(self, Message message, bytes frame) except -1
+    cdef bint write_aside(self, Message message) except -1
+    cdef object write_large(self, Message message)
+    cdef int send_large(self, LargeFrame frame, object encoding) except -1
+    cdef object after_write(self, size_t size)
+    cdef int hand_over(self) except -1
+    cdef bint must_wait(self, size_t most) except -1
+
+    # Fragmented messages, each in its turn
+    cdef int break_off(self) except -1
+    cdef object closed_error(self)
+
+    # Pings
+    cdef int settle_pings(self) except -1
+    cdef int fail_pings(self) except -1
+
+
+cdef size_t high_water(value)

@@ -1,5 +1,0 @@
-from ._receiving cimport Receiving
-
-
-cdef class Engine(Receiving):
-    pass

@@ -1,0 +1,332 @@
+"""The two heads of an opening handshake as their receivers see them: `Response` and `Request`.
+
+The rule: both are values. Who receives one cannot change it; the rooms that make it bind what
+is known only later (the subprotocol agreed on, the socket) before it is handed out.
+
+RFC 6455 section 4, RFC 9110 and RFC 9112; "Response" and "Headers" of luvit's coro-websocket page.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
+from .._options.tls import TLSInfo
+from .._options.url import without_query
+from .._quoting import clip
+from .headers import Headers, parse_token_list
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .._options.url import URL
+
+__all__ = ["AgreedExtension", "Request", "Response"]
+
+AgreedExtension: TypeAlias = tuple[str, tuple[tuple[str, str | None], ...]]
+"""An extension in use: its name and its parameters (RFC 6455 section 9.1)."""
+
+
+class Response(Headers):
+    """The server's answer to the opening handshake (RFC 6455 section 4.2.2).
+
+    A sequence of `(name, value)` header pairs, in the order sent: `res[0]` is the first one
+    (`res[1]` in Lua), `res["Server"]` the one of that name in any case. It is what
+    `connect` returns first, and `HandshakeError.response` when the server refused. It cannot
+    be changed.
+    """
+
+    __slots__ = (
+        "_body",
+        "_body_truncated",
+        "_code",
+        "_extensions",
+        "_reason",
+        "_socket",
+        "_subprotocol",
+        "_tls_info",
+        "_url",
+        "_version",
+    )
+
+    def __init__(
+        self,
+        headers: Iterable[tuple[str, str]] = (),
+        *,
+        code: int,
+        reason: str = "",
+        version: float = 1.1,
+        subprotocol: str | None = None,
+        extensions: Iterable[AgreedExtension] = (),
+        body: bytes = b"",
+        body_truncated: bool = False,
+        url: URL | None = None,
+        socket: Any = None,
+    ) -> None:
+        super().__init__(headers)
+        self._code = code
+        self._reason = reason
+        self._version = version
+        self._subprotocol = subprotocol
+        self._extensions = tuple(extensions)
+        self._body = body
+        self._body_truncated = body_truncated
+        self._url = url
+        self._socket = socket
+        self._tls_info: Any = None
+
+    @property
+    def code(self) -> int:
+        """The HTTP status code: 101 if the connection was upgraded (RFC 9110 section 15).
+
+        On luvit's coro-websocket page: `code`.
+        """
+        return self._code
+
+    @property
+    def reason(self) -> str:
+        """The reason phrase beside the code, `"Switching Protocols"`; may be empty.
+
+        On luvit's coro-websocket page: `reason` (RFC 9112 section 4).
+        """
+        return self._reason
+
+    @property
+    def version(self) -> float:
+        """The version of HTTP that the answer used: 1.1, or 1.0 in some refusals.
+
+        On luvit's coro-websocket page: `version` (RFC 9112 section 2.3).
+        """
+        return self._version
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection may carry another HTTP request after this answer.
+
+        False for code 101, since it carries WebSocket frames from there on; else what the
+        version and the `Connection` header say.
+
+        On luvit's coro-websocket page: `keepAlive` (RFC 9112 section 9.3).
+        """
+        options = {option.lower() for option in parse_token_list(self.get_all("Connection"))}
+        if self._code == 101 or "close" in options:
+            return False
+        return self._version >= 1.1 or "keep-alive" in options
+
+    @property
+    def socket(self) -> Any:
+        """The socket that the connection is bound to; None in a refusal.
+
+        Shutting it down ends the connection: `read()` gives what had come, then None. Once the
+        connection is closed, so is the socket (`fileno()` is -1); shutting it down does nothing.
+
+        On luvit's coro-websocket page: `socket`.
+        """
+        return self._socket
+
+    @property
+    def tls_info(self) -> TLSInfo | None:
+        """TLS with the server: version, cipher suite, certificate; None without, or if refused."""
+        if self._tls_info is not None and not isinstance(self._tls_info, TLSInfo):
+            self._tls_info = TLSInfo.of(self._tls_info)
+        return self._tls_info
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The subprotocol that the server chose of those offered, or None.
+
+        RFC 6455 section 1.9.
+        """
+        return self._subprotocol
+
+    @property
+    def extensions(self) -> tuple[AgreedExtension, ...]:
+        """The extensions in use, as `(name, ((parameter, value or None), ...))` each.
+
+        Empty if none was agreed on (RFC 6455 section 9.1).
+        """
+        return self._extensions
+
+    @property
+    def url(self) -> URL | None:
+        """The URL that answered, which after redirects is not the one asked for, or None."""
+        return self._url
+
+    @property
+    def body(self) -> bytes:
+        """What a refusal says after its headers, as far as `max_body_size` lets it.
+
+        Empty for code 101: what follows its head are frames.
+        """
+        return self._body
+
+    @property
+    def body_truncated(self) -> bool:
+        """Whether `body` is not all: cut, lost on the way, late, or that of a redirect followed."""
+        return self._body_truncated
+
+    def __bool__(self) -> bool:
+        """True: also an answer without headers is one."""
+        return True
+
+    def __repr__(self) -> str:
+        body = f", {len(self._body)} bytes of body" if self._body else ""
+        body += " (truncated)" if self._body_truncated else ""
+        return f"<Response {self._code} {clip(self._reason)} {self._redacted()!r}{body}>"
+
+    def _bind(
+        self,
+        *,
+        subprotocol: str | None = None,
+        extensions: tuple[AgreedExtension, ...] | None = None,
+        url: URL | None = None,
+        socket: Any = None,
+        ssl_object: Any = None,
+    ) -> Self:
+        """Fill in what was not known when the head was parsed; only before it is handed out."""
+        self._subprotocol = subprotocol if subprotocol is not None else self._subprotocol
+        self._extensions = extensions if extensions is not None else self._extensions
+        self._url = url if url is not None else self._url
+        self._socket = socket if socket is not None else self._socket
+        self._tls_info = ssl_object if ssl_object is not None else self._tls_info
+        return self
+
+
+class Request(Headers):
+    """A client's opening handshake, as the server's handler sees it (RFC 6455 section 4.2.1).
+
+    A sequence of `(name, value)` header pairs, in the order sent, with look-up by name. It
+    cannot be changed.
+    """
+
+    __slots__ = (
+        "_host",
+        "_method",
+        "_pathname",
+        "_peer",
+        "_socket",
+        "_subprotocol",
+        "_tls",
+        "_tls_info",
+        "_version",
+    )
+
+    def __init__(
+        self,
+        headers: Iterable[tuple[str, str]] = (),
+        *,
+        method: str = "GET",
+        pathname: str = "/",
+        version: float = 1.1,
+        host: str | None = None,
+        subprotocol: str | None = None,
+        socket: Any = None,
+        peer: Any = None,
+        tls: bool = False,
+    ) -> None:
+        super().__init__(headers)
+        self._method = method
+        self._pathname = pathname
+        self._version = version
+        self._host = host
+        self._subprotocol = subprotocol
+        self._socket = socket
+        self._peer = peer
+        self._tls = tls
+        self._tls_info: Any = None
+
+    @property
+    def method(self) -> str:
+        """The HTTP method: "GET" in every opening handshake (RFC 6455 section 4.1)."""
+        return self._method
+
+    @property
+    def pathname(self) -> str:
+        """What the client asks for: the path and the query, as sent, percent-encoding included.
+
+        What `pathname` is to the client. Of a target in absolute form, which usually only proxies
+        are sent, it is the same part (RFC 9112 section 3.2.2).
+        """
+        return self._pathname
+
+    @property
+    def version(self) -> float:
+        """The version of HTTP that the request used: 1.1 (RFC 9112 section 2.3)."""
+        return self._version
+
+    @property
+    def host(self) -> str:
+        """The host, with the port if there is one, that the client meant to reach.
+
+        From `Host`, or from a target in absolute form, which has the last word (RFC 9112
+        section 3.2.2). The client chose it: it proves nothing.
+        """
+        return self._host if self._host is not None else self.get("Host", "")
+
+    @property
+    def origin(self) -> str | None:
+        """The origin of the page whose script connects; None for clients that are not browsers.
+
+        From `Origin` (RFC 6454 section 7; RFC 6455 section 10.2).
+        """
+        return self.get("Origin")
+
+    @property
+    def subprotocols(self) -> tuple[str, ...]:
+        """The subprotocols that the client offers, its favourite first (RFC 6455 section 1.9)."""
+        return tuple(dict.fromkeys(parse_token_list(self.get_all("Sec-WebSocket-Protocol"))))
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The subprotocol that the server chose of those offered, or None."""
+        return self._subprotocol
+
+    @property
+    def socket(self) -> Any:
+        """The socket that the connection is bound to, closed once that is; None if none is yet."""
+        return self._socket
+
+    @property
+    def peer(self) -> Any:
+        """The client's address, as `socket.getpeername()` gives it, or None.
+
+        `(host, port)` for IPv4, with flow info and scope id after them for IPv6, a path for a
+        unix socket.
+        """
+        return self._peer
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connection is encrypted up to this server."""
+        return self._tls
+
+    @property
+    def tls_info(self) -> TLSInfo | None:
+        """TLS with the client: version, cipher suite, certificate; None without."""
+        if self._tls_info is not None and not isinstance(self._tls_info, TLSInfo):
+            self._tls_info = TLSInfo.of(self._tls_info)
+        return self._tls_info
+
+    def __bool__(self) -> bool:
+        """True: also a request without headers is one."""
+        return True
+
+    def __repr__(self) -> str:
+        pathname = clip(without_query(self._pathname))
+        return f"<Request {self._method} {pathname} {self._redacted()!r}>"
+
+    def _bind(
+        self,
+        *,
+        subprotocol: str | None = None,
+        socket: Any = None,
+        peer: Any = None,
+        tls: bool | None = None,
+        ssl_object: Any = None,
+    ) -> Self:
+        """Fill in what was not known when the head was parsed; only before it is handed out."""
+        self._subprotocol = subprotocol if subprotocol is not None else self._subprotocol
+        self._socket = socket if socket is not None else self._socket
+        self._peer = peer if peer is not None else self._peer
+        self._tls = tls if tls is not None else self._tls
+        self._tls_info = ssl_object if ssl_object is not None else self._tls_info
+        return self

@@ -1,0 +1,5 @@
+from .receiving cimport Receiving
+
+
+cdef class Engine(Receiving):
+    pass

@@ -1,0 +1,6 @@
+from .messages import Message
+
+def decode_frame(
+    data: bytes | bytearray | memoryview, index: int, max_size: int | None
+) -> tuple[Message, int] | None: ...
+def encode_frame(message: Message, *, check: bool = True) -> bytes: ...

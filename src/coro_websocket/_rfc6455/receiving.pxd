@@ -1,0 +1,12 @@
+from libc.stdint cimport uint8_t
+
+from .assembling cimport FRAME, MESSAGE, PIECE, Assembling, Unit
+from .frames cimport frame_header
+from .messages cimport Message
+
+
+cdef class Receiving(Assembling):
+    cdef Message next(self, Unit unit, bint control)
+    cdef Message parse(self, Unit unit, bint control)
+    cdef int choose_unit(self, Unit unit) except -1
+    cdef Message take_control(self, const frame_header *h, bint wanted)

@@ -1,0 +1,121 @@
+"""Accepting connections from a listening socket.
+
+The rule: whatever clients do and whatever accept() says, the event loop goes on. A few are
+accepted in each of its turns, and an error that stays is met with a pause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+from typing import TYPE_CHECKING, Any
+
+from .._connection.log import address_in_words
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+__all__ = ["ACCEPTS_PER_TURN", "accept_connections"]
+
+logger = logging.getLogger("coro_websocket.server")
+
+ACCEPTS_PER_TURN = 16  # of all listeners of a server
+PAUSE = 1.0  # seconds after an error
+LOG_AGAIN = 60.0  # seconds until an error that stays is logged again
+
+# What accept() says of a client that has gone, or of the network it came from: see accept(2).
+CLIENT_HAS_GONE = frozenset(
+    getattr(errno, name)
+    for name in (
+        "ECONNABORTED",
+        "ECONNRESET",
+        "EHOSTDOWN",
+        "EHOSTUNREACH",
+        "ENETDOWN",
+        "ENETUNREACH",
+        "ENONET",
+        "ENOPROTOOPT",
+        "EPROTO",
+    )
+    if hasattr(errno, name)
+)
+PAUSE_OF_CLIENTS = 0.01  # seconds, where many clients in succession have gone
+
+
+async def accept_connections(
+    listener: socket.socket, most: int, begin: Callable[[socket.socket, Any], None]
+) -> None:
+    """Give `begin` each connection with its peer's address until cancelled; close the listener.
+
+    At most `most` are accepted in a turn of the loop: what each costs is paid before the next.
+    """
+    loop = asyncio.get_running_loop()
+    log = _ErrorLog(loop, address_in_words(listener.getsockname()))
+    failures = 0  # in succession
+    try:
+        while listener.fileno() >= 0:
+            for _ in range(most):
+                pause = 0.0
+                try:
+                    begin(*await _accept(loop, listener))
+                    failures = 0
+                except Exception as error:
+                    if listener.fileno() < 0:
+                        break
+                    failures += 1
+                    if getattr(error, "errno", None) not in CLIENT_HAS_GONE:
+                        pause = PAUSE
+                    elif failures >= most:
+                        pause = PAUSE_OF_CLIENTS
+                    if pause:
+                        log.write(error)
+                if pause:
+                    await asyncio.sleep(pause)
+            await asyncio.sleep(0)
+    finally:
+        listener.close()  # also where the loop ends and nobody has closed the server
+
+
+async def _accept(
+    loop: asyncio.AbstractEventLoop, listener: socket.socket
+) -> tuple[socket.socket, Any]:
+    """Accept; a client that has been accepted is not dropped by a cancellation."""
+    descriptor = listener.fileno()
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            return listener.accept()
+        readable = loop.create_future()
+        try:
+            loop.add_reader(descriptor, _wake, readable)
+        except NotImplementedError:
+            return await loop.sock_accept(listener)
+        try:
+            await readable
+        finally:
+            loop.remove_reader(descriptor)
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class _ErrorLog:
+    """A line for each error at once, and now and then for one that stays."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, where: str) -> None:
+        self.loop = loop
+        self.where = where
+        self.written_at: dict[object, float] = {}
+
+    def write(self, error: Exception) -> None:
+        kind = getattr(error, "errno", None) or type(error)
+        now = self.loop.time()
+        before = self.written_at.get(kind)
+        if before is None or now - before >= LOG_AGAIN:
+            self.written_at[kind] = now
+            why = getattr(error, "strerror", None) or repr(error)
+            logger.error("cannot accept a connection on %s: %s", self.where, why)

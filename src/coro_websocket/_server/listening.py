@@ -1,0 +1,214 @@
+"""Sockets to listen on: every address of a name, or a unix socket and its file.
+
+The rules: a name is served as far as this machine has its addresses, never on half of them
+because a port is in use. A unix socket's file is replaced or deleted only where nobody else can
+be listening on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import socket
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .._errors import InvalidOption, ServeError
+from .._quoting import clip
+from .._runtimes.lookup import look_up_to_listen
+
+try:
+    import fcntl
+except ImportError:  # Windows, where Python has no unix sockets
+    fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+__all__ = ["UnixFile", "check_listening", "listen_tcp", "listen_unix"]
+
+logger = logging.getLogger("coro_websocket.server")
+
+BACKLOG = 1024
+FREE_PORT_TRIES = 20  # for a port that every address of a name has free
+LOCK_TRIES = 100
+LOCK_PAUSE = 0.01  # seconds between two tries
+
+# These say nothing of one address: where they come, the others are not served either.
+NOT_OF_AN_ADDRESS = frozenset(
+    {errno.EADDRINUSE, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+)
+
+
+def check_listening(sock: socket.socket) -> None:
+    option = getattr(socket, "SO_ACCEPTCONN", None)
+    if option is None or sock.getsockopt(socket.SOL_SOCKET, option):
+        return
+    raise InvalidOption("sock must listen already: bind it, and call its listen()", "sock")
+
+
+# TCP
+
+
+async def listen_tcp(host: str, port: int) -> list[socket.socket]:
+    """Listen on the addresses of `host`, on the same port; log those that cannot be had."""
+    loop = asyncio.get_running_loop()
+    tries = 1 if port else FREE_PORT_TRIES
+    where = clip(host) if host else "every address"
+    where += f", port {port}" if port else ""
+    try:
+        found = await look_up_to_listen(loop, host, port)
+        while True:
+            tries -= 1
+            try:
+                listeners, failed = _listen_on_all(list(dict.fromkeys(found)), port)
+                break
+            except OSError as error:
+                # A port that one address has free may be another's in use.
+                if error.errno != errno.EADDRINUSE or not tries:
+                    raise
+    except ValueError as error:  # UnicodeError too: no name, and not for any resolver
+        raise InvalidOption(f"host: {clip(host)} is not a host name: {error}", "host") from None
+    except OSError as error:
+        raise _cannot_listen(where, error) from error
+    for why in failed:
+        logger.warning("listening on %s, but not on %s", where, why)
+    return listeners
+
+
+def _listen_on_all(addresses: Sequence[Any], port: int) -> tuple[list[socket.socket], list[str]]:
+    """The sockets that listen, and which addresses cannot be had, and why."""
+    listeners: list[socket.socket] = []
+    failed: list[str] = []
+    number: int | None = None
+    try:
+        for family, kind, proto, _, address in addresses:
+            try:
+                listener = _listen((family, kind, proto), (address[0], port, *address[2:]))
+            except OSError as error:
+                if error.errno in NOT_OF_AN_ADDRESS or len(addresses) == 1:
+                    raise
+                failed.append(f"{address[0]}: {error.strerror or error}")
+                number = error.errno
+                continue
+            listeners.append(listener)
+            port = listener.getsockname()[1]
+        if not listeners:
+            raise OSError(number, "; ".join(failed))
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners, failed
+
+
+def _listen(kind: tuple[int, int, int], address: Any) -> socket.socket:
+    listener = socket.socket(*kind)
+    try:
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if listener.family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+# Unix sockets
+
+
+@dataclass(frozen=True)
+class UnixFile:
+    """The file of a unix socket that we listen on."""
+
+    path: str
+    device: int
+    inode: int
+
+    @classmethod
+    def at(cls, path: str) -> UnixFile | None:
+        """The one that was just bound to; None for an abstract name, which has no file."""
+        if path.startswith("\0"):
+            return None
+        found = os.lstat(path)
+        return cls(os.path.abspath(path), found.st_dev, found.st_ino)
+
+    def delete(self) -> None:
+        """Delete it, if it is still ours; call this before the socket is closed.
+
+        As long as it is open, no other file has its inode number.
+        """
+        with contextlib.suppress(OSError):
+            found = os.lstat(self.path)
+            if (found.st_dev, found.st_ino) == (self.device, self.inode):
+                os.unlink(self.path)
+
+
+async def listen_unix(path: str) -> tuple[socket.socket, UnixFile | None]:
+    """Listen on a unix socket; one that a server has left behind is replaced."""
+    if not hasattr(socket, "AF_UNIX"):
+        raise InvalidOption("this platform has no unix sockets", "path")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        async with _only_one_starts(path):
+            _make_room(path)
+            listener.bind(path)
+            listener.listen(BACKLOG)
+            return listener, UnixFile.at(path)
+    except BaseException as error:
+        listener.close()
+        if isinstance(error, OSError):
+            raise _cannot_listen(f"the unix socket {clip(path)}", error) from error
+        raise
+
+
+def _make_room(path: str) -> None:
+    """Delete a socket's file that nobody listens on; raise OSError where somebody does."""
+    if path.startswith("\0"):
+        return
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            return  # bind() refuses it
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)
+            try:
+                probe.connect(path)
+            except ConnectionRefusedError:
+                os.unlink(path)
+                return
+            except BlockingIOError:  # its backlog is full
+                pass
+        raise OSError(errno.EADDRINUSE, "another server listens on it")
+
+
+@contextlib.asynccontextmanager
+async def _only_one_starts(path: str) -> AsyncIterator[None]:
+    """Keep other servers from looking at this path until we listen on it.
+
+    A socket that is bound and does not listen yet looks like one left behind. The lock is on the
+    folder, so that it leaves nothing there; where it cannot be had, we go on without.
+    """
+    if path.startswith("\0"):
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
+            stack.callback(os.close, folder)
+            for _ in range(LOCK_TRIES):
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                await asyncio.sleep(LOCK_PAUSE)
+        yield
+
+
+def _cannot_listen(where: str, error: OSError) -> ServeError:
+    return ServeError(f"cannot listen on {where}: {error.strerror or error}", error.errno)
