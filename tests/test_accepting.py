@@ -17,8 +17,8 @@ from raw_peer import BOUND, echo, turns_of_the_loop, until, watchdog
 
 from coro_websocket import connect, serve
 from coro_websocket._runtimes.throttle import Throttle
-from coro_websocket._server.serve import accepting as _accepting
-from coro_websocket._server.serve import serve as _server
+from coro_websocket._server import accepting as _accepting
+from coro_websocket._server import serve as _server
 
 __all__ = ["watchdog"]
 

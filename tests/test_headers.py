@@ -6,12 +6,12 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from coro_websocket._options.options.header_rules import is_token, normalise_headers
 from hypothesis import given
 from hypothesis import strategies as st
 
 from coro_websocket._errors import InvalidOption, InvalidOptionType, WebSocketError
 from coro_websocket._http.headers import Headers, parse_token_list
+from coro_websocket._options.header_rules import is_token, normalise_headers
 from coro_websocket._quoting import clip
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ import contextlib
 import socket
 
 import pytest
-from coro_websocket._options.options.proxy import Proxy, proxy_from_environment
 from raw_peer import watchdog
 from test_proxies import proxy
 
@@ -30,6 +29,7 @@ from coro_websocket import (
 from coro_websocket._http.request_and_response import Response
 from coro_websocket._opening import dial as _dial
 from coro_websocket._opening.redirects import redirected
+from coro_websocket._options.proxy import Proxy, proxy_from_environment
 from coro_websocket._runtimes import lookup as _lookup
 from coro_websocket._runtimes.lookup import host_with_zone, scoped
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from coro_websocket._options.options.options import Options, OptionValues
-from coro_websocket._options.options.tls import TLSOptions
-from coro_websocket._options.options.url import URL, parse_url
 from hypothesis import given
 from hypothesis import strategies as st
 
 from coro_websocket._errors import InvalidOption, InvalidOptionType, InvalidURL, WebSocketError
+from coro_websocket._options.options import Options, OptionValues
+from coro_websocket._options.tls import TLSOptions
+from coro_websocket._options.url import URL, parse_url
 
 DURATIONS = ["timeout", "close_timeout", "heartbeat", "ping_interval", "ping_timeout"]
 LIMITS = [

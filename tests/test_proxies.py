@@ -8,7 +8,6 @@ import socket
 import ssl
 
 import pytest
-from coro_websocket._options.options.proxy import Proxy, proxy_from_environment
 from raw_peer import watchdog
 from test_dial import unanswered
 
@@ -23,6 +22,7 @@ from coro_websocket import (
     serve,
     worth_retrying,
 )
+from coro_websocket._options.proxy import Proxy, proxy_from_environment
 from coro_websocket._reconnect import retry_after
 from coro_websocket.testing import FakeServer
 

@@ -12,7 +12,7 @@ import pytest
 from raw_peer import BOUND, echo, until, watchdog
 
 from coro_websocket import serve
-from coro_websocket._server.serve import serve as _server
+from coro_websocket._server import serve as _server
 
 __all__ = ["watchdog"]
 

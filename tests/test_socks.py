@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from coro_websocket._options.options.proxy import Proxy
 from hypothesis import given
 from hypothesis import strategies as st
 
 from coro_websocket._opening.socks import SocksRefusal, SocksTunnel
+from coro_websocket._options.proxy import Proxy
 
 SOCKS4 = Proxy.parse("socks4://me@p")
 SOCKS5 = Proxy.parse("socks5://p")

@@ -57,6 +57,16 @@ async def test_what_comes_is_counted(side):
         await asyncio.wait([reading])
 
 
+async def test_control_frames_that_were_dropped_unread_are_counted(side):
+    async with end_and_peer(side, read_high_water=1000) as (end, peer):
+        pongs = 50 * peer.frame(PONG, bytes(100))
+        await peer.send(pongs)
+        await until(lambda: end.read.stats.bytes_in == len(pongs))
+        await peer.write(TEXT, "read")
+        await end.read()
+        assert end.read.stats.frames_in == 51
+
+
 async def test_what_is_sent_is_counted(side):
     async with end_and_peer(side) as (end, peer):
         await end.write("whole")

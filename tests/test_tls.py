@@ -20,13 +20,13 @@ from typing import Any
 
 import pytest
 import trustme
-from coro_websocket._options.options.tls import TLSOptions, client_context, server_context
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from coro_websocket._errors import InvalidOption, InvalidOptionType
-from coro_websocket._options.options import tls as _tls
+from coro_websocket._options import tls as _tls
+from coro_websocket._options.tls import TLSOptions, client_context, server_context
 
 HOST = "server.example"
 

@@ -7,7 +7,11 @@ import time
 from urllib.parse import quote
 
 import pytest
-from coro_websocket._options.options.url import (
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from coro_websocket._errors import InvalidURL, WebSocketError
+from coro_websocket._options.url import (
     URL,
     check_socket_path,
     normalise_host,
@@ -15,10 +19,6 @@ from coro_websocket._options.options.url import (
     parse_port,
     parse_url,
 )
-from hypothesis import example, given
-from hypothesis import strategies as st
-
-from coro_websocket._errors import InvalidURL, WebSocketError
 
 
 def refusal(url: object) -> InvalidURL:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import re
 
-from coro_websocket._options.options.proxy import SOCKS, Proxy
-
 from coro_websocket._http.opening_errors import ProxyError
 from coro_websocket._opening.http_tunnel import Tunnel
 from coro_websocket._opening.socks import SocksRefusal, SocksTunnel
+from coro_websocket._options.proxy import SOCKS, Proxy
 
 from ..source import Source
 

@@ -4,7 +4,7 @@ Each class says whose fault it was and what the caller can do about it. Where
 Python has a built-in exception that fits, the class is a subclass of it too, so
 `except ValueError`, `except TimeoutError` and `except ConnectionError` work.
 
-The errors of opening a connection, some of which carry the answer, are in `_opening_errors`.
+The errors of opening a connection, some of which carry the answer, are in `_http.opening_errors`.
 """
 
 from __future__ import annotations

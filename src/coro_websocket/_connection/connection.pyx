@@ -557,7 +557,7 @@ cdef class Connection(Writing):
             return self.stream.abort()
         self.start_close_timer()
         try:
-            self.stream.socket.end()
+            self.stream.shut_down()
         except OSError:  # it has ended already
             return self.stream.abort()
         return self.stream.drain()

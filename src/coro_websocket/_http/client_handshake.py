@@ -3,7 +3,7 @@
 The rule: a connection is a WebSocket only after an answer that RFC 6455 section 4.1 accepts in
 every point; anything else raises HandshakeError, which says what was expected and what came.
 Bytes in, bytes out: neither a socket nor a clock is touched. The checks are pure functions, which
-the handshake objects only feed. The server's half is `_handshake_server`.
+the handshake objects only feed. The server's half is `server_handshake`.
 
 RFC 6455 sections 1.3, 4.1 and 11.3; RFC 9110; RFC 9112.
 """

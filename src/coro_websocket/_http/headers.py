@@ -1,6 +1,6 @@
 """Header fields: how they are looked up, how a list of them is read, and what `repr` shows.
 
-What may be sent is checked by `_header_rules`.
+What may be sent is checked by `_options.header_rules`.
 
 RFC 9110 sections 5.1 (names) and 5.6.1 (lists).
 """

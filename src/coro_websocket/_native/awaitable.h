@@ -22,7 +22,7 @@ typedef int (*awaitable_step)(PyObject *self, PyObject **result);
  * of its own to the one that it raises and to what that replaces, and lets go of these last. */
 static inline void stop_iteration_again(PyObject *value)
 {
-#if PY_VERSION_HEX >= 0x030C0000
+#if PY_VERSION_HEX >= 0x030C0000 && !defined(Py_GIL_DISABLED) /* which its count of references needs */
     static PyStopIterationObject *spare = NULL;
     PyStopIterationObject *replaced = NULL;
     PyStopIterationObject *stop = spare;

@@ -1,0 +1,1 @@
+"""How a client comes to a connection: dialling, proxies, TLS, redirects, the handshake."""

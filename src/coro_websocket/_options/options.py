@@ -1,6 +1,6 @@
 """Options: what a connection can be told, each value checked once and brought to one form.
 
-The rule: whatever an Options holds has been checked, by `_option_rules`, so that no other file
+The rule: whatever an Options holds has been checked, by `rules`, so that no other file
 checks it again; whatever is wrong is refused before anything is opened. `repr` shows neither the
 values of headers nor subprotocols nor credentials.
 

@@ -1,6 +1,6 @@
 """Proxies: where one is, and which one a connection goes through.
 
-What is said to it is in `_http_tunnel` and `_socks`.
+What is said to it is in `_opening.http_tunnel` and `_opening.socks`.
 """
 
 from __future__ import annotations

@@ -12,4 +12,3 @@ cdef class LookingAhead(FrameRules):
     cdef bint frame_ahead(self, size_t looked, frame_header *h) noexcept
     cdef bint data_is_next(self) noexcept
     cdef bint larger_is_next(self) noexcept
-    cdef int skip_control(self) noexcept

@@ -95,16 +95,3 @@ cdef class LookingAhead(FrameRules):
             and not is_control(h.opcode)
             and h.length > self.max_message_size
         )
-
-    cdef int skip_control(self) noexcept:
-        """Drop the control frames that have been acted on and wait before all messages.
-
-        For when too much waits: a reader that asks for control frames does without these.
-        """
-        cdef frame_header h
-        while not self.in_frame and not self.parsing and self.inbox.cur < self.inbox.ahead:
-            frame_header_parse(self.inbox.cur, self.inbox.unread(), &h)
-            if not is_control(h.opcode) or h.opcode == CLOSE:
-                break
-            self.inbox.cur += h.size + h.length
-        return 0

@@ -10,3 +10,4 @@ cdef class Receiving(Assembling):
     cdef Message parse(self, Unit unit, bint control)
     cdef int choose_unit(self, Unit unit) except -1
     cdef Message take_control(self, const frame_header *h, bint wanted)
+    cdef int skip_control(self) except -1

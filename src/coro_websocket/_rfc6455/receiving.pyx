@@ -10,7 +10,14 @@ from libc.string cimport memcpy
 
 from .assembling cimport FRAME, MESSAGE, PIECE, Unit
 from .frame_rules cimport is_here
-from .frames cimport CLOSE, CONTINUATION, frame_header, is_control, mask_copy
+from .frames cimport (
+    CLOSE,
+    CONTINUATION,
+    frame_header,
+    frame_header_parse,
+    is_control,
+    mask_copy,
+)
 from .messages cimport Message, new_message
 
 from .._errors import ConnectionClosedError
@@ -92,6 +99,25 @@ cdef class Receiving(Assembling):
             return None
         payload = PyBytes_FromStringAndSize(<char *>data, h.length)
         return new_message(bits, h.masked, payload, h.length)
+
+    cdef int skip_control(self) except -1:
+        """Drop the control frames that have been acted on and wait before all messages.
+
+        For when too much waits: a reader that asks for control frames does without these.
+        """
+        cdef frame_header h
+        if self.parsing or self.in_frame:
+            return 0
+        self.parsing = True
+        try:
+            while self.inbox.cur < self.inbox.ahead:
+                frame_header_parse(self.inbox.cur, self.inbox.unread(), &h)
+                if not is_control(h.opcode) or h.opcode == CLOSE:
+                    break
+                self.take_control(&h, False)
+        finally:
+            self.parsing = False
+        return 0
 
     # What Python sees: the streams call the above from native code.
 

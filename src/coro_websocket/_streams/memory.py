@@ -27,6 +27,11 @@ class MemorySocket:
 
     close = shutdown
 
+    def end(self) -> None:
+        """End the connection, whoever has asked for it."""
+        if self.transport is not None:
+            self.transport.abort()
+
     def release(self) -> None:
         """The owner's close."""
         self.transport = None

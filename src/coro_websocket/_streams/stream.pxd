@@ -55,6 +55,7 @@ cdef class Stream(Driven):
 
     # The end
     cdef int half_close(self) except -1
+    cdef int shut_down(self) except -1
     cdef int abort(self) except -1
     cdef int lose(self, object cause) except -1
     cdef int release(self) except -1

@@ -146,7 +146,7 @@ cdef class Stream(Driven):
         """
         if self.ended_by_us():  # perhaps only our side: the other may send
             with contextlib.suppress(OSError):
-                self.socket.end()
+                self.shut_down()
         self.draining = True
         return self.resume()
 
@@ -165,6 +165,11 @@ cdef class Stream(Driven):
     cdef int half_close(self) except -1:
         """Tell the peer that nothing more will be sent."""
         raise NotImplementedError
+
+    cdef int shut_down(self) except -1:
+        """Neither send nor wait for more; what has come is still received. May raise OSError."""
+        self.socket.end()
+        return 0
 
     cdef int abort(self) except -1:
         """Close at once; ends in `lose`."""

@@ -1,11 +1,11 @@
 import asyncio
 
 from .._runtimes.runtime import Runtime
+from .fed_stream import FedStream
 from .memory import MemorySocket
-from .stream import Stream
 from .user_socket import ConnectionSocket
 
-class TransportStream(Stream, asyncio.BufferedProtocol):
+class TransportStream(FedStream, asyncio.BufferedProtocol):
     def __init__(
         self,
         runtime: Runtime,
