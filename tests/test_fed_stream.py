@@ -62,7 +62,13 @@ class FedEnd:
         self.transport = BareTransport()
         self.stream = FedStream(runtime_of(asyncio.get_running_loop()), None, self.transport)
         built = Options.for_wrap_io(options)
-        _, self.read, self.write = begin_connection(self.stream, built, client=False)
+        _, self.read, self.write = begin_connection(self, built, client=False)
+
+    def become_stream(self, options):
+        return self.stream
+
+    def unread(self):
+        return b""
 
     async def fed(self, data):
         """Feed as a transport does: in a callback of the loop."""
@@ -301,8 +307,11 @@ async def test_a_peer_that_only_sends_no_more_does_not_keep_the_end_waiting():
 
 async def test_a_connection_that_cannot_begin_closes_the_transport(monkeypatch):
     loop = asyncio.get_running_loop()
-    transport = BareTransport()
-    stream = FedStream(runtime_of(loop), None, transport)
+    end = FedEnd(ping_interval=None)
+    await end.end()
+    transport = end.transport = BareTransport()
+    stream = end.stream = FedStream(runtime_of(loop), None, transport)
+    end.close = transport.close
     options = Options.for_wrap_io({"ping_interval": 5})
 
     class NoTimers(Exception):
@@ -316,7 +325,43 @@ async def test_a_connection_that_cannot_begin_closes_the_transport(monkeypatch):
     except AttributeError:
         pytest.skip("this loop's methods cannot be replaced")
     with pytest.raises(NoTimers):
-        begin_connection(stream, options, client=False)
+        begin_connection(end, options, client=False)
     monkeypatch.undo()
     assert transport.closed
     assert stream.lost
+
+
+async def test_what_is_opened_is_closed_where_the_engine_cannot_be_made():
+    end = FedEnd(ping_interval=None)
+    await end.end()
+    transport = BareTransport()
+    end.stream = FedStream(runtime_of(asyncio.get_running_loop()), None, transport)
+    end.close = transport.close
+    with pytest.raises(AttributeError, match="rsv"):
+        begin_connection(
+            end, Options.for_wrap_io({}), client=False, extensions=("not an extension",)
+        )
+    assert transport.closed
+
+
+async def test_a_transport_that_fails_to_tell_what_waits_in_it_loses_the_connection():
+    """The keepalive asks it: once, and not again and again."""
+
+    class Failing(BareTransport):
+        def get_write_buffer_size(self):
+            raise self.failure
+
+    reported = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context))
+    end = FedEnd(ping_interval=None)
+    await end.end()
+    end.transport = Failing()
+    end.transport.failure = RuntimeError("it cannot tell")
+    end.stream = FedStream(runtime_of(asyncio.get_running_loop()), None, end.transport)
+    options = Options.for_wrap_io({"ping_interval": 0.02})
+    _, read, _ = begin_connection(end, options, client=False)
+    with pytest.raises(ConnectionClosedError) as caught:
+        await asyncio.wait_for(read(), 8)
+    assert caught.value.__cause__ is end.transport.failure
+    assert end.transport.closed
+    assert [context["exception"] for context in reported] == [end.transport.failure]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import sys
 import zlib
@@ -15,9 +16,10 @@ import zlib
 import pytest
 from raw_peer import BOUND, both_ends, turns_of_the_loop, until, watchdog
 
-from coro_websocket import Deflate, ProtocolError, WebSocketError
+from coro_websocket import ConnectionClosedError, Deflate, ProtocolError, WebSocketError, connect
 from coro_websocket._rfc6455.engine import Engine
 from coro_websocket.extensions import DeflateExtension
+from coro_websocket.testing import FakeServer
 
 __all__ = ["watchdog"]
 
@@ -28,9 +30,7 @@ __all__ = ["watchdog"]
 def ours(value: object) -> bool:
     """Whether it is a native object of the library's, or a method of one."""
     owner = getattr(value, "__self__", value)
-    return type(owner).__module__.startswith(
-        ("coro_websocket._connection.", "coro_websocket._streams.")
-    )
+    return type(owner).__module__.startswith("coro_websocket.")
 
 
 class Failing:
@@ -403,3 +403,84 @@ def test_nothing_refers_to_a_message_for_whose_compression_there_was_no_memory(n
     second = sending.encode(messages[1], opcode=2, begins=True, ends=True)
     for message, encoded in zip(messages, (first, second), strict=False):
         assert receiving.decode(encoded, ends=True, limit=10_000) == message
+
+
+# What ends while nobody but its stream holds it
+
+
+async def silent(peer):
+    with contextlib.suppress(EOFError):
+        while True:
+            await peer.receive_frame()
+
+
+@pytest.mark.parametrize("n", range(4))
+@pytest.mark.parametrize("kind", list(LOOPS))
+def test_a_task_ends_inside_its_message_and_nobody_holds_the_connection(kind, n):
+    """Its end closes the connection, which is freed in the midst of that."""
+
+    async def use():
+        loop = asyncio.get_running_loop()
+
+        async def begin(url):
+            _, _, write = await connect(url, ping_interval=None)
+            await write({"payload": "x", "opcode": 1, "fin": False})
+            loop.fail(n, 1)
+
+        async with FakeServer(silent) as server:
+            for _ in range(5):
+                await asyncio.create_task(begin(server.url))
+                await turns_of_the_loop(10)
+                loop.fail(0, 0)
+
+    gc.disable()  # so that references alone free it
+    try:
+        with asyncio.Runner(loop_factory=LOOPS[kind]) as runner:
+            runner.get_loop().set_exception_handler(lambda loop, context: None)
+            runner.run(asyncio.wait_for(use(), 20))
+    finally:
+        gc.enable()
+
+
+def fill(sock):
+    """Send until the system takes not a byte more."""
+    for size in (100_000, 1):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sock.send(bytes(size))
+
+
+@pytest.mark.parametrize("kind", list(LOOPS))
+def test_fragments_that_are_cancelled_on_a_full_socket_raise_what_happened(kind):
+    """Their Close cannot be sent, nor is there memory to wait until it can be."""
+
+    async def use():
+        loop = asyncio.get_running_loop()
+
+        async def fragments():
+            yield "a"
+            begun.set()
+            await asyncio.Event().wait()
+
+        async def unheard(peer):
+            await ended.wait()
+
+        begun, ended = asyncio.Event(), asyncio.Event()
+        async with FakeServer(unheard) as server:
+            res, read, write = await connect(server.url, ping_interval=None)
+            writing = asyncio.create_task(write(fragments()))
+            await begun.wait()
+            await turns_of_the_loop()
+            fill(res.socket)
+            loop.fail(0, 1)
+            writing.cancel()
+            with pytest.raises((MemoryError, asyncio.CancelledError, ConnectionClosedError)):
+                await writing
+            assert loop.failed == 1
+            loop.fail(0, 0)
+            with pytest.raises(ConnectionClosedError):
+                await read()
+            ended.set()
+
+    with asyncio.Runner(loop_factory=LOOPS[kind]) as runner:
+        runner.run(asyncio.wait_for(use(), 20))

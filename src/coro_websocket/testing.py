@@ -32,9 +32,8 @@ from ._options.options import Options
 from ._options.tls import server_context
 from ._rfc6455.close_codes import close_payload
 from ._rfc6455.messages import Message, as_message
-from ._runtimes.asyncio_runtime import running_loop, runtime_of
-from ._streams.memory import MemorySocket, MemoryTransport, memory_pair
-from ._streams.transport_stream import TransportStream
+from ._runtimes.asyncio_runtime import running_loop
+from ._streams.memory import MemoryPipe, memory_pair
 from .codec import decode, encode
 
 if TYPE_CHECKING:
@@ -93,20 +92,12 @@ def connected_pair(
     response = asking.receive(answering.accept())
     assert response is not None
     first, second = memory_pair(loop, asyncio.Protocol(), asyncio.Protocol())
-    client, peer = _stream(loop, first, ours), _stream(loop, second, theirs)
+    client, peer = MemoryPipe(first), MemoryPipe(second)
     one = begin_connection(client, ours, client=True, extensions=asking.extensions)
     other = begin_connection(peer, theirs, client=False, extensions=answering.extensions)
     response._bind(socket=client.socket, url=ours.url)
     request._bind(socket=peer.socket, tls=ours.url.tls)
     return (response, *one[1:]), (request, *other[1:])
-
-
-def _stream(
-    loop: asyncio.AbstractEventLoop, transport: MemoryTransport, options: Options
-) -> TransportStream:
-    sock = MemorySocket()
-    sock.transport = transport
-    return TransportStream(runtime_of(loop), sock, transport, options.write_high_water)
 
 
 # A server that follows a script

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, cast
 from conftest import TransportsOnlyLoop
 from raw_peer import answer_to
 
-from coro_websocket import Message, Options, Read, Write, connect, serve, testing, wrap_io
+from coro_websocket import Message, Options, Read, Write, connect, serve, wrap_io
 from coro_websocket._connection.begin import begin_connection
-from coro_websocket._streams.memory import memory_pair
+from coro_websocket._streams.memory import MemoryPipe, memory_pair
 
 from . import loops
 from .loops import AsyncioLoop, Event, Loop, Task, TrioLoop, Work
@@ -266,8 +266,7 @@ class Memory(Place):
             built = Options.build("ws://server.test/", **options)
         else:
             built = Options.for_wrap_io(options)
-        stream = testing._stream(running, ours, built)
-        _, read, write = begin_connection(stream, built, client=self.client)
+        _, read, write = begin_connection(MemoryPipe(ours), built, client=self.client)
         yield End(read, write, BytePeer(self.loop, not self.client, wire), self.loop, self.client)
 
 

@@ -17,6 +17,7 @@ from .._rfc6455.messages cimport Message, as_whole_message, new_message
 from .._rfc6455.receiving cimport MESSAGE, PIECE, Unit
 from .._runtimes.runtime cimport SCRATCH, Runtime
 from .._runtimes.waiter cimport WAITING, Waiter, wake_all
+from .._streams.stream cimport Stream
 from .keepalive cimport ASK, GONE, NEVER, Keepalive, Verdict, is_due
 from .writing cimport high_water
 
@@ -349,14 +350,15 @@ cdef class Connection(Writing):
     cdef int unattended(self) except -1:
         """Bytes have come and no task reads: answer what must be answered, hold back the rest."""
         cdef Engine engine = self.engine
-        if self.stream.lost:
+        cdef Stream stream = self.stream
+        if stream.lost:
             return 0
         engine.look_ahead(engine.close_sent)
         if engine.held() >= self.read_high_water:
             engine.skip_control()
             if self.overflow != WAIT and engine.held() >= self.read_high_water:
                 self.shed()
-        if engine.held() >= self.read_high_water and not self.stream.paused and not self.stream.lost:
+        if engine.held() >= self.read_high_water and not stream.paused and not stream.lost:
             if engine.initiated_close:
                 # We are closing: what nobody reads must not keep the peer's Close from us.
                 self.discarding = True
@@ -626,6 +628,8 @@ cdef class Connection(Writing):
                 self.arm_next()
         except MemoryError:
             self.fail_memory()
+        except Exception as error:  # it would come again, and at once
+            self.stream.fail_sending(error)
 
     cdef int do_what_is_due(self, double now) except -1:
         """The alarm may have come too early: what it was for has been put off, or is over."""
@@ -642,13 +646,14 @@ cdef class Connection(Writing):
     @property
     def stats(self):
         engine = self.engine
+        unsent = min(engine.bytes_encoded, <uint64_t>self.stream.backlog())
         return Stats(
             messages_in=engine.messages_in,
             messages_out=engine.messages_out,
             frames_in=engine.frames_in,
             frames_out=engine.frames_out,
             bytes_in=self.bytes_in,
-            bytes_out=engine.bytes_encoded - min(engine.bytes_encoded, <uint64_t>self.stream.backlog()),
+            bytes_out=engine.bytes_encoded - unsent,
             dropped=self.dropped,
             latency=self.latency,
             compression_in=ratio(engine.coded_in, engine.decoded_in),

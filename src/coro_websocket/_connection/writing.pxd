@@ -19,6 +19,7 @@ cdef class LargeFrame:
 
 cdef class MessageTurns(Turns):
     cdef Writing connection  # None once that has ended
+    cdef Runtime runtime
 
 
 cdef class Writing(Consumer):

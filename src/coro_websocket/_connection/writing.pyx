@@ -412,36 +412,42 @@ cdef class Writing(Consumer):
                 waiters.remove(entry)
 
 
-@cython.nonecheck(True)
 cdef class MessageTurns(Turns):
-    """The turns of a connection's messages, as its runtime has tasks."""
+    """The turns of a connection's messages, as its runtime has tasks.
+
+    What they call may be the connection's end, which takes it from here: each keeps it till then.
+    """
 
     def __cinit__(self, Writing connection not None):
         self.connection = connection
+        self.runtime = connection.runtime
 
     cpdef object current_task(self):
-        return self.connection.runtime.current_task()
+        return self.runtime.current_task()
 
     cpdef int watch(self, task) except -1:
-        return self.connection.runtime.watch_task(task, self.owner_ended)
+        return self.runtime.watch_task(task, self.owner_ended)
 
     cpdef int unwatch(self, task) except -1:
-        return self.connection.runtime.unwatch_task(task, self.owner_ended)
+        return self.runtime.unwatch_task(task, self.owner_ended)
 
     cpdef Waiter new_waiter(self):
-        return self.connection.runtime.new_waiter()
+        return self.runtime.new_waiter()
 
     cpdef int send(self, Message message) except -1:
-        if not self.connection.stream.broken:
-            self.connection.engine.send_message(message, transform=False)
-            self.connection.hand_over()
+        cdef Writing connection = self.connection
+        if connection is not None and not connection.stream.broken:
+            connection.engine.send_message(message, transform=False)
+            connection.hand_over()
         return 0
 
     cpdef int break_off(self) except -1:
-        return self.connection.break_off()
+        cdef Writing connection = self.connection
+        return 0 if connection is None else connection.break_off()
 
     cpdef int fail_memory(self) except -1:
-        return self.connection.fail_memory()
+        cdef Writing connection = self.connection
+        return 0 if connection is None else connection.fail_memory()
 
 
 cdef size_t high_water(value):

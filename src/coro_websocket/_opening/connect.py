@@ -197,11 +197,11 @@ async def _open(
             phase.name,
         ) from None
     connection, read, write = begin_connection(
-        pipe.become_stream(options),
+        pipe,
         options,
         client=True,
         extensions=handshake.extensions,
-        leftover=handshake.leftover + pipe.unread(),
+        leftover=handshake.leftover,
     )
     # What TLS there is without that is a proxy's.
     ssl_object = pipe.ssl_object if options.tls else None

@@ -85,7 +85,8 @@ cdef class AsyncioRuntime(Runtime):
         )
 
     cdef object current_task(self):
-        return asyncio.current_task(self.loop())
+        loop = self.loop()
+        return None if loop is None else asyncio.current_task(loop)
 
     cdef int watch_task(self, object task, object ended) except -1:
         task.add_done_callback(ended)

@@ -421,11 +421,11 @@ class Server:
         request._bind(socket=pipe.socket, peer=address or None, tls=self._tls is not None)
         request._bind(ssl_object=pipe.ssl_object)
         connection, read, write = begin_connection(
-            pipe.become_stream(options),
+            pipe,
             options,
             client=False,
             extensions=handshake.extensions,
-            leftover=handshake.leftover + pipe.unread(),
+            leftover=handshake.leftover,
         )
         which = _which(address, request.pathname)
         logger.info("%s opened with 101", which)

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["MemorySocket", "MemoryTransport", "memory_pair"]
+from .._runtimes.asyncio_runtime import runtime_of
+from .transport_stream import TransportStream
+
+if TYPE_CHECKING:
+    from .._options.options import Options
+
+__all__ = ["MemoryPipe", "MemorySocket", "MemoryTransport", "memory_pair"]
 
 
 class MemorySocket:
@@ -164,6 +170,25 @@ class MemoryTransport(asyncio.Transport):
         if self._closing and not self._lost:
             self._lost = True
             self._protocol.connection_lost(None)
+
+
+class MemoryPipe:
+    """One end of a pair, before it is a connection's."""
+
+    def __init__(self, transport: MemoryTransport) -> None:
+        self.transport = transport
+        self.socket = MemorySocket()
+        self.socket.transport = transport
+
+    def become_stream(self, options: Options) -> TransportStream:
+        runtime = runtime_of(self.transport.loop)
+        return TransportStream(runtime, self.socket, self.transport, options.write_high_water)
+
+    def unread(self) -> bytes:
+        return b""
+
+    def close(self) -> None:
+        self.transport.abort()
 
 
 def memory_pair(

@@ -1,6 +1,5 @@
-from .memory import MemorySocket
-from .user_socket import ConnectionSocket
+from typing import Any
 
 class Stream:
-    socket: ConnectionSocket | MemorySocket
+    socket: Any
     lost: bool
