@@ -60,6 +60,13 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
             option.maxworkerrestart = "0"  # a crash ends the run
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, as tests wait too; the variable is xdist's own."""
+    given = os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS")
+    return int(given) if given is not None else (os.cpu_count() or 1) + 1
+
+
 def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("deep" if config.getoption("--deep") else "usual")
     config.stash[LEFT_OUT] = 0
