@@ -4,7 +4,6 @@ The rules: frames of different messages never interleave; a write is in the buff
 not at all; a message is taken when it is given, and what is awaited is only that there is room.
 """
 
-cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_CheckExact
 from libc.stdint cimport SIZE_MAX, uint8_t
