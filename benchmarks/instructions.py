@@ -79,8 +79,9 @@ async def send(messages: int) -> None:
 
 
 def engine_receive(messages: int) -> None:
+    from measured_engine import Engine
+
     from coro_websocket import Message, codec
-    from coro_websocket._rfc6455.engine import Engine
 
     engine = Engine(True)
     stream = codec.encode(Message(PAYLOAD[:32])) * 100
@@ -92,8 +93,9 @@ def engine_receive(messages: int) -> None:
 
 
 def engine_send(messages: int) -> None:
+    from measured_engine import Engine
+
     from coro_websocket import Message
-    from coro_websocket._rfc6455.engine import Engine
 
     engine = Engine(True)
     message = Message(PAYLOAD)

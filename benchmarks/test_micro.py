@@ -11,9 +11,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from measured_engine import Engine
 
 from coro_websocket import Message, codec, connect, serve
-from coro_websocket._rfc6455.engine import Engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
