@@ -338,7 +338,7 @@ class FakeServer:
                 with contextlib.suppress(ClientGone):
                     await self.script(peer)
                 await peer._answer_close()
-        except BaseException as error:  # what `pytest.fail` raises is no Exception
+        except BaseException as error:  # what `pytest.fail` raises is not an Exception
             if is_cancellation(error) or isinstance(error, (KeyboardInterrupt, SystemExit)):
                 raise
             if isinstance(error, asyncio.CancelledError):  # raised, it would look like ours

@@ -2,7 +2,7 @@
 
 The rule: a request is accepted only if RFC 6455 section 4.2.1 allows it in every point. Each one
 that is refused gets a whole HTTP/1.1 answer that says why, and its connection is closed: there
-is no second request to smuggle in behind a bad one. The functions are pure; ServerHandshake
+cannot be a second request, smuggled in behind a bad one. The functions are pure; ServerHandshake
 only feeds them. As in `client_handshake`, neither a socket nor a clock is touched.
 
 RFC 6455 sections 4.2, 4.4 and 10.2; RFC 9110 section 15; RFC 9112 section 3.2.
