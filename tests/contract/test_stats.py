@@ -55,7 +55,6 @@ async def test_what_is_sent_is_counted(end: End) -> None:
 
 
 @differs(*WRAP_IO, because="bytes_out counts what has been encoded")
-@differs("TLS transports", because="what waits under asyncio's TLS, in its transport, is counted")
 @behaviour(narrow=True)
 async def test_bytes_out_are_those_that_have_left(end: End) -> None:
     end.peer.stop_reading()
