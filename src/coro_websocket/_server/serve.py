@@ -14,8 +14,10 @@ from .._connection.leaving import close_on_exit, is_cancellation
 from .._connection.log import address_in_words, log_end
 from .._connection.read_write import Read, Write
 from .._errors import ConnectionClosedError, InvalidOption
+from .._http.answers import check_response_headers
 from .._http.opening_errors import HandshakeError
-from .._http.server_handshake import ServerHandshake, check_origins, check_response_headers
+from .._http.origins import check_origins
+from .._http.server_handshake import ServerHandshake
 from .._options.header_rules import check_subprotocols
 from .._options.options import Options
 from .._options.rules import NAMES_ELSEWHERE_OF_SERVERS, stream_socket
@@ -37,8 +39,8 @@ if TYPE_CHECKING:
     import ssl
     from types import TracebackType
 
+    from .._http.origins import Origins
     from .._http.request_and_response import Request
-    from .._http.server_handshake import Origins
     from .._options.tls import TLSOptions
     from .._rfc6455.engine import Engine
     from .._streams.opening_pipes import Pipe
