@@ -127,7 +127,7 @@ def hanging(monkeypatch):
     answered = threading.Event()
     began = []
 
-    def getaddrinfo(host, port, *_):
+    def getaddrinfo(host, port, *_, **__):
         began.append(host)
         answered.wait(BOUND)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]

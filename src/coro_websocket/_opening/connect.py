@@ -19,7 +19,7 @@ from .._http.opening_errors import ConnectError, ConnectTimeout, HandshakeError
 from .._http.refusal_text import refusal_text
 from .._options.options import Options
 from .._options.tls import client_context
-from .._runtimes.asyncio_runtime import running_loop
+from .._runtimes.loops import running_loop
 from .dial import Phase, dial, tls_error, with_proxy_context
 from .redirects import is_redirect, redirected
 

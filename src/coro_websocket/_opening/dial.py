@@ -22,6 +22,7 @@ from .._options.proxy import SOCKS
 from .._options.tls import client_context, errors_called, may_succeed_later, ssl_reason
 from .._options.url import without_zone
 from .._runtimes.lookup import look_up, scoped
+from .._runtimes.loops import running_loop
 from .._streams.opening_pipes import (
     Pipe,
     SocketPipe,
@@ -274,7 +275,7 @@ async def _resolve(
         found = await _ask(options.resolver, host, port)
     else:
         try:
-            answers = await look_up(loop, host, port, options.family or 0)
+            answers = await look_up(running_loop("connect()"), host, port, options.family or 0)
         except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ConnectError(f"cannot resolve the host {host}: {reason}", "resolve") from error

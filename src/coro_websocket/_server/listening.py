@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from .._errors import InvalidOption, ServeError
 from .._quoting import clip
 from .._runtimes.lookup import look_up_to_listen
+from .._runtimes.loops import running_loop
 
 try:
     import fcntl
@@ -56,7 +57,7 @@ def check_listening(sock: socket.socket) -> None:
 
 async def listen_tcp(host: str, port: int) -> list[socket.socket]:
     """Listen on the addresses of `host`, on the same port; log those that cannot be had."""
-    loop = asyncio.get_running_loop()
+    loop = running_loop("serve()")
     tries = 1 if port else FREE_PORT_TRIES
     where = clip(host) if host else "every address"
     where += f", port {port}" if port else ""

@@ -25,8 +25,8 @@ from .._options.tls import server_context
 from .._options.url import URL, default_port, without_query
 from .._quoting import clip
 from .._rfc6455.close_codes import close_payload
-from .._runtimes.asyncio_runtime import running_loop
 from .._runtimes.lookup import host_with_zone
+from .._runtimes.loops import running_loop
 from .._runtimes.throttle import Throttle
 from .._streams.opening_pipes import open_pipe
 from .._streams.user_socket import ConnectionSocket
@@ -241,7 +241,7 @@ class Server:
         self._origins = origins
         self._headers = headers
         self._loop = asyncio.get_running_loop()
-        self._tls_throttle = Throttle(self._loop, TLS_STEPS_PER_TURN)
+        self._tls_throttle = Throttle(running_loop("serve()"), TLS_STEPS_PER_TURN)
         self._listeners: list[socket.socket] = []
         self._path: str | None = None
         self._file: UnixFile | None = None
