@@ -19,7 +19,7 @@ from coro_websocket import connect, serve
 from coro_websocket._runtimes.loops import running_loop
 from coro_websocket._runtimes.throttle import Throttle
 from coro_websocket._server import accepting as _accepting
-from coro_websocket._server import serve as _server
+from coro_websocket._server import opening as _opening
 
 __all__ = ["watchdog"]
 
@@ -143,7 +143,7 @@ async def test_only_so_many_are_accepted_in_one_turn_of_the_loop(listeners, monk
 
 async def test_tls_handshakes_are_gone_on_with_by_so_many_in_one_turn_of_the_loop(certificates):
     """Clients that have connected, and say hello all at once."""
-    most = _server.TLS_STEPS_PER_TURN
+    most = _opening.TLS_STEPS_PER_TURN
     steps = [0]  # in each turn
     begun = weakref.WeakSet()
 

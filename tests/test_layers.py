@@ -45,9 +45,6 @@ NAME_A_LOOP_YET = {
     "_opening.connect",
     "_opening.dial",
     "_reconnect",
-    "_server.accepting",
-    "_server.listening",
-    "_server.serve",
     "_streams.opening_pipes",
     "_streams.user_socket",
 }

@@ -53,10 +53,12 @@ class AsyncioLoop(NonBlockingSockets):
     def call_soon(self, function: Callable[..., object], *arguments: object) -> None:
         self.loop.call_soon_threadsafe(function, *arguments)
 
-    def spawn(self, work: Work, ended: Callable[[], object] | None = None) -> asyncio.Future[None]:
+    def spawn(
+        self, work: Work, ended: Callable[[Any], object] | None = None
+    ) -> asyncio.Future[None]:
         task = asyncio.ensure_future(work())
         if ended is not None:
-            task.add_done_callback(lambda _: ended())
+            task.add_done_callback(ended)
         return task
 
     async def wait(

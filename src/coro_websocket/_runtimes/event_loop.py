@@ -56,10 +56,10 @@ class Loop(Protocol):
 
     def event(self) -> Event: ...
 
-    def spawn(self, work: Work, ended: Callable[[], object] | None = None) -> Running:
+    def spawn(self, work: Work, ended: Callable[[Any], object] | None = None) -> Running:
         """Run the work in a task of its own.
 
-        ended: called once that is over, also where it was cancelled before it began.
+        ended: called with the task once that is over, also if it is cancelled before it begins.
         """
         ...
 

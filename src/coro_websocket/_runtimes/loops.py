@@ -40,7 +40,7 @@ class NoLoop:
             "connection of wrap_io()"
         )
 
-    def spawn(self, work: Work, ended: Callable[[], object] | None = None) -> Running:
+    def spawn(self, work: Work, ended: Callable[[Any], object] | None = None) -> Running:
         raise NoEventLoopError("only on asyncio and trio can anything go on by itself")
 
     def current_task(self) -> object:

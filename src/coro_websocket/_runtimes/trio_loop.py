@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -51,10 +52,10 @@ class TrioLoop(NonBlockingSockets):
     def call_soon(self, function: Callable[..., object], *arguments: object) -> None:
         self._token.run_sync_soon(function, *arguments)
 
-    def spawn(self, work: Work, ended: Callable[[], object] | None = None) -> Running:
+    def spawn(self, work: Work, ended: Callable[[Any], object] | None = None) -> Running:
         task = TrioTask(self.trio)
         if ended is not None:
-            task.when_ended(ended)
+            task.when_ended(functools.partial(ended, task))
         context = contextvars.copy_context()
         self.trio.lowlevel.spawn_system_task(task.run, work, context=context)
         return task
