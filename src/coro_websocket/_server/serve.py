@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._checks import check_int, check_names, wrong_type
 from .._connection.begin import begin_connection
-from .._connection.leaving import close_on_exit, is_cancellation
+from .._connection.leaving import close_on_exit
 from .._connection.log import address_in_words, log_end
 from .._connection.read_write import Read, Write
 from .._errors import ConnectionClosedError, InvalidOption
@@ -24,7 +24,7 @@ from .._options.url import URL, default_port, without_query
 from .._quoting import clip
 from .._rfc6455.close_codes import close_payload
 from .._runtimes.lookup import host_with_zone
-from .._runtimes.loops import running_loop
+from .._runtimes.loops import current_loop, running_loop
 from .._runtimes.throttle import Throttle
 from .._streams.opening_pipes import open_pipe
 from .._streams.user_socket import ConnectionSocket
@@ -394,7 +394,7 @@ class Server:
         try:
             async with asyncio.timeout(options.timeout) as deadline:
                 pipe = await open_pipe(
-                    self._loop,
+                    running_loop("serve()"),
                     sock,
                     tls=self._tls,
                     server_side=True,
@@ -472,7 +472,7 @@ class Server:
         try:
             await self._handler(request, read, write)
         except (Exception, asyncio.CancelledError) as error:
-            cancelled = is_cancellation(error)
+            cancelled = not current_loop().is_failure(error)
             # The handler need not care how the peer left.
             if not cancelled and not _tells_the_end_of(engine, error):
                 logger.exception(
