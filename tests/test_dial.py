@@ -22,7 +22,7 @@ from coro_websocket import (
     connect,
     serve,
 )
-from coro_websocket._opening import dial as _dial
+from coro_websocket._opening import resolve as _resolve
 from coro_websocket._runtimes import lookup as _lookup
 from coro_websocket.testing import FakeServer
 
@@ -233,9 +233,9 @@ def test_families_take_turns_the_preferred_first():
         return [(family, 1, 6, (str(i), 80)) for i, family in enumerate(families)]
 
     v4, v6 = socket.AF_INET, socket.AF_INET6
-    order = [each[3][0] for each in _dial._interleaved(of(v6, v6, v6, v4, v4))]
+    order = [each[3][0] for each in _resolve._interleaved(of(v6, v6, v6, v4, v4))]
     assert order == ["0", "3", "1", "4", "2"]
-    assert [each[3][0] for each in _dial._interleaved(of(v4, v4, v6))] == ["0", "2", "1"]
+    assert [each[3][0] for each in _resolve._interleaved(of(v4, v4, v6))] == ["0", "2", "1"]
 
 
 async def test_family_chooses_among_the_addresses():

@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from ._connection.begin import begin_connection
-from ._connection.leaving import is_cancellation
 from ._errors import WebSocketError
 from ._http.opening_errors import HandshakeError
 from ._http.server_handshake import ServerHandshake
@@ -32,7 +31,7 @@ from ._options.options import Options
 from ._options.tls import server_context
 from ._rfc6455.close_codes import close_payload
 from ._rfc6455.messages import Message, as_message
-from ._runtimes.loops import running_loop
+from ._runtimes.loops import current_loop, running_loop
 from ._streams.memory import MemoryPipe, memory_pair
 from .codec import decode, encode
 
@@ -339,7 +338,9 @@ class FakeServer:
                     await self.script(peer)
                 await peer._answer_close()
         except BaseException as error:  # what `pytest.fail` raises is no Exception
-            if is_cancellation(error) or isinstance(error, (KeyboardInterrupt, SystemExit)):
+            if current_loop().is_cancellation(error) or isinstance(
+                error, (KeyboardInterrupt, SystemExit)
+            ):
                 raise
             if isinstance(error, asyncio.CancelledError):  # raised, it would look like ours
                 cancelled, error = error, RuntimeError("the script let a CancelledError out")

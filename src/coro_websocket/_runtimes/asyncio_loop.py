@@ -19,10 +19,7 @@ __all__ = ["AsyncioLoop", "asyncio_loop"]
 
 
 class AsyncioLoop(NonBlockingSockets):
-    """A loop that has `add_reader`.
-
-    `loop` is asyncio's own. `watches_sockets` says that it can tell when a socket is ready.
-    """
+    """A loop that has `add_reader`. `loop` is asyncio's own."""
 
     __slots__ = ("loop",)
 

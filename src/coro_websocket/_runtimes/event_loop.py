@@ -85,7 +85,12 @@ class Loop(Protocol):
 
 
 class SocketLoop(Loop, Protocol):
-    """What opening and serving need besides. Sockets are non-blocking."""
+    """What opening and serving need besides. Its sockets are non-blocking."""
+
+    @property
+    def watches_sockets(self) -> bool:
+        """Whether it can tell when a socket is ready, as the streams of ours need it."""
+        ...
 
     @property
     def runtime(self) -> Runtime:

@@ -28,6 +28,7 @@ class TrioLoop(NonBlockingSockets):
     __slots__ = ("_token", "trio")
 
     spawns = True
+    watches_sockets = True
 
     def __init__(self, trio: Any) -> None:
         self.trio = trio

@@ -104,7 +104,7 @@ class Opener:
 
     async def _open_pipe(self, sock: ConnectionSocket) -> Pipe:
         return await open_pipe(
-            self._loop.loop,  # type: ignore[attr-defined]
+            self._loop,
             sock,
             tls=self._terms.tls,
             server_side=True,
