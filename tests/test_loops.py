@@ -194,7 +194,7 @@ async def test_the_end_of_work_is_told_once_it_is_over(loop):
     async def work():
         await go_on.wait()
 
-    task = loop.spawn(work, lambda: told.append("over"))
+    task = loop.spawn(work, told.append)
     await turns(loop)
     assert not told
     assert not task.done()
@@ -202,17 +202,17 @@ async def test_the_end_of_work_is_told_once_it_is_over(loop):
     await loop.wait([task])
     await turns(loop)
     assert task.done()
-    assert told == ["over"]
+    assert told == [task]
 
 
 @on_every_loop
 async def test_the_end_of_work_is_told_even_if_it_was_cancelled_before_it_began(loop):
     told = []
-    task = loop.spawn(loop.event().wait, lambda: told.append("over"))
+    task = loop.spawn(loop.event().wait, told.append)
     task.cancel()
     await loop.wait([task])
     await turns(loop)
-    assert told == ["over"]
+    assert told == [task]
 
 
 @on_every_loop
