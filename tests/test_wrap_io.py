@@ -30,7 +30,7 @@ from coro_websocket import (
     serve,
     wrap_io,
 )
-from coro_websocket._runtimes.loops import TaskEnd
+from coro_websocket._runtimes.trio_loop import TaskEnd
 
 __all__ = ["both_ends", "watchdog"]
 

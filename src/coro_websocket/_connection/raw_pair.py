@@ -21,11 +21,12 @@ from .._rfc6455.engine import Engine
 from .._rfc6455.frames import decode_frame, encode_frame
 from .._rfc6455.messages import Message, as_fragment, as_message, empty_end
 from .._rfc6455.sending import control_payload
-from .._runtimes.loops import Limit, Running, Signal, Turn, current_loop
+from .._runtimes.loops import Signal, Turn, current_loop
 from .stats import Stats
 
 if TYPE_CHECKING:
     from .._options.options import Options
+    from .._runtimes.event_loop import Limit, Running
 
 __all__ = ["Channel", "FrameStream", "RawRead", "RawWrite", "RoundTrip"]
 
