@@ -55,6 +55,7 @@ cdef class Connection(Writing):
     cdef int look_later(self) except -1
     cdef int look(self) except -1
     cdef int shed(self) except -1
+    cdef bint has_ended(self) noexcept
     cdef object end_error(self)
 
     # Closing

@@ -147,6 +147,10 @@ cdef class Connection(Writing):
         memcpy(to, data, n)
         return self.received(n)
 
+    cdef int refused(self, object error) except -1:
+        self.engine.refused = error
+        return self.received(0)
+
     cdef bint lend(self) noexcept:
         return self.engine.lend()
 
@@ -416,6 +420,10 @@ cdef class Connection(Writing):
             self.dropped += self.ready is not None
             self.ready = message
         return 0
+
+    cdef bint has_ended(self) noexcept:
+        """Whether who reads can be told that nothing more will come."""
+        return self.stream.lost or (self.half_closed and not self.stream.ends_slowly)
 
     cdef object end_error(self):
         """How the connection ended: None if cleanly."""

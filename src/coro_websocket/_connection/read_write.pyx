@@ -128,7 +128,7 @@ cdef class NextMessage:
             Py_INCREF(outcome)
             result[0] = <PyObject *>outcome
             return 0
-        if connection.stream.lost or connection.half_closed:
+        if connection.has_ended():
             self.leave()
             connection.engine.forget()  # nothing that is here can become a message
             error = connection.end_error()
