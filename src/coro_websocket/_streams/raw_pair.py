@@ -172,7 +172,7 @@ class RawPair:
             frame, end = found
             self.frames.append((frame, end - index))
             index = end
-            self.close_written = frame.opcode == CLOSE
+            self.close_written |= frame.opcode == CLOSE
         self.unsent += index
         if self.unsent > self.high and not self.full:
             self.full = True
@@ -263,7 +263,7 @@ class RawPair:
             with contextlib.suppress(Exception):
                 await self.hand_over(None)
         finally:
-            self.end()
+            self.stream.call_soon(self.end)  # behind what has arrived
 
     def interrupted(self, error: BaseException) -> None:
         """A task of ours was cancelled. Unless we have done that, the loop is about to end."""
