@@ -37,7 +37,9 @@ MODULES = [
             "turns",
             "keepalive",
             "writing",
+            "reading",
             "connection",
+            "awaitables",
             "read_write",
         )
     ),
