@@ -11,7 +11,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from ._connection.begin import begin_connection
-from ._errors import InvalidOption, InvalidOptionType, NoEventLoopError
+from ._errors import InvalidOption, InvalidOptionType
 from ._options.options import Options
 from ._runtimes.loops import current_loop
 from ._streams.raw_pair import RawPair
@@ -41,6 +41,12 @@ def wrap_io(
     reads, until `read_high_water` is reached; and cancelling a `read()` or a `write()` interrupts
     no frame. A write does not wait for the raw writer before `write_high_water` is reached.
 
+    Called where neither asyncio nor trio runs, it works on any event loop, or on none. There is
+    then no task of ours: whoever waits for the connection calls the pair. One task at a time may
+    use it (whatever would have to wait for another raises NoEventLoopError), a write waits for
+    the raw writer, `close_timeout` does not count, and there are neither `heartbeat`,
+    `ping_interval` nor `write.ping()`.
+
     Whatever error the pair raises ends the connection: what has come is still read, and then
     ConnectionClosedError is raised from it.
 
@@ -65,7 +71,8 @@ def wrap_io(
     Raises:
         InvalidOption: an option has a value that cannot be used, or counts for nothing here.
         InvalidOptionType: raw_read or raw_write cannot be called; there is no such option.
-        NoEventLoopError: called where neither asyncio nor trio runs.
+        NoEventLoopError: `heartbeat` or `ping_interval` is given where neither asyncio nor
+            trio runs.
     """
     for name, function in (("raw_read", raw_read), ("raw_write", raw_write)):
         if not callable(function):
@@ -77,8 +84,8 @@ def wrap_io(
     if not _is_given("ping_interval", options, more):
         built = replace(built, ping_interval=None)
     loop = current_loop()
-    if not loop.spawns:
-        raise NoEventLoopError("wrap_io() must be called where an event loop runs")
+    if not loop.spawns:  # nobody but the writer itself would write
+        built = replace(built, write_high_water=1)
     pair = RawPair(raw_read, raw_write, built, loop)
     _, read, write = begin_connection(pair, built, client=pair.client)
     return read, write

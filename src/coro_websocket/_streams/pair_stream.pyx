@@ -51,15 +51,18 @@ cdef class PairStream(FedStream):
             consumer.transmitted()
             consumer.ending()
 
+    cdef object fetch(self, bint receiving):
+        return self.transport.next_work(receiving)
+
     cdef int half_close(self) except -1:
         self.transport.close()
         return 0
 
     # What the raw pair needs of the runtime
 
-    def call_soon(self, callback):
-        """Have the loop call back in its next iteration."""
-        self.runtime.call_soon(callback)
+    def call_outside_tasks(self, callback):
+        """Call back where tasks may be resumed."""
+        self.runtime.call_outside_tasks(callback)
 
     def call_later(self, double seconds, callback):
         """Have the loop call back after so many seconds; returns what `cancel()` ends."""

@@ -3,18 +3,22 @@
 The rules: one raw read and one raw write at a time, neither of which is interrupted by anybody
 who waits for the connection. The raw writer is told of the end once, behind all that is written,
 and the stream is lost only then, or when that has taken longer than `close_timeout`.
+
+Where there can be no tasks of ours, whoever waits for the connection reads and writes instead.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .._errors import ProtocolError
 from .._rfc6455.frames import decode_frame, encode_frame
 from .._rfc6455.messages import Message, as_message
+from .._runtimes.current import current_runtime
 from .pair_stream import PairStream
 
 if TYPE_CHECKING:
@@ -31,11 +35,11 @@ CLOSE = 8
 AHEAD = 65536  # bytes that are read before other tasks have their turn
 FRAME = 1024  # bytes that each frame counts for besides its own
 
+RUNNING: set[RawPair] = set()  # until their end, whoever else has let go of them
+
 
 class RawPair:
     """What a PairStream has for its transport."""
-
-    running: set[RawPair] = set()  # until their end, whoever else has let go of them
 
     def __init__(
         self, raw_read: RawRead, raw_write: RawWrite, options: Options, loop: Loop
@@ -51,8 +55,9 @@ class RawPair:
         self.arrived: list[bytes] = []  # not yet fed to the stream
         self.ahead = 0
         self.reading_paused = False
-        self.resumed: Event | None = None  # for a reader that waits
+        self.reading_over = False
         self.close_arrived = False
+        self.resumed: Event | None = None  # for a reader that waits
         # What writing owns
         self.writer: Running | None = None
         self.in_raw_write = False
@@ -62,7 +67,7 @@ class RawPair:
         self.more: Event | None = None  # for a writer that waits
         self.close_written = False
         high = options.write_high_water
-        self.high: float = float("inf") if high is None else high
+        self.high = math.inf if high is None else high
         # The end
         self.closing = False
         self.aborted = False
@@ -74,44 +79,52 @@ class RawPair:
     # What has been opened, for a connection
 
     def become_stream(self, options: Options) -> PairStream:
-        self.stream = PairStream(self.loop.runtime, self)
+        self.stream = PairStream(current_runtime(), self)
         return self.stream
 
     def unread(self) -> bytes:
         return b""
 
     def begin(self) -> None:
-        self.running.add(self)
-        self.reader = self.loop.spawn(self.read_frames)
-        self.writer = self.loop.spawn(self.write_frames)
+        if self.loop.spawns:
+            RUNNING.add(self)
+            self.reader = self.loop.spawn(self.read_frames)
+            self.writer = self.loop.spawn(self.write_frames)
 
     # Reading
 
     async def read_frames(self) -> None:
-        error: Exception | None = None
         try:
-            while (frame := await self.read_frame()) is not None:
-                self.arrive(self.as_received(frame))
-                if self.close_arrived:
-                    self.end_if_closed()
-                    return
+            while await self.read_next():
                 await self.wait_for_room()
+        except BaseException as error:
+            if not self.closing:  # else it may be we who have cancelled this
+                self.fail(error)
+            if not isinstance(error, Exception):
+                raise
+
+    async def read_next(self) -> bool:
+        """Read a frame; False if no more are to be read."""
+        error = None
+        try:
+            frame = None if self.closing else await self.call_raw_read()
+            if frame is not None:
+                self.arrive(self.as_received(frame))
+                return not self.reading_over
         except ProtocolError as violation:  # the decoder's
-            refused = violation
-            self.stream.call_soon(lambda: self.stream.refuse(refused))
-            return
+            self.refuse(violation)
+            return False
         except (EOFError, StopAsyncIteration):
             pass
         except Exception as failure:
             error = failure
-        except BaseException as cancelled:
-            self.interrupted(cancelled)
-            raise
-        self.end_reading(error)
+        if not self.closing:
+            self.error = error
+            self.stream.feed_eof()
+            self.close()
+        return False
 
-    async def read_frame(self) -> Frame | None:
-        if self.closing:
-            return None
+    async def call_raw_read(self) -> Frame | None:
         self.in_raw_read = True
         try:
             return await self.raw_read()
@@ -131,30 +144,30 @@ class RawPair:
 
     def arrive(self, frame: Message) -> None:
         data = encode_frame(frame, check=False)
-        self.close_arrived = frame.opcode == CLOSE
-        if not self.arrived:
-            self.stream.call_soon(self.feed)
-        self.arrived.append(data)
         self.ahead += len(data) + FRAME
+        self.arrived.append(data)
+        if len(self.arrived) == 1:
+            self.stream.call_outside_tasks(self.feed)
+        if frame.opcode == CLOSE:
+            self.close_arrived = self.reading_over = True
+            self.end_if_closed()
 
     def feed(self) -> None:
         arrived, self.arrived = self.arrived, []
-        self.ahead = 0
         self.stream.feed(arrived[0] if len(arrived) == 1 else b"".join(arrived))
+
+    def refuse(self, violation: ProtocolError) -> None:
+        self.reading_over = True
+        self.stream.call_outside_tasks(lambda: self.stream.refuse(violation))
 
     async def wait_for_room(self) -> None:
         """Wait while the stream takes no more; let others have their turn in between."""
         if self.ahead >= AHEAD:
+            self.ahead = 0
             await self.loop.sleep(0)
         while self.reading_paused and not self.closing:
             self.resumed = self.loop.event()
             await self.resumed.wait()
-
-    def end_reading(self, error: Exception | None) -> None:
-        if not self.closing:
-            self.error = error
-            self.stream.feed_eof()
-            self.close()
 
     def pause_reading(self) -> None:
         self.reading_paused = True
@@ -174,7 +187,9 @@ class RawPair:
             index = end
             self.close_written |= frame.opcode == CLOSE
         self.unsent += index
-        if self.unsent > self.high and not self.full:
+        # Whoever writes already, where that is no task of ours, goes on with this.
+        held_up = self.loop.spawns or not self.in_raw_write
+        if self.unsent > self.high and not self.full and held_up:
             self.full = True
             self.stream.pause_writing()
         self.wake_writer()
@@ -191,39 +206,62 @@ class RawPair:
         try:
             while self.frames or not self.closing:
                 if self.frames:
-                    await self.write_frame(*self.frames.popleft())
+                    await self.write_next()
                 else:
                     self.more = self.loop.event()
                     await self.more.wait()
                     self.more = None
             await self.tell_end()
-        except BaseException as cancelled:
-            if self.aborted and not self.over:
+        except BaseException as error:
+            if self.aborted and not self.telling and not self.over:  # we have cancelled this
                 self.writer = self.loop.spawn(self.tell_end)
             else:
-                self.interrupted(cancelled)
-            raise
+                self.fail(error)
+            if not isinstance(error, Exception):
+                raise
 
-    async def write_frame(self, frame: Message, size: int) -> None:
+    async def write_next(self) -> None:
+        frame, size = self.frames.popleft()  # before it is written: it never is twice
         try:
-            await self.hand_over(frame)
+            await self.call_raw_write(frame)
         except Exception as error:
-            self.lose_writing(error)
-        self.unsent -= min(size, self.unsent)
+            self.frames.clear()
+            self.stream.fail_writing(error)
+        finally:
+            self.unsent -= min(size, self.unsent)
         if self.full and self.unsent <= self.high // 4:
-            self.full = False
-            self.stream.resume_writing()
+            self.take_more()
 
-    async def hand_over(self, frame: Message | None) -> None:
+    async def call_raw_write(self, frame: Message | None) -> None:
         self.in_raw_write = True
         try:
             await self.raw_write(frame)
         finally:
             self.in_raw_write = False
 
-    def lose_writing(self, error: Exception) -> None:
-        self.frames.clear()
-        self.stream.fail_writing(error)
+    def take_more(self) -> None:
+        self.full = False
+        self.stream.resume_writing()
+
+    # Where there are no tasks of ours
+
+    def next_work(self, receiving: bool) -> Awaitable[object] | None:
+        """What whoever waits has to do; None if another does it, or there is nothing to do."""
+        if self.loop.spawns or self.in_raw_write:
+            return None
+        if self.frames:
+            return self.write_waiting()
+        if self.closing:
+            return None if self.telling else self.tell_end()
+        if not receiving or self.in_raw_read or self.reading_over or self.reading_paused:
+            return None
+        return self.read_next()
+
+    async def write_waiting(self) -> None:
+        if self.full:
+            self.take_more()
+        while self.frames:
+            await self.write_next()
 
     # The end
 
@@ -261,22 +299,23 @@ class RawPair:
         self.telling = True
         try:
             with contextlib.suppress(Exception):
-                await self.hand_over(None)
+                await self.call_raw_write(None)
         finally:
-            self.stream.call_soon(self.end)  # behind what has arrived
+            self.stream.call_outside_tasks(self.end)  # behind what has arrived
 
-    def interrupted(self, error: BaseException) -> None:
-        """A task of ours was cancelled. Unless we have done that, the loop is about to end."""
+    def fail(self, error: BaseException) -> None:
+        """A task of ours cannot go on: the loop is about to end, or there is no memory."""
         if not self.closing:
             self.error = error
-            self.end()
+            self.close()
+        self.stream.call_outside_tasks(self.end)  # behind what has arrived
 
     def end(self) -> None:
         """Nothing is read or written any more, or ought to be."""
         if self.over:
             return
         self.over = self.closing = True
-        self.running.discard(self)
+        RUNNING.discard(self)
         if self.deadline is not None:
             self.deadline.cancel()
         for task, busy in ((self.reader, self.in_raw_read), (self.writer, self.in_raw_write)):
