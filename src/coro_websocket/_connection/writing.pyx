@@ -397,9 +397,9 @@ cdef class Writing(Consumer):
 
     # Waiting
 
-    async def wait_in(self, waiters):
-        """Wait to be woken from a list of waiters."""
-        cdef Waiter waiter = self.runtime.new_waiter()
+    async def wait_in(self, waiters, bint receiving=False):
+        """Wait to be woken from a list of waiters; receiving: what is received may do that."""
+        cdef Waiter waiter = self.runtime.new_waiter(self.stream, receiving)
         waiter.arm()
         entry = (waiter, None)
         waiters.append(entry)
@@ -431,7 +431,7 @@ cdef class MessageTurns(Turns):
         return self.runtime.unwatch_task(task, self.owner_ended)
 
     cpdef Waiter new_waiter(self):
-        return self.runtime.new_waiter()
+        return self.runtime.new_waiter(None, False)
 
     cpdef int send(self, Message message) except -1:
         cdef Writing connection = self.connection

@@ -19,12 +19,9 @@ import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .._errors import NoEventLoopError
-from .asyncio_runtime import runtime_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-
-    from .runtime import Runtime
 
 __all__ = ["Limit", "Loop", "Running", "Signal", "Turn", "current_loop"]
 
@@ -55,11 +52,6 @@ class Loop(Protocol):
 
     spawns: bool
 
-    @property
-    def runtime(self) -> Runtime:
-        """What the connections of this loop share."""
-        ...
-
     def event(self) -> Event: ...
     def spawn(self, work: Callable[[], Awaitable[None]]) -> Running: ...
     def current_task(self) -> object: ...
@@ -73,10 +65,6 @@ class Loop(Protocol):
 
 class AsyncioLoop:
     spawns = True
-
-    @property
-    def runtime(self) -> Runtime:
-        return runtime_of(asyncio.get_running_loop())
 
     def event(self) -> Event:
         return asyncio.Event()
