@@ -289,11 +289,13 @@ cdef class Writing(Consumer):
         cdef bint ended = False
         cdef int opcode = 0
         cdef Message message
+        iterator = None
         await self.take_turn()
         try:
             if isinstance(fragments, AsyncIterable):
+                iterator = aiter(fragments)
                 # Each as it comes; an empty last frame says that there are no more.
-                async for fragment in fragments:
+                async for fragment in iterator:
                     message = as_fragment(fragment, opcode, begun, False)
                     opcode = opcode or opcode_of(message.bits)
                     written = self.write_message(message, transform)
@@ -323,6 +325,8 @@ cdef class Writing(Consumer):
                 self.turns.give_up()
             elif not ended:
                 self.turns.pass_on()
+            if not ended and hasattr(iterator, "aclose"):  # an async generator
+                await iterator.aclose()
             raise
 
     cdef int break_off(self) except -1:
