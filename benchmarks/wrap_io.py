@@ -61,7 +61,7 @@ def byte_functions(loop: str, sock: socket.socket) -> tuple[Any, Any]:
 async def round_trips(loop: str, kind: str, messages: int, spawn: Any) -> float:
     from coro_websocket import Message, decoder, encoder, wrap_io
 
-    ends = []
+    ends: list[tuple[Any, Any]] = []
     for mask, sock in zip((True, False), socket.socketpair(), strict=True):
         read, write = byte_functions(loop, sock)
         pair = decoder(read), encoder(write)
@@ -73,7 +73,7 @@ async def round_trips(loop: str, kind: str, messages: int, spawn: Any) -> float:
             await their_write(message.payload if kind == "wrap_io" else message)
 
     async def ask(count: int) -> None:
-        message = "x" * 32 if kind == "wrap_io" else Message(b"x" * 32, 1, mask=True)
+        message: Any = "x" * 32 if kind == "wrap_io" else Message(b"x" * 32, 1, mask=True)
         for _ in range(count):
             await write(message)
             await read()
@@ -125,7 +125,8 @@ def main() -> None:
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(measure(*options.one, options.messages))
+        loop, kind = options.one
+        print(measure(loop, kind, options.messages))
         return
     sources = [HERE] if options.against is None else [options.against.resolve(), HERE]
     results: dict[tuple[str, str, Path], list[float]] = {}
@@ -135,8 +136,8 @@ def main() -> None:
                 for source in sources:
                     took = in_a_process(source, loop, kind, options.messages)
                     results.setdefault((loop, kind, source), []).append(took)
-    for (loop, kind, source), took in results.items():
-        print(f"{loop:8} {kind:9} {statistics.median(took):7.1f} us  {source}")
+    for (loop, kind, source), all_took in results.items():
+        print(f"{loop:8} {kind:9} {statistics.median(all_took):7.1f} us  {source}")
 
 
 if __name__ == "__main__":

@@ -1229,7 +1229,7 @@ def test_any_messages_over_a_byte_stream_split_anywhere_arrive_as_they_were(mess
 
 @pytest.mark.parametrize("url", ["ours", "websockets"])
 async def test_it_speaks_to_a_server_through_a_plain_socket(url):
-    """The specification's stacking: bytes, decoder, wrap_io."""
+    """The stacking of luvit's page: bytes, decoder, wrap_io."""
     from websockets.asyncio.server import serve as their_serve
 
     async def their_echo(connection):

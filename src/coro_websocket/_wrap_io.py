@@ -60,10 +60,10 @@ def wrap_io(
             `mask` (True for the client's side, False, the default, for the server's:
             RFC 6455 section 5.1), `max_message_size`, `read_high_water`, `write_high_water`
             and `overflow`, `close_timeout`, `heartbeat`, `ping_interval`, `ping_timeout` and
-            `ping_message`, `fragments` and `control`. There are no Pings unless
-            `ping_interval` is given, in an Options another than the default. What is about
-            getting connected is left alone in an Options or a mapping, as it is in the
-            original.
+            `ping_message`, `fragments` and `control`. Pings are sent only if `ping_interval` is
+            given, and in an Options is not the default. What is about getting connected is left
+            alone in an Options or a mapping, as it is in the original; `compression` and
+            `extensions` are refused, as there is no opening handshake to negotiate them.
 
     Returns:
         `read` and `write`, as `connect` gives them.
@@ -80,8 +80,9 @@ def wrap_io(
                 f"{name} must be a coroutine function, not {type(function).__name__}", name
             )
     built = Options.for_wrap_io(options, **more)
-    _refuse_unused(options, more)
-    if not _is_given("ping_interval", options, more):
+    given = _given(options, more)
+    _refuse_unused(given, more)
+    if "ping_interval" not in given:
         built = replace(built, ping_interval=None)
     loop = current_loop()
     if not loop.spawns:  # nobody but the writer itself would write
@@ -111,37 +112,31 @@ _COUNT = frozenset(
 _NEGOTIATED = ("compression", "extensions")
 
 
-def _is_given(
-    name: str, options: Options | Mapping[str, Any] | None, more: Mapping[str, Any]
-) -> bool:
-    """Whether the caller asks for something: an Options has a value for each option."""
-    if name in more:
-        return True
+def _given(options: Options | Mapping[str, Any] | None, more: Mapping[str, Any]) -> dict[str, Any]:
+    """What the caller asks for: of an Options, whatever is not the default."""
     if isinstance(options, Options):
-        default = {each.name: each.default for each in fields(options)}
-        return getattr(options, name) != default[name]
-    return options is not None and name in options
+        values = {
+            each.name: (getattr(options, each.name), each.default) for each in fields(options)
+        }
+        given = {name: value for name, (value, default) in values.items() if value != default}
+    else:
+        given = dict(options or {})
+    return given | dict(more)
 
 
-def _refuse_unused(options: Options | Mapping[str, Any] | None, more: Mapping[str, Any]) -> None:
+def _refuse_unused(given: Mapping[str, Any], more: Mapping[str, Any]) -> None:
     """Refuse what the caller expects to work and does not; None and () ask for nothing."""
     for name in _NEGOTIATED:
-        if _is_given(name, options, more) and _value(name, options, more) not in (None, ()):
+        if given.get(name) not in (None, ()):
             raise InvalidOption(
                 f"{name} cannot be used with wrap_io(): it is negotiated in an opening handshake, "
                 "and there is none",
                 name,
             )
     for name, value in more.items():
-        if name not in _COUNT and value is not None and value != ():
+        if name not in _COUNT and value is not None:
             raise InvalidOption(
                 f"{name} makes no difference to wrap_io(): what counts is "
                 + ", ".join(sorted(_COUNT)),
                 name,
             )
-
-
-def _value(name: str, options: Options | Mapping[str, Any] | None, more: Mapping[str, Any]) -> Any:
-    if name in more:
-        return more[name]
-    return getattr(options, name) if isinstance(options, Options) else (options or {})[name]
