@@ -18,6 +18,7 @@ from .._runtimes.waiter cimport (
     WAITING,
     WOKEN,
     Waiter,
+    as_exception,
     awaitable_install,
     awaitable_next,
     awaitable_send,
@@ -31,6 +32,8 @@ from .._errors import ConcurrencyError
 
 cdef extern from "Python.h":
     PyObject *Py_None
+    # 0: it has returned, 1: it has yielded
+    int PyIter_Send(object iterator, object value, PyObject **result) except -1
 
 cdef enum:
     SMALL = 4096  # bytes of a message that may be kept a moment longer than it is wanted
@@ -72,20 +75,26 @@ cdef class NextMessage:
     cdef Wanted wanted
     cdef MessageStream stream  # that wants a chunk
 
-    cdef int step(self, PyObject **result) except -1:
-        """As awaitable.h has it: 0 returns the message, 1 yields a waiter."""
+    cdef int step(self, PyObject *value, PyObject **result) except -1:
+        """As awaitable.h has it: 0 returns the message, 1 yields what it waits with.
+
+        value: what the loop sends; it is for whoever the waiting is delegated to.
+        """
         cdef Connection connection = self.connection
         cdef Message message
         cdef Waiter waiter
         result[0] = NULL
         if self.state == FINISHED:
-            raise RuntimeError("cannot reuse already awaited read()")
+            raise awaited_before()
         if this_thread() != connection.runtime.thread and not runs_here(connection.runtime):
             raise connection.runtime.other_loop("read()")
-        if self.state == SUSPENDED and connection.waiter.state == WAITING:
-            raise RuntimeError("read() is being awaited already")
         if self.state == SUSPENDED:
-            connection.waiter.gone_on()
+            waiter = connection.waiter
+            if waiter.state == WAITING and not waiter.pulls:
+                raise RuntimeError("read() is being awaited already")
+            if waiter.delegate is not None and self.wait_on(waiter, value, result):
+                return 1
+            waiter.gone_on()
         if self.state == NEW and connection.reader is not None:
             raise two_readers()
         if connection.streaming and (
@@ -101,7 +110,7 @@ cdef class NextMessage:
             Py_INCREF(outcome)
             result[0] = <PyObject *>outcome
             return 0
-        if connection.stream.lost or connection.half_closed:
+        if connection.has_ended():
             self.leave()
             connection.engine.forget()  # nothing that is here can become a message
             error = connection.end_error()
@@ -121,7 +130,7 @@ cdef class NextMessage:
             raise two_readers()  # the other has begun while an extension or a log handler ran
         waiter = connection.waiter
         if waiter is None or (waiter.state != IDLE and waiter.state != WOKEN):
-            waiter = connection.waiter = connection.runtime.new_waiter()
+            waiter = connection.waiter = connection.runtime.new_waiter(connection.stream, True)
         waiter.arm()
         self.state = SUSPENDED
         connection.reader = self
@@ -133,10 +142,37 @@ cdef class NextMessage:
             except MemoryError:
                 connection.fail_memory()
             if connection.stream.lost:
-                return self.step(result)
+                return self.step(Py_None, result)
+        if waiter.delegates:
+            return 1 if self.suspend(waiter, result) else self.step(Py_None, result)
         Py_INCREF(waiter)
         result[0] = <PyObject *>waiter
         return 1
+
+    cdef bint suspend(self, Waiter waiter, PyObject **result) except -1:
+        """Wait as the runtime has it; False if that is over already."""
+        try:
+            waiter.delegate = waiter.suspend()
+        except BaseException:
+            self.give_up()
+            raise
+        return self.wait_on(waiter, Py_None, result)
+
+    cdef bint wait_on(self, Waiter waiter, PyObject *value, PyObject **result) except -1:
+        """Let whoever the waiting is delegated to go on; False once that is over."""
+        delegate = waiter.delegate
+        try:
+            if PyIter_Send(delegate, <object>value, result):
+                return True
+        except BaseException:
+            self.give_up()
+            raise
+        Py_DECREF(<object>result[0])
+        result[0] = NULL
+        waiter.delegate = None
+        if self.state == FINISHED:  # it was given up meanwhile
+            raise awaited_before()
+        return False
 
     cdef object made_of(self, Message message):
         """What is given in place of the message; the next read gets it if that fails."""
@@ -196,7 +232,7 @@ cdef class NextMessage:
 
     def send(self, value):
         cdef PyObject *result
-        cdef int status = self.step(&result)
+        cdef int status = self.step(<PyObject *>value, &result)
         outcome = <object>result
         Py_DECREF(outcome)  # the one reference is now `outcome`'s
         if status == 1:
@@ -208,6 +244,7 @@ cdef class NextMessage:
         cdef bint suspended = self.state == SUSPENDED
         self.leave()
         if suspended:
+            self.connection.waiter.delegate = None
             self.connection.waiter.gone_on()
             try:
                 self.connection.unattended()
@@ -227,11 +264,32 @@ cdef class NextMessage:
         return CALLS[self.wanted]
 
     def throw(self, kind, value=None, traceback=None):
-        self.give_up()
-        raise_thrown(kind, value, traceback)
+        delegate = self.delegate()
+        if delegate is None:
+            self.give_up()
+            raise_thrown(kind, value, traceback)
+        try:
+            return delegate.throw(as_exception(kind, value, traceback))
+        except StopIteration:  # it has caught that, and the waiting is over
+            pass
+        except BaseException:
+            self.give_up()
+            raise
+        if self.state == SUSPENDED:
+            self.connection.waiter.delegate = None
+        return self.send(None)
 
     def close(self):
-        self.give_up()
+        delegate = self.delegate()
+        try:
+            if delegate is not None:
+                delegate.close()
+        finally:
+            self.give_up()
+
+    cdef object delegate(self):
+        """Who waits for this read, if it does not itself."""
+        return self.connection.waiter.delegate if self.state == SUSPENDED else None
 
     def __repr__(self):
         return f"<read() {('not started', 'waiting', 'finished')[self.state]}>"
@@ -240,7 +298,7 @@ cdef class NextMessage:
 cdef PyObject *next_message_next(PyObject *self) except NULL:
     cdef NextMessage awaitable = <NextMessage>self
     cdef PyObject *result = NULL
-    cdef int status = awaitable.step(&result)
+    cdef int status = awaitable.step(Py_None, &result)
     cdef bint small = (
         status == 0
         and awaitable.wanted <= ITEM
@@ -251,10 +309,14 @@ cdef PyObject *next_message_next(PyObject *self) except NULL:
 
 
 cdef int next_message_send(PyObject *self, PyObject *value, PyObject **result) except -1:
-    return awaitable_send((<NextMessage>self).step(result))
+    return awaitable_send((<NextMessage>self).step(value, result))
 
 
 awaitable_install(NextMessage, <void *>next_message_next, <void *>next_message_send)
+
+
+cdef object awaited_before():
+    return RuntimeError("cannot reuse already awaited read()")
 
 
 cdef object next_message(Connection connection, Unit unit, bint control, Wanted wanted):

@@ -19,6 +19,7 @@ cdef class Connection(Reading):
     # The end
     cdef int end_all(self, bint now) except -1
     cdef int end_step(self, int step, bint now) except -1
+    cdef bint has_ended(self) noexcept
     cdef object end_error(self)
 
     cdef int begin(self, object leftover) except -1

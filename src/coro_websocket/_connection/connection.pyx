@@ -45,6 +45,7 @@ cdef class Connection(Reading):
             self.bytes_in += len(leftover)
             self.unattended()
         if options.heartbeat is not None or options.ping_interval is not None:
+            self.runtime.need_time("heartbeat" if options.heartbeat is not None else "ping_interval")
             self.keepalive = Keepalive(
                 self.runtime.time(),
                 ping_interval=options.ping_interval,
@@ -156,6 +157,10 @@ cdef class Connection(Reading):
             self.stream.lose(None)
         return 0
 
+    cdef bint has_ended(self) noexcept:
+        """Whether who reads can be told that nothing more will come."""
+        return self.stream.lost or (self.half_closed and not self.stream.ends_slowly)
+
     cdef object end_error(self):
         """How the connection ended: None if cleanly."""
         cdef bint ended_by_us = False
@@ -199,7 +204,7 @@ cdef class Connection(Reading):
 
     async def wait_closed(self):
         while not self.stream.lost:
-            await self.wait_in(self.close_waiters)
+            await self.wait_in(self.close_waiters, True)
 
     cdef int advance_closing(self) except -1:
         """Take the closing handshake as far as it can go now (RFC 6455 section 7.1)."""

@@ -121,6 +121,10 @@ cdef class Reading(Writing):
         memcpy(to, data, n)
         return self.received(n)
 
+    cdef int refused(self, object error) except -1:
+        self.engine.refused = error
+        return self.received(0)
+
     cdef bint lend(self) noexcept:
         return self.engine.lend()
 

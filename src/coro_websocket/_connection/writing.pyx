@@ -289,11 +289,13 @@ cdef class Writing(Consumer):
         cdef bint ended = False
         cdef int opcode = 0
         cdef Message message
+        iterator = None
         await self.take_turn()
         try:
             if isinstance(fragments, AsyncIterable):
+                iterator = aiter(fragments)
                 # Each as it comes; an empty last frame says that there are no more.
-                async for fragment in fragments:
+                async for fragment in iterator:
                     message = as_fragment(fragment, opcode, begun, False)
                     opcode = opcode or opcode_of(message.bits)
                     written = self.write_message(message, transform)
@@ -323,6 +325,8 @@ cdef class Writing(Consumer):
                 self.turns.give_up()
             elif not ended:
                 self.turns.pass_on()
+            if not ended and hasattr(iterator, "aclose"):  # an async generator
+                await iterator.aclose()
             raise
 
     cdef int break_off(self) except -1:
@@ -397,9 +401,9 @@ cdef class Writing(Consumer):
 
     # Waiting
 
-    async def wait_in(self, waiters):
-        """Wait to be woken from a list of waiters."""
-        cdef Waiter waiter = self.runtime.new_waiter()
+    async def wait_in(self, waiters, bint receiving=False):
+        """Wait to be woken from a list of waiters; receiving: what is received may do that."""
+        cdef Waiter waiter = self.runtime.new_waiter(self.stream, receiving)
         waiter.arm()
         entry = (waiter, None)
         waiters.append(entry)
@@ -431,7 +435,7 @@ cdef class MessageTurns(Turns):
         return self.runtime.unwatch_task(task, self.owner_ended)
 
     cpdef Waiter new_waiter(self):
-        return self.runtime.new_waiter()
+        return self.runtime.new_waiter(None, False)
 
     cpdef int send(self, Message message) except -1:
         cdef Writing connection = self.connection

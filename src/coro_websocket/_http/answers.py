@@ -1,7 +1,7 @@
 """What a server answers: the 101 that completes the opening handshake, or a refusal.
 
 The rule: a request that is refused gets a whole answer that says why, and its connection is
-closed: there is no second request to smuggle in behind a bad one.
+closed: there cannot be a second request, smuggled in behind a bad one.
 
 RFC 6455 section 4.2.2; RFC 9110 section 15; RFC 9112 section 6.3.
 """
