@@ -18,9 +18,10 @@ from conftest import pytest_asyncio_loop_factories
 from coro_websocket import ConnectError, NoEventLoopError
 from coro_websocket._opening import happy_eyeballs
 from coro_websocket._runtimes.asyncio_loop import AsyncioLoop
+from coro_websocket._runtimes.bare_loop import BareLoop
+from coro_websocket._runtimes.current import current_loop, running_loop
 from coro_websocket._runtimes.event_loop import SocketLoop
 from coro_websocket._runtimes.lookup import look_up, look_up_to_listen
-from coro_websocket._runtimes.loops import NoLoop, current_loop, running_loop
 from coro_websocket._runtimes.throttle import Throttle
 from coro_websocket._runtimes.trio_loop import TrioLoop
 
@@ -387,7 +388,7 @@ def test_where_no_loop_runs_it_is_said_what_was_called():
     with pytest.raises(NoEventLoopError, match=r"connect\(\) was called outside"):
         running_loop("connect()")
     loop = current_loop()
-    assert isinstance(loop, NoLoop)
+    assert isinstance(loop, BareLoop)
     assert not loop.spawns
     assert loop.is_failure(ValueError())
     assert not loop.is_failure(KeyboardInterrupt())

@@ -21,7 +21,7 @@ from coro_websocket import (
 )
 from coro_websocket._connection.begin import begin_connection
 from coro_websocket._options.options import Options
-from coro_websocket._runtimes.current import current_runtime
+from coro_websocket._runtimes.current import current_loop
 from coro_websocket._runtimes.trio_runtime import TrioRuntime
 from coro_websocket._streams.fed_stream import FedStream
 
@@ -61,7 +61,7 @@ class FedEnd:
 
     def __init__(self, *, transport=None, **options):
         self.transport = BareTransport() if transport is None else transport
-        self.stream = FedStream(current_runtime(), None, self.transport)
+        self.stream = FedStream(current_loop().runtime, None, self.transport)
         built = Options.for_wrap_io({"ping_interval": None, **options})
         _, self.read, self.write = begin_connection(self, built, client=False)
 
@@ -92,14 +92,14 @@ def ends():
 
 @on_trio
 async def test_the_runtime_is_that_of_the_trio_run():
-    runtime = current_runtime()
+    runtime = current_loop().runtime
     assert isinstance(runtime, TrioRuntime)
-    assert current_runtime() is runtime
+    assert current_loop().runtime is runtime
 
 
 def test_every_run_has_a_runtime_of_its_own():
     async def main():
-        return current_runtime()
+        return current_loop().runtime
 
     assert trio.run(main) is not trio.run(main)
 

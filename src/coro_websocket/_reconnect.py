@@ -29,7 +29,7 @@ from ._options.rules import duration
 from ._options.tls import may_succeed_later
 from ._quoting import clip
 from ._rfc6455.close_codes import ABNORMAL, describe
-from ._runtimes.loops import running_loop
+from ._runtimes.current import running_loop
 
 if TYPE_CHECKING:
     from ._connection.read_write import Read, Write

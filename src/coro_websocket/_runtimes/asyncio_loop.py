@@ -68,13 +68,6 @@ class AsyncioLoop(NonBlockingSockets):
     def current_task(self) -> object:
         return asyncio.current_task()
 
-    def watch(self, task: Any, ended: Callable[[], None]) -> Callable[[], None]:
-        def done(_: object) -> None:
-            ended()
-
-        task.add_done_callback(done)
-        return lambda: task.remove_done_callback(done)
-
     def is_cancellation(self, error: BaseException) -> bool:
         # A future that somebody has cancelled raises the same error where it is awaited.
         task = asyncio.current_task()

@@ -54,6 +54,11 @@ class Loop(Protocol):
 
     spawns: bool
 
+    @property
+    def runtime(self) -> Runtime:
+        """What the connections of this loop share."""
+        ...
+
     def event(self) -> Event: ...
 
     def spawn(self, work: Work, ended: Callable[[Any], object] | None = None) -> Running:
@@ -61,12 +66,6 @@ class Loop(Protocol):
 
         ended: called with the task once that is over, also if it is cancelled before it begins.
         """
-        ...
-
-    def current_task(self) -> object: ...
-
-    def watch(self, task: Any, ended: Callable[[], None]) -> Callable[[], None]:
-        """Have `ended` called once the task has ended, unless what is returned is called before."""
         ...
 
     def limit(self, seconds: float | None) -> AbstractAsyncContextManager[Limit]:
@@ -92,12 +91,9 @@ class SocketLoop(Loop, Protocol):
         """Whether it can tell when a socket is ready, as the streams of ours need it."""
         ...
 
-    @property
-    def runtime(self) -> Runtime:
-        """What the connections of this loop share."""
-        ...
-
     def time(self) -> float: ...
+
+    def current_task(self) -> object: ...
 
     def call_soon(self, function: Callable[..., object], *arguments: object) -> None:
         """Call it in the next turn of the loop. Any thread may ask for that.
