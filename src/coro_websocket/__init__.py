@@ -7,7 +7,8 @@ async for msg in read:
 """
 
 from . import codec, extensions
-from ._connection.read_write import MessageStream, Read, Write, broadcast
+from ._connection.awaitables import MessageStream
+from ._connection.read_write import Read, Write, broadcast
 from ._connection.stats import Stats
 from ._errors import (
     ConcurrencyError,

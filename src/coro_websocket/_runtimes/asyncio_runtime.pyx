@@ -96,7 +96,7 @@ cdef class AsyncioRuntime(Runtime):
         task.remove_done_callback(ended)
         return 0
 
-    cdef Waiter new_waiter(self):
+    cdef Waiter new_waiter(self, Driven stream, bint receiving):
         return AsyncioWaiter.__new__(AsyncioWaiter, self.loop())
 
     cdef object new_checkpoint(self):
