@@ -187,9 +187,7 @@ class RawPair:
             index = end
             self.close_written |= frame.opcode == CLOSE
         self.unsent += index
-        # Whoever writes already, where that is no task of ours, goes on with this.
-        held_up = self.loop.spawns or not self.in_raw_write
-        if self.unsent > self.high and not self.full and held_up:
+        if self.unsent > self.high and not self.full:
             self.full = True
             self.stream.pause_writing()
         self.wake_writer()
@@ -230,7 +228,8 @@ class RawPair:
         finally:
             self.unsent -= min(size, self.unsent)
         if self.full and self.unsent <= self.high // 4:
-            self.take_more()
+            self.full = False
+            self.stream.resume_writing()
 
     async def call_raw_write(self, frame: Message | None) -> None:
         self.in_raw_write = True
@@ -239,27 +238,26 @@ class RawPair:
         finally:
             self.in_raw_write = False
 
-    def take_more(self) -> None:
-        self.full = False
-        self.stream.resume_writing()
-
     # Where there are no tasks of ours
 
-    def next_work(self, receiving: bool) -> Awaitable[object] | None:
+    def fetch(self, receiving: bool) -> Awaitable[object] | None:
         """What whoever waits has to do; None if another does it, or there is nothing to do."""
-        if self.loop.spawns or self.in_raw_write:
+        if self.loop.spawns:
             return None
-        if self.frames:
-            return self.write_waiting()
-        if self.closing:
-            return None if self.telling else self.tell_end()
+        if not self.in_raw_write:
+            if self.frames:
+                return self.write_waiting()
+            if self.closing:
+                return None if self.telling else self.tell_end()
         if not receiving or self.in_raw_read or self.reading_over or self.reading_paused:
             return None
         return self.read_next()
 
+    def busy(self, receiving: bool) -> bool:
+        """Whether another task writes, or reads, if that is asked."""
+        return self.in_raw_write or (receiving and self.in_raw_read)
+
     async def write_waiting(self) -> None:
-        if self.full:
-            self.take_more()
         while self.frames:
             await self.write_next()
 
