@@ -97,6 +97,8 @@ class RawPair:
         try:
             while await self.read_next():
                 await self.wait_for_room()
+        except GeneratorExit:  # its loop has been closed
+            raise
         except BaseException as error:
             if not self.closing:  # else it may be we who have cancelled this
                 self.fail(error)
@@ -210,6 +212,8 @@ class RawPair:
                     await self.more.wait()
                     self.more = None
             await self.tell_end()
+        except GeneratorExit:  # its loop has been closed
+            raise
         except BaseException as error:
             if self.aborted and not self.telling and not self.over:  # we have cancelled this
                 self.writer = self.loop.spawn(self.tell_end)
@@ -298,15 +302,22 @@ class RawPair:
         try:
             with contextlib.suppress(Exception):
                 await self.call_raw_write(None)
+        except GeneratorExit:  # its loop has been closed
+            self.over = True
+            raise
         finally:
-            self.stream.call_outside_tasks(self.end)  # behind what has arrived
+            self.end_soon()
 
     def fail(self, error: BaseException) -> None:
         """A task of ours cannot go on: the loop is about to end, or there is no memory."""
         if not self.closing:
             self.error = error
             self.close()
-        self.stream.call_outside_tasks(self.end)  # behind what has arrived
+        self.end_soon()
+
+    def end_soon(self) -> None:
+        if not self.over:
+            self.stream.call_outside_tasks(self.end)  # behind what has arrived
 
     def end(self) -> None:
         """Nothing is read or written any more, or ought to be."""
