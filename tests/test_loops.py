@@ -282,6 +282,17 @@ async def test_the_cancellation_of_the_running_task_is_no_failure(loop):
     assert not loop.is_failure(KeyboardInterrupt())
 
 
+def test_an_end_that_comes_after_the_loops_own_is_neither_a_cancellation_nor_a_failure():
+    """A coroutine that is collected with its loop gets a GeneratorExit, and no loop runs then."""
+
+    async def main():
+        return running_loop("a test")
+
+    loop = asyncio.run(main())
+    assert not loop.is_cancellation(GeneratorExit())
+    assert not loop.is_failure(GeneratorExit())
+
+
 async def test_a_future_that_somebody_has_cancelled_is_a_failure_of_who_awaits_it():
     loop, future = current_loop(), asyncio.get_running_loop().create_future()
     future.cancel()

@@ -70,8 +70,10 @@ class AsyncioLoop(NonBlockingSockets):
 
     def is_cancellation(self, error: BaseException) -> bool:
         # A future that somebody has cancelled raises the same error where it is awaited.
+        if not isinstance(error, asyncio.CancelledError):
+            return False  # perhaps no loop runs any more
         task = asyncio.current_task()
-        return isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling() > 0)
+        return task is None or task.cancelling() > 0
 
     def is_failure(self, error: BaseException) -> bool:
         fails = isinstance(error, (Exception, asyncio.CancelledError))
