@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import inspect
 import itertools
 import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 import trio
@@ -27,32 +29,35 @@ from coro_websocket._runtimes.trio_loop import TrioLoop
 BOUND = 8.0  # seconds
 FACTORIES = pytest_asyncio_loop_factories()
 
-Body = Callable[[SocketLoop], Awaitable[None]]
+Body = Callable[..., Awaitable[None]]
 
 
-def on_every_loop(body: Body) -> Callable[[str], None]:
-    """The test on asyncio's loops and on trio."""
+def on_every_loop(body: Body) -> Callable[..., None]:
+    """The test on asyncio's loops and on trio. It gets the loop first, and then its fixtures."""
 
-    async def on_asyncio() -> None:
+    async def on_asyncio(fixtures: dict[str, Any]) -> None:
         loop = current_loop()
         assert isinstance(loop, AsyncioLoop)
         async with asyncio.timeout(BOUND):
-            await body(loop)
+            await body(loop, **fixtures)
 
-    async def on_trio() -> None:
+    async def on_trio(fixtures: dict[str, Any]) -> None:
         loop = current_loop()
         assert isinstance(loop, TrioLoop)
         with trio.fail_after(BOUND):
-            await body(loop)
+            await body(loop, **fixtures)
 
     @pytest.mark.parametrize("kind", [*FACTORIES, "trio"])
-    def test(kind: str) -> None:
+    def test(kind: str, **fixtures: Any) -> None:
         if kind == "trio":
-            trio.run(on_trio)
+            trio.run(on_trio, fixtures)
         else:
             with asyncio.Runner(loop_factory=FACTORIES[kind]) as runner:
-                runner.run(on_asyncio())
+                runner.run(on_asyncio(fixtures))
 
+    _, *fixtures = inspect.signature(body).parameters.values()
+    kind = inspect.signature(test).parameters["kind"]
+    test.__signature__ = inspect.Signature([kind, *fixtures])  # type: ignore[attr-defined]
     test.__doc__ = body.__doc__
     return test
 
