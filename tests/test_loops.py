@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import inspect
 import itertools
 import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 import trio
@@ -28,32 +30,35 @@ from coro_websocket._runtimes.trio_loop import TrioLoop
 BOUND = 8.0  # seconds
 FACTORIES = pytest_asyncio_loop_factories()
 
-Body = Callable[[SocketLoop], Awaitable[None]]
+Body = Callable[..., Awaitable[None]]
 
 
-def on_every_loop(body: Body) -> Callable[[str], None]:
-    """The test on asyncio's loops and on trio."""
+def on_every_loop(body: Body) -> Callable[..., None]:
+    """The test on asyncio's loops and on trio. It gets the loop first, and then its fixtures."""
 
-    async def on_asyncio() -> None:
+    async def on_asyncio(fixtures: dict[str, Any]) -> None:
         loop = current_loop()
         assert isinstance(loop, AsyncioLoop)
         async with asyncio.timeout(BOUND):
-            await body(loop)
+            await body(loop, **fixtures)
 
-    async def on_trio() -> None:
+    async def on_trio(fixtures: dict[str, Any]) -> None:
         loop = current_loop()
         assert isinstance(loop, TrioLoop)
         with trio.fail_after(BOUND):
-            await body(loop)
+            await body(loop, **fixtures)
 
     @pytest.mark.parametrize("kind", [*FACTORIES, "trio"])
-    def test(kind: str) -> None:
+    def test(kind: str, **fixtures: Any) -> None:
         if kind == "trio":
-            trio.run(on_trio)
+            trio.run(on_trio, fixtures)
         else:
             with asyncio.Runner(loop_factory=FACTORIES[kind]) as runner:
-                runner.run(on_asyncio())
+                runner.run(on_asyncio(fixtures))
 
+    _, *fixtures = inspect.signature(body).parameters.values()
+    kind = inspect.signature(test).parameters["kind"]
+    test.__signature__ = inspect.Signature([kind, *fixtures])  # type: ignore[attr-defined]
     test.__doc__ = body.__doc__
     return test
 
@@ -281,6 +286,17 @@ async def test_the_cancellation_of_the_running_task_is_no_failure(loop):
     assert not loop.is_cancellation(ValueError())
     assert loop.is_failure(ValueError())
     assert not loop.is_failure(KeyboardInterrupt())
+
+
+def test_an_end_that_comes_after_the_loops_own_is_neither_a_cancellation_nor_a_failure():
+    """A coroutine that is collected with its loop gets a GeneratorExit, and no loop runs then."""
+
+    async def main():
+        return running_loop("a test")
+
+    loop = asyncio.run(main())
+    assert not loop.is_cancellation(GeneratorExit())
+    assert not loop.is_failure(GeneratorExit())
 
 
 async def test_a_future_that_somebody_has_cancelled_is_a_failure_of_who_awaits_it():

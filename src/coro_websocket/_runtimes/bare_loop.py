@@ -9,9 +9,8 @@ from .bare_runtime import BareRuntime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractAsyncContextManager
 
-    from .event_loop import Event, Limit, Running, Work
+    from .event_loop import Event, Running, Work
     from .runtime import Runtime
 
 __all__ = ["BareLoop"]
@@ -30,9 +29,6 @@ class BareLoop:
         raise self._error()
 
     def spawn(self, work: Work, ended: Callable[[Any], object] | None = None) -> Running:
-        raise self._error()
-
-    def limit(self, seconds: float | None) -> AbstractAsyncContextManager[Limit]:
         raise self._error()
 
     async def sleep(self, seconds: float) -> None:

@@ -26,6 +26,7 @@ cdef class BareRuntime(Runtime):
 
     def __cinit__(self):
         self.loop = no_loop
+        self.pulls = True
         self.soon = collections.deque()
 
     # Time
@@ -65,6 +66,11 @@ cdef class BareRuntime(Runtime):
 
     cdef object current_task(self):
         return self  # whoever it is
+
+    cdef int check_can_wait(self, Driven stream, bint receiving) except -1:
+        if stream.busy(receiving):
+            raise nobody_to_wait_for()
+        return 0
 
     cdef int watch_task(self, object task, object ended) except -1:
         return 0  # nobody could tell
@@ -147,9 +153,13 @@ async def pull(BareWaiter waiter not None):
     while waiter.state == WAITING:
         work = waiter.next_work()
         if work is None:
-            raise NoEventLoopError(
-                "this has to wait for what another task does on the same connection, and that can "
-                "be done only on asyncio and trio: on another event loop, let one task at a time "
-                "use a connection of wrap_io()"
-            )
+            raise nobody_to_wait_for()
         await work
+
+
+cdef object nobody_to_wait_for():
+    return NoEventLoopError(
+        "this has to wait for what another task does on the same connection, and that can be "
+        "done only on asyncio and trio: on another event loop, let one task at a time use a "
+        "connection of wrap_io()"
+    )

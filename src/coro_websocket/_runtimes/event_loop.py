@@ -35,19 +35,15 @@ class Running(Protocol):
 
 
 class Limit(Protocol):
-    """How long a block may still take."""
+    """The deadline of a block."""
 
     def expired(self) -> bool:
         """Whether the block was ended because it took too long; it then raises TimeoutError."""
         ...
 
-    def shorten(self, seconds: float | None) -> None:
-        """Let it take only so many seconds from now on."""
-        ...
-
 
 class Loop(Protocol):
-    """Time, tasks, and how they end.
+    """Tasks, and how they end.
 
     `spawns` says whether it can run work by itself and let one task wait for another.
     """
@@ -66,10 +62,6 @@ class Loop(Protocol):
 
         ended: called with the task once that is over, also if it is cancelled before it begins.
         """
-        ...
-
-    def limit(self, seconds: float | None) -> AbstractAsyncContextManager[Limit]:
-        """A block that may take so many seconds; None: any number."""
         ...
 
     async def sleep(self, seconds: float) -> None: ...
@@ -92,6 +84,10 @@ class SocketLoop(Loop, Protocol):
         ...
 
     def time(self) -> float: ...
+
+    def limit(self, seconds: float | None) -> AbstractAsyncContextManager[Limit]:
+        """A block that may take so many seconds; None: any number."""
+        ...
 
     def current_task(self) -> object: ...
 

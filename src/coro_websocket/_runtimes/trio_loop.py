@@ -36,7 +36,7 @@ class TrioLoop(NonBlockingSockets):
 
     @property
     def runtime(self) -> Runtime:
-        from .trio_runtime import runtime_of_run
+        from .trio_runtime import runtime_of_run  # which imports trio
 
         return runtime_of_run()
 
@@ -136,11 +136,11 @@ class TrioLimit:
 
     def __init__(self, trio: Any, seconds: float | None) -> None:
         self.trio = trio
-        self.seconds = seconds
+        self.seconds = math.inf if seconds is None else seconds
         self.scope = trio.CancelScope()
 
     async def __aenter__(self) -> TrioLimit:
-        self.shorten(self.seconds)
+        self.scope.deadline = self.trio.current_time() + self.seconds
         self.scope.__enter__()
         return self
 
@@ -153,6 +153,3 @@ class TrioLimit:
     def expired(self) -> bool:
         expired: bool = self.scope.cancelled_caught
         return expired
-
-    def shorten(self, seconds: float | None) -> None:
-        self.scope.deadline = math.inf if seconds is None else self.trio.current_time() + seconds
