@@ -956,6 +956,8 @@ def test_options_are_checked_and_need_no_event_loop():
     for name in ("heartbeat", "ping_interval"):
         with pytest.raises(NoEventLoopError, match=name):
             wrap_io(nothing, nothing, {name: 1})
+        with pytest.raises(NoEventLoopError, match=name):
+            wrap_io(nothing, nothing, Options(**{name: 1}))
 
 
 class Named(Deflate):
@@ -979,7 +981,7 @@ def test_options_of_connecting_are_left_alone_where_connect_would_pass_them_on()
 
     wrap_io(nothing, nothing, {"host": "h", "pathname": "/x", "timeout": 5, "compression": None})
     wrap_io(nothing, nothing, Options(host="h", tls=True, ping_interval=None))
-    wrap_io(nothing, nothing, ping_interval=None, compression=None)
+    wrap_io(nothing, nothing, ping_interval=None, compression=None, extensions=())
     with pytest.raises(InvalidOption, match="host"):
         wrap_io(nothing, nothing, host="h")
 

@@ -134,7 +134,7 @@ def _refuse_unused(given: Mapping[str, Any], more: Mapping[str, Any]) -> None:
                 name,
             )
     for name, value in more.items():
-        if name not in _COUNT and value is not None:
+        if name not in _COUNT and value not in (None, ()):
             raise InvalidOption(
                 f"{name} makes no difference to wrap_io(): what counts is "
                 + ", ".join(sorted(_COUNT)),
