@@ -14,7 +14,7 @@ from .waiter cimport DONE, WAITING, WOKEN, DelegatingWaiter, Waiter
 import collections
 import functools
 import logging
-import time
+from time import monotonic
 
 from .._errors import NoEventLoopError
 
@@ -32,7 +32,7 @@ cdef class BareRuntime(Runtime):
     # Time
 
     cdef double time(self) except? -1:
-        return time.monotonic()
+        return monotonic()
 
     cdef object call_at(self, double when, object callback):
         return NEVER
