@@ -30,7 +30,7 @@ MODULES = [
         )
     ),
     *(f"_runtimes/{name}" for name in ("waiter", "runtime", "asyncio_runtime")),
-    *(f"_streams/{name}" for name in ("stream", "fed_stream", "transport_stream")),
+    *(f"_streams/{name}" for name in ("stream", "fed_stream", "transport_stream", "byte_consumer")),
     *(
         f"_connection/{name}"
         for name in (
