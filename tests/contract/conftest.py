@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import Certificates
-from raw_peer import watchdog
+from tests.conftest import Certificates
+from tests.helpers.raw_peer import watchdog
 
 from .behaviour import Behaviour
 from .ends import Place
