@@ -29,15 +29,27 @@ MODULES = [
             "engine",
         )
     ),
-    *(f"_runtimes/{name}" for name in ("waiter", "runtime", "asyncio_runtime")),
-    *(f"_streams/{name}" for name in ("stream", "fed_stream", "transport_stream")),
+    *(
+        f"_runtimes/{name}"
+        for name in (
+            "waiter",
+            "runtime",
+            "asyncio_runtime",
+            "result",
+            "trio_runtime",
+            "bare_runtime",
+        )
+    ),
+    *(f"_streams/{name}" for name in ("stream", "fed_stream", "transport_stream", "pair_stream")),
     *(
         f"_connection/{name}"
         for name in (
             "turns",
             "keepalive",
             "writing",
+            "reading",
             "connection",
+            "awaitables",
             "read_write",
         )
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import email.utils
 import inspect
 import logging
@@ -30,7 +29,7 @@ from ._options.rules import duration
 from ._options.tls import may_succeed_later
 from ._quoting import clip
 from ._rfc6455.close_codes import ABNORMAL, describe
-from ._runtimes.asyncio_runtime import running_loop
+from ._runtimes.loops import running_loop
 
 if TYPE_CHECKING:
     from ._connection.read_write import Read, Write
@@ -259,7 +258,7 @@ class Reconnecting:
             await close_on_exit(self._write, error)
 
     async def _connections(self) -> AsyncIterator[Opened]:
-        loop = asyncio.get_running_loop()
+        loop = running_loop("reconnect()")
         self._attempts, self._since = 0, loop.time()
         pause = 0.0
         lost: ConnectionClosedError | None = None
@@ -295,7 +294,7 @@ class Reconnecting:
 
         error: why the last connection counts as a failure, where it does.
         """
-        loop = asyncio.get_running_loop()
+        loop = running_loop("reconnect()")
         attempt = 0
         last: Exception | None = None
         while True:
@@ -305,7 +304,7 @@ class Reconnecting:
                     raise error
                 logger.info("attempt failed, the next in %.1f s: %s", pause, error)
             if pause:
-                await asyncio.sleep(pause)
+                await loop.sleep(pause)
             attempt += 1
             self._attempts += 1
             try:
@@ -325,7 +324,7 @@ class Reconnecting:
         """How many seconds `max_time` leaves for an attempt; None: any number."""
         if self._limits.seconds is None:
             return None
-        elapsed = asyncio.get_running_loop().time() - self._since
+        elapsed = running_loop("reconnect()").time() - self._since
         return max(math.ceil((self._limits.seconds - elapsed) * 1000) / 1000, 0.001)
 
     async def _ask_before(self, attempt: int, error: Exception | None) -> Mapping[str, Any]:
@@ -333,7 +332,7 @@ class Reconnecting:
             return {}
         given = self._before(attempt, error)
         if inspect.isawaitable(given):
-            async with asyncio.timeout(self._time_left()):
+            async with running_loop("reconnect()").limit(self._time_left()):
                 given = await given
         if given is not None and not isinstance(given, Mapping):
             kind = type(given).__name__

@@ -37,7 +37,7 @@ from tests.helpers.raw_peer import (
 )
 
 from coro_websocket import ConnectionClosedError, LimitError, Message
-from coro_websocket._connection import read_write as _read_write
+from coro_websocket._connection import awaitables as _awaitables
 from coro_websocket._connection.connection import Connection
 from coro_websocket._rfc6455.engine import Engine
 from coro_websocket._streams.memory import MemoryTransport
@@ -431,7 +431,7 @@ async def test_a_socket_in_use_cannot_be_detached(side):
 # Things that only the library makes
 
 
-@pytest.mark.parametrize("kind", [_read_write.NextMessage, _read_write.MessageStream])
+@pytest.mark.parametrize("kind", [_awaitables.NextMessage, _awaitables.MessageStream])
 def test_a_read_is_made_by_reading_only(kind):
     with pytest.raises(TypeError):
         kind()

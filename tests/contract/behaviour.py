@@ -18,9 +18,6 @@ from .ends import BOUND, KINDS, PLACES, End, Place
 
 SOON = 0.5  # seconds for a test that fails because it hangs
 
-WRAP_IO = ("wrap_io", "wrap_io on trio")
-CONNECTIONS = tuple(kind.name for kind in KINDS if kind.name not in WRAP_IO)
-
 
 @dataclass
 class Difference:

@@ -10,7 +10,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from tests.conftest import TransportsOnlyLoop
 from tests.helpers.raw_peer import answer_to
@@ -281,7 +281,7 @@ class WrapIO(Place):
     async def open(self, options: dict[str, Any], narrow: bool) -> AsyncIterator[End]:
         peer = FramePeer(self.loop, not self.client)
         read, write = wrap_io(peer.raw_read, peer.raw_write, mask=self.client, **options)
-        yield End(cast("Read", read), cast("Write", write), peer, self.loop, self.client)
+        yield End(read, write, peer, self.loop, self.client)
 
 
 class WrapIOOnTrio(WrapIO):

@@ -8,17 +8,13 @@ import pytest
 
 from coro_websocket import ConnectionClosedError, LimitError
 
-from .behaviour import WRAP_IO, behaviour, differs
+from .behaviour import behaviour
 from .ends import End
 from .loops import Task
 from .peers import binary, close, frame, text
 
 SIZE = 65_536  # bytes: of a message, and of the default write_high_water
 MANY = 100  # of them are more than any system's buffers hold in a narrow connection
-
-EACH_WRITE = "each write waits for its raw write: there is no high-water mark"
-NO_OVERFLOW = "wrap_io() refuses the option overflow"
-NO_HIGH_WATER = "read_high_water and write_high_water are refused, and do nothing as None"
 
 
 async def write_until_full(end: End) -> tuple[Task, int]:
@@ -56,7 +52,6 @@ async def test_a_write_waits_while_the_peer_does_not_read_and_goes_on_when_it_do
     await writing.result()
 
 
-@differs(*WRAP_IO, because=EACH_WRITE)
 @behaviour(narrow=True)
 async def test_a_write_does_not_wait_while_little_is_on_its_way(end: End) -> None:
     end.peer.stop_reading()
@@ -65,7 +60,6 @@ async def test_a_write_does_not_wait_while_little_is_on_its_way(end: End) -> Non
     await end.peer.expect(*(text(str(i)) for i in range(50)))
 
 
-@differs(*WRAP_IO, because=NO_HIGH_WATER)
 @behaviour(narrow=True, write_high_water=None)
 async def test_write_high_water_none_never_waits(end: End) -> None:
     end.peer.stop_reading()
@@ -156,7 +150,6 @@ async def test_a_peer_waits_while_nobody_reads_and_nothing_is_lost(end: End) -> 
     assert end.read.stats.dropped == 0
 
 
-@differs(*WRAP_IO, because=NO_HIGH_WATER)
 @behaviour(narrow=True, read_high_water=None)
 async def test_read_high_water_none_holds_nothing_back(end: End) -> None:
     await send_many(end, 100, 20_000)
@@ -164,7 +157,6 @@ async def test_read_high_water_none_holds_nothing_back(end: End) -> None:
         assert number(await end.read()) == n
 
 
-@differs(*WRAP_IO, because=NO_HIGH_WATER)
 @behaviour(read_high_water=1000)
 async def test_a_message_larger_than_read_high_water_is_read(end: End) -> None:
     sending = end.spawn(end.peer.send, binary(bytes(300_000)), text("next"))
@@ -206,7 +198,6 @@ async def test_what_is_too_much_while_we_close_is_dropped_so_that_the_end_comes(
 # Overflow
 
 
-@differs(*WRAP_IO, because=NO_OVERFLOW)
 @behaviour(narrow=True, overflow="wait", read_high_water=50_000)
 async def test_overflow_wait_loses_nothing(end: End) -> None:
     sending = end.spawn(send_many, end, 1000, 1000)
@@ -219,7 +210,6 @@ async def test_overflow_wait_loses_nothing(end: End) -> None:
     assert end.read.stats.dropped == 0
 
 
-@differs(*WRAP_IO, because=NO_OVERFLOW)
 @behaviour(overflow="drop_oldest", read_high_water=50_000)
 async def test_overflow_drop_oldest_keeps_the_newest_that_have_room(end: End) -> None:
     await send_many(end, 1000, 1000)
@@ -233,7 +223,6 @@ async def test_overflow_drop_oldest_keeps_the_newest_that_have_room(end: End) ->
     assert end.read.stats.dropped == 1000 - len(numbers)
 
 
-@differs(*WRAP_IO, because=NO_OVERFLOW)
 @behaviour(overflow="keep_latest", read_high_water=20_000)
 async def test_overflow_keep_latest_drops_all_before_the_newest(end: End) -> None:
     await send_many(end, 1000, 1000)
@@ -245,7 +234,6 @@ async def test_overflow_keep_latest_drops_all_before_the_newest(end: End) -> Non
     assert rest == list(range(dropped + 1, 1000))
 
 
-@differs(*WRAP_IO, because=NO_OVERFLOW)
 @behaviour(overflow="close", read_high_water=20_000)
 async def test_overflow_close_says_why_to_both(end: End) -> None:
     sending = end.spawn(send_many, end, 200, 1000)

@@ -8,12 +8,9 @@ import pytest
 
 from coro_websocket import ConnectionClosedError, InvalidMessage, Message
 
-from .behaviour import WRAP_IO, behaviour, differs
+from .behaviour import behaviour
 from .ends import End
 from .peers import binary, close, frame, last, ping, text
-
-NOBODY_READS = "nothing is taken from the raw pair while nobody reads"
-
 
 # We begin
 
@@ -50,11 +47,6 @@ MESSAGES: dict[str, tuple[Any, Any]] = {
 }
 
 
-@differs(
-    *WRAP_IO,
-    because="a Close that is written as a message goes out, and nobody waits for the end",
-    message={"a Close", "a Close with a code"},
-)
 @pytest.mark.parametrize("message", MESSAGES)
 @behaviour()
 async def test_a_message_can_be_a_close(end: End, message: str) -> None:
@@ -234,7 +226,6 @@ async def test_an_error_code_of_the_peers_is_answered_and_raised_each_time(
     assert (end.read.close_code, end.read.close_reason) == (code, "why")
 
 
-@differs(*WRAP_IO, because=NOBODY_READS)
 @behaviour()
 async def test_a_close_of_the_peers_is_answered_though_nobody_reads(end: End) -> None:
     assert await end.peer.close(1001) == 1001
@@ -255,7 +246,6 @@ async def test_a_close_behind_unread_messages_is_answered_when_it_is_reached(end
     assert await reading.result() is None
 
 
-@differs(*WRAP_IO, because=NOBODY_READS)
 @behaviour(close_timeout=0.05)
 async def test_a_close_behind_unread_messages_is_answered_after_close_timeout(end: End) -> None:
     await end.peer.send(text("unread"))

@@ -19,7 +19,7 @@ from coro_websocket import (
     WebSocketError,
 )
 
-from .behaviour import WRAP_IO, behaviour, differs
+from .behaviour import behaviour
 from .ends import End
 from .peers import CONT, PING, binary, close, frame, last, more, ping, text
 
@@ -288,7 +288,6 @@ async def test_the_end_is_raised_to_whoever_writes_after(end: End, how: str) -> 
         assert caught.value.code == WAYS[how].code
 
 
-@differs("wrap_io on trio", because="an async generator of fragments is left to the collector")
 @behaviour()
 async def test_an_async_generator_that_cannot_be_sent_to_its_end_is_closed(end: End) -> None:
     closed = end.event()
@@ -352,7 +351,6 @@ async def test_who_waits_for_the_end_is_told_of_it_without_an_error(end: End, ho
     assert end.read.close_code == WAYS[how].code
 
 
-@differs(*WRAP_IO, because="nothing is taken from the raw pair while nobody reads")
 @behaviour()
 async def test_that_the_peer_has_gone_is_noticed_though_nobody_reads(end: End) -> None:
     asked = end.write.ping()

@@ -7,12 +7,11 @@ import re
 
 import pytest
 
-from .behaviour import WRAP_IO, behaviour, differs
+from .behaviour import behaviour
 from .ends import End
 from .peers import binary, last, ping, text
 
 FRAMES = "coro_websocket.frames"
-NO_LOG = "there is no frame log"
 
 
 @pytest.fixture
@@ -27,7 +26,6 @@ def lines(log: pytest.LogCaptureFixture) -> list[str]:
     return [re.sub(r"^(client|server) \d+ ", "", message) for message in messages]
 
 
-@differs(*WRAP_IO, because=NO_LOG)
 @behaviour()
 async def test_frames_that_come_are_logged(end: End, frame_log: pytest.LogCaptureFixture) -> None:
     await end.peer.send(text("h\u00e9llo"), text("a", fin=False), ping("p"), last())
@@ -43,7 +41,6 @@ async def test_frames_that_come_are_logged(end: End, frame_log: pytest.LogCaptur
     ]
 
 
-@differs(*WRAP_IO, because=NO_LOG)
 @behaviour()
 async def test_frames_that_are_sent_are_logged(
     end: End, frame_log: pytest.LogCaptureFixture
@@ -67,7 +64,6 @@ async def test_frames_that_are_sent_are_logged(
     ]
 
 
-@differs(*WRAP_IO, because=NO_LOG)
 @behaviour()
 async def test_each_line_says_whose_frame_it_was(
     end: End, frame_log: pytest.LogCaptureFixture

@@ -15,14 +15,11 @@ from coro_websocket import (
     broadcast,
 )
 
-from .behaviour import WRAP_IO, behaviour, differs
+from .behaviour import behaviour
 from .ends import End
 from .peers import pong, text
 
-OTHER_CLASSES = "they are FrameRead and FrameWrite, whose calls are plain coroutines"
 
-
-@differs(*WRAP_IO, because=OTHER_CLASSES)
 @behaviour()
 async def test_they_are_a_read_and_a_write(end: End) -> None:
     assert type(end.read) is Read
@@ -46,7 +43,6 @@ async def test_they_have_what_is_documented_and_nothing_else(end: End) -> None:
     assert public(end.write) == {"ping", "pong", "close", "wait_closed", "stats"}
 
 
-@differs(*WRAP_IO, because=OTHER_CLASSES)
 @behaviour()
 async def test_nothing_can_be_put_on_them(end: End) -> None:
     for each in (end.read, end.write):
@@ -90,7 +86,6 @@ async def test_a_reader_of_fragments_reads_from_the_same_connection(end: End) ->
     assert read.stats == end.read.stats
 
 
-@differs(*WRAP_IO, because="broadcast() takes no write of wrap_io()")
 @behaviour()
 async def test_broadcast_takes_every_write(end: End) -> None:
     assert broadcast([end.write], "to all") == []
@@ -161,7 +156,6 @@ async def test_a_write_is_told_what_it_takes_and_nothing_is_sent(
     await end.peer.expect(text("next"))
 
 
-@differs(*WRAP_IO, because=OTHER_CLASSES)
 @behaviour()
 async def test_a_wrong_call_is_told_so_by_the_call_itself(end: End) -> None:
     async def raises_at_once(call: Any) -> bool:
@@ -193,7 +187,6 @@ async def test_an_awaitable_is_no_message_until_it_has_been_awaited(end: End) ->
     reading.close()
 
 
-@differs(*WRAP_IO, because=OTHER_CLASSES)
 @behaviour()
 async def test_a_forgotten_await_says_what_to_await(end: End) -> None:
     reading, streaming = end.read(), end.read.stream()
@@ -207,7 +200,6 @@ async def test_a_forgotten_await_says_what_to_await(end: End) -> None:
         streaming.close()
 
 
-@differs(*WRAP_IO, because=OTHER_CLASSES)
 @pytest.mark.parametrize(
     ("called", "instead"),
     [

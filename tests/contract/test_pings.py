@@ -14,14 +14,10 @@ from coro_websocket import (
     PingTimeout,
 )
 
-from .behaviour import WRAP_IO, behaviour, differs
+from .behaviour import behaviour
 from .ends import End
 from .loops import Task
 from .peers import close, ping, pong, text
-
-NOBODY_READS = "nothing is taken from the raw pair while nobody reads"
-NO_FUTURE = "write.ping() gives a RoundTrip, which can only be awaited"
-NO_KEEPALIVE = "wrap_io() refuses the options of keeping alive"
 
 
 async def wait_for(awaitable: Any) -> Any:
@@ -44,7 +40,6 @@ async def test_a_ping_is_answered_with_its_payload_while_a_task_reads(end: End) 
         await end.peer.expect(pong(payload))
 
 
-@differs(*WRAP_IO, because=NOBODY_READS)
 @behaviour()
 async def test_a_ping_is_answered_though_nobody_reads(end: End) -> None:
     await end.peer.send(ping("p"))
@@ -143,7 +138,6 @@ async def test_a_ping_that_may_not_be_sent_is_refused_by_its_call(end: End) -> N
     await end.peer.expect(text("next"))
 
 
-@differs(*WRAP_IO, because=NOBODY_READS)
 @behaviour()
 async def test_a_ping_needs_no_reader(end: End) -> None:
     asked = end.spawn(wait_for, end.write.ping(b"p"))
@@ -171,7 +165,6 @@ async def test_two_tasks_may_wait_for_one_ping(end: End) -> None:
     assert await tasks[0].result() == await tasks[1].result()
 
 
-@differs(*WRAP_IO, because=NO_FUTURE)
 @behaviour()
 async def test_a_ping_is_a_future(end: End) -> None:
     await reading(end)
@@ -304,7 +297,6 @@ async def test_a_heartbeat_sends_pongs_until_the_close(end: End) -> None:
 # Keeping alive
 
 
-@differs(*WRAP_IO, because=NO_KEEPALIVE)
 @behaviour(ping_interval=0.02, ping_timeout=0.02)
 async def test_a_silent_peer_is_noticed(end: End) -> None:
     with pytest.raises(PingTimeout) as caught:
@@ -313,7 +305,6 @@ async def test_a_silent_peer_is_noticed(end: End) -> None:
     assert isinstance(caught.value, TimeoutError)
 
 
-@differs(*WRAP_IO, because=NO_KEEPALIVE)
 @behaviour(ping_interval=0.01, ping_timeout=4)
 async def test_a_peer_that_answers_the_keepalive_stays(end: End) -> None:
     waiting = await reading(end)
@@ -322,7 +313,6 @@ async def test_a_peer_that_answers_the_keepalive_stays(end: End) -> None:
     assert not waiting.done
 
 
-@differs(*WRAP_IO, because=NO_KEEPALIVE)
 @behaviour(ping_interval=0.01, ping_timeout=4, ping_message="are you there?")
 async def test_a_ping_message_goes_out_in_place_of_pings(end: End) -> None:
     await end.peer.expect(text("are you there?"), text("are you there?"))

@@ -8,7 +8,7 @@ import pytest
 
 from coro_websocket import ConcurrencyError, ConnectionClosedError, LimitError, MessageStream
 
-from .behaviour import WRAP_IO, behaviour, differs
+from .behaviour import behaviour
 from .ends import End
 from .peers import binary, last, more, ping, pong, text
 
@@ -93,7 +93,6 @@ async def test_there_is_no_stream_once_the_connection_has_closed(end: End) -> No
     assert await end.read.stream() is None
 
 
-@differs(*WRAP_IO, because="read.stream() is bounded by max_message_size, a frame at a time")
 @behaviour(max_message_size=1000)
 async def test_a_message_larger_than_max_message_size_can_be_streamed(end: End) -> None:
     await end.peer.send(binary(bytes(5000)))
@@ -205,7 +204,6 @@ async def test_a_stream_can_be_passed_on_as_a_message(end: End) -> None:
     assert await end.peer.message() == (2, b"")
 
 
-@differs(*WRAP_IO, because="it is a FrameStream")
 @behaviour()
 async def test_a_stream_is_a_message_stream(end: End) -> None:
     await end.peer.send(text("a"))

@@ -9,11 +9,9 @@ import pytest
 
 from coro_websocket import ConcurrencyError, InvalidMessage, InvalidMessageType, Message
 
-from .behaviour import WRAP_IO, behaviour, differs
+from .behaviour import behaviour
 from .ends import End
 from .peers import Frame, binary, close, frame, last, more, ping, pong, text
-
-AT_THE_CALL = "a write is encoded when it is awaited, rather than when it is called"
 
 
 async def each(*items: Any) -> AsyncIterator[Any]:
@@ -83,7 +81,6 @@ async def test_compress_makes_no_difference_where_nothing_was_agreed_on(end: End
 # When a message is taken
 
 
-@differs(*WRAP_IO, because=AT_THE_CALL)
 @behaviour()
 async def test_a_write_that_is_not_awaited_is_sent(end: End) -> None:
     written = [end.write("1"), end.write(b"2"), end.write({"payload": "3"})]
@@ -94,7 +91,6 @@ async def test_a_write_that_is_not_awaited_is_sent(end: End) -> None:
             await each_one
 
 
-@differs(*WRAP_IO, because=AT_THE_CALL)
 @behaviour()
 async def test_a_pong_and_a_close_that_are_not_awaited_are_sent(end: End) -> None:
     called = [end.write.pong(b"p"), end.write.close(4000)]
@@ -106,7 +102,6 @@ async def test_a_pong_and_a_close_that_are_not_awaited_are_sent(end: End) -> Non
             await each_one
 
 
-@differs(*WRAP_IO, because=AT_THE_CALL)
 @behaviour()
 async def test_bytes_are_taken_when_write_is_called(end: End) -> None:
     data = bytearray(b"before")
@@ -116,7 +111,6 @@ async def test_bytes_are_taken_when_write_is_called(end: End) -> None:
     await end.peer.expect(binary(b"before"))
 
 
-@differs(*WRAP_IO, because=AT_THE_CALL)
 @behaviour()
 async def test_what_cannot_be_sent_is_refused_by_the_call_itself(end: End) -> None:
     refused = False
@@ -129,7 +123,6 @@ async def test_what_cannot_be_sent_is_refused_by_the_call_itself(end: End) -> No
     assert refused
 
 
-@differs(*WRAP_IO, because=AT_THE_CALL)
 @behaviour()
 async def test_writes_go_out_in_the_order_of_their_calls(end: End) -> None:
     first, second = end.write("1"), end.write("2")

@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 from coro_websocket._errors import InvalidOption, InvalidOptionType
 from coro_websocket._http.client_handshake import (
     ClientHandshake,
-    accept_key,
     check_response,
-    new_key,
     request_headers,
 )
+from coro_websocket._http.keys import accept_key, new_key
 from coro_websocket._http.opening_errors import HandshakeError
 from coro_websocket._http.request_and_response import Response
 from coro_websocket._http.server_handshake import ServerHandshake

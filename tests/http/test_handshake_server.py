@@ -11,15 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coro_websocket._errors import InvalidOption, InvalidOptionType
+from coro_websocket._http.answers import encode_response, response_headers
 from coro_websocket._http.client_handshake import ClientHandshake
 from coro_websocket._http.opening_errors import HandshakeError
 from coro_websocket._http.request_and_response import Request, Response
-from coro_websocket._http.server_handshake import (
-    ServerHandshake,
-    check_request,
-    encode_response,
-    response_headers,
-)
+from coro_websocket._http.request_rules import check_request
+from coro_websocket._http.server_handshake import ServerHandshake
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

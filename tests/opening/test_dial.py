@@ -11,7 +11,7 @@ import threading
 
 import pytest
 from tests.conftest import pytest_asyncio_loop_factories
-from tests.helpers.raw_peer import BOUND, until, watchdog
+from tests.helpers.raw_peer import BOUND, echo, until, watchdog
 
 from coro_websocket import (
     ConnectError,
@@ -22,7 +22,7 @@ from coro_websocket import (
     connect,
     serve,
 )
-from coro_websocket._opening import dial as _dial
+from coro_websocket._opening import resolve as _resolve
 from coro_websocket._runtimes import lookup as _lookup
 from coro_websocket.testing import FakeServer
 
@@ -127,9 +127,9 @@ def hanging(monkeypatch):
     answered = threading.Event()
     began = []
 
-    def getaddrinfo(host, port, *_):
+    def getaddrinfo(host, port, *_, **__):
         began.append(host)
-        answered.wait(BOUND)
+        answered.wait(2 * BOUND)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
@@ -141,25 +141,36 @@ def hanging(monkeypatch):
             assert not thread.is_alive()
 
 
-@pytest.mark.parametrize("new_loop", pytest_asyncio_loop_factories().values())
-def test_a_look_up_that_hangs_does_not_hold_up_the_end_of_the_program(hanging, caplog, new_loop):
-    answered, began = hanging
+async def connect_in_time():
+    with pytest.raises(ConnectTimeout) as caught:
+        await connect("ws://slow.test/", timeout=0.5)
+    assert caught.value.phase == "resolve"
 
-    async def program():
-        with pytest.raises(ConnectTimeout) as caught:
-            await connect("ws://slow.test/", timeout=0.5)
-        ended.append(caught.value.phase)
+
+async def serve_in_time():
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await serve(echo, "slow.test")
+
+
+@pytest.mark.parametrize("new_loop", pytest_asyncio_loop_factories().values())
+@pytest.mark.parametrize("program", [connect_in_time, serve_in_time])
+def test_a_look_up_that_hangs_does_not_hold_up_the_end_of_the_program(
+    program, hanging, caplog, new_loop
+):
+    answered, began = hanging
 
     def run():
         with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(program())
+        ended.append(program)
 
     ended = []
     running = threading.Thread(target=run, daemon=True)
     running.start()
     running.join(BOUND)
     assert not running.is_alive()
-    assert ended == ["resolve"]
+    assert ended
     assert began == ["slow.test"]
     answered.set()  # the answer comes to a loop that is closed
     assert caplog.text == ""
@@ -233,9 +244,9 @@ def test_families_take_turns_the_preferred_first():
         return [(family, 1, 6, (str(i), 80)) for i, family in enumerate(families)]
 
     v4, v6 = socket.AF_INET, socket.AF_INET6
-    order = [each[3][0] for each in _dial._interleaved(of(v6, v6, v6, v4, v4))]
+    order = [each[3][0] for each in _resolve._interleaved(of(v6, v6, v6, v4, v4))]
     assert order == ["0", "3", "1", "4", "2"]
-    assert [each[3][0] for each in _dial._interleaved(of(v4, v4, v6))] == ["0", "2", "1"]
+    assert [each[3][0] for each in _resolve._interleaved(of(v4, v4, v6))] == ["0", "2", "1"]
 
 
 async def test_family_chooses_among_the_addresses():

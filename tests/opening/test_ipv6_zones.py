@@ -27,7 +27,7 @@ from coro_websocket import (
     serve,
 )
 from coro_websocket._http.request_and_response import Response
-from coro_websocket._opening import dial as _dial
+from coro_websocket._opening import happy_eyeballs as _happy_eyeballs
 from coro_websocket._opening.redirects import redirected
 from coro_websocket._options.proxy import Proxy, proxy_from_environment
 from coro_websocket._runtimes import lookup as _lookup
@@ -156,7 +156,7 @@ def asked_of_the_system(monkeypatch):
         asked.append(scoped(address))
         return ("::1", *asked[-1][1:])
 
-    monkeypatch.setattr(_dial, "scoped", on_loopback)
+    monkeypatch.setattr(_happy_eyeballs, "scoped", on_loopback)
     return asked
 
 

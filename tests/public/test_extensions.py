@@ -38,7 +38,8 @@ from coro_websocket import (
     connect,
     serve,
 )
-from coro_websocket._http.client_handshake import ClientHandshake, accept_key
+from coro_websocket._http.client_handshake import ClientHandshake
+from coro_websocket._http.keys import accept_key
 from coro_websocket._http.server_handshake import ServerHandshake
 from coro_websocket._rfc6455.engine import Engine
 from coro_websocket._rfc6455.messages import as_message

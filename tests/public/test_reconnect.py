@@ -34,6 +34,7 @@ from coro_websocket import (
     worth_retrying,
 )
 from coro_websocket._reconnect import retry_after
+from coro_websocket._runtimes.asyncio_loop import AsyncioLoop
 
 __all__ = ["watchdog"]
 
@@ -50,14 +51,13 @@ async def loops_that_were_left(no_tasks_left):
 def pauses(monkeypatch):
     """The pauses that were made; each as long as it may be, and over at once."""
     made = []
-    real = asyncio.sleep
 
-    async def sleep(seconds):
+    async def sleep(_, seconds):
         if seconds:
             made.append(round(seconds, 3))
-        await real(0)
+        await asyncio.sleep(0)
 
-    monkeypatch.setattr("coro_websocket._reconnect.asyncio.sleep", sleep)
+    monkeypatch.setattr(AsyncioLoop, "sleep", sleep)
     monkeypatch.setattr(random, "uniform", lambda least, most: most)
     return made
 

@@ -45,8 +45,9 @@ from coro_websocket import (
     ProtocolError,
     serve,
 )
-from coro_websocket._http.client_handshake import ClientHandshake, accept_key, request_headers
+from coro_websocket._http.client_handshake import ClientHandshake, request_headers
 from coro_websocket._http.extension_header import parse_extensions
+from coro_websocket._http.keys import accept_key
 from coro_websocket._http.server_handshake import ServerHandshake
 from coro_websocket._rfc6455.engine import Engine
 from coro_websocket._rfc6455.messages import as_message

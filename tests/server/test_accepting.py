@@ -16,9 +16,10 @@ import pytest
 from tests.helpers.raw_peer import BOUND, echo, turns_of_the_loop, until, watchdog
 
 from coro_websocket import connect, serve
+from coro_websocket._runtimes.loops import running_loop
 from coro_websocket._runtimes.throttle import Throttle
 from coro_websocket._server import accepting as _accepting
-from coro_websocket._server import serve as _server
+from coro_websocket._server import opening as _opening
 
 __all__ = ["watchdog"]
 
@@ -120,15 +121,15 @@ async def test_clients_that_have_gone_before_they_are_accepted_are_no_error(capl
 
 @pytest.mark.parametrize("listeners", [1, 2])
 async def test_only_so_many_are_accepted_in_one_turn_of_the_loop(listeners, monkeypatch):
-    loop = asyncio.get_running_loop()
     kind = (socket.AF_INET, socket.SOCK_STREAM, 0, "")
 
-    async def addresses(*_, **__):
+    def addresses(*_, **__):
         return [(*kind, (f"127.0.0.{n + 1}", 0)) for n in range(listeners)]
 
     with monkeypatch.context() as patch, contextlib.ExitStack() as stack:
-        patch.setattr(loop, "getaddrinfo", addresses, raising=False)
+        patch.setattr(socket, "getaddrinfo", addresses)
         async with asyncio.timeout(BOUND), serve(echo, "localhost") as server:
+            patch.undo()
             assert len(server.sockets) == listeners
             for listener in server.sockets * (100 // listeners):
                 stack.enter_context(socket.create_connection(listener.getsockname()))
@@ -142,7 +143,7 @@ async def test_only_so_many_are_accepted_in_one_turn_of_the_loop(listeners, monk
 
 async def test_tls_handshakes_are_gone_on_with_by_so_many_in_one_turn_of_the_loop(certificates):
     """Clients that have connected, and say hello all at once."""
-    most = _server.TLS_STEPS_PER_TURN
+    most = _opening.TLS_STEPS_PER_TURN
     steps = [0]  # in each turn
     begun = weakref.WeakSet()
 
@@ -186,7 +187,7 @@ def client_hello():
 
 
 async def test_a_throttle_lets_tasks_go_on_in_the_order_of_asking_but_not_who_was_cancelled():
-    throttle = Throttle(asyncio.get_running_loop(), 2)
+    throttle = Throttle(running_loop("a test"), 2)
     given = []
 
     async def work(n):

@@ -173,7 +173,7 @@ NOT_OURS = ("203.0.113.1", "203.0.113.2")  # RFC 5737: no machine has them
 def addresses(*hosts, broken=None, error=0):
     """A name, and "", has these addresses; sockets of the family `broken` fail like this."""
 
-    async def getaddrinfo(host, port, **_):
+    def getaddrinfo(host, port, *_, **__):
         found = []
         for each in hosts:
             six = ":" in each
@@ -189,7 +189,7 @@ def addresses(*hosts, broken=None, error=0):
             super().__init__(family, *rest, **more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo, raising=False)
+        patch.setattr(socket, "getaddrinfo", getaddrinfo)
         patch.setattr(socket, "socket", Socket)
         yield
 

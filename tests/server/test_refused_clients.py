@@ -12,7 +12,7 @@ import pytest
 from tests.helpers.raw_peer import BOUND, echo, until, watchdog
 
 from coro_websocket import serve
-from coro_websocket._server import serve as _server
+from coro_websocket._server import refusing as _refusing
 
 __all__ = ["watchdog"]
 
@@ -23,7 +23,7 @@ PLAIN_HTTP = b"GET /path?token=t0ken HTTP/1.1\r\nHost: a\r\n\r\n"
 
 @pytest.fixture(autouse=True)
 def short_linger(monkeypatch):
-    monkeypatch.setattr(_server, "LINGER", 0.05)
+    monkeypatch.setattr(_refusing, "LINGER", 0.05)
 
 
 def refused(port, context):
@@ -54,7 +54,7 @@ async def test_one_that_does_not_hang_up_is_let_go_of(timeout, tls, certificates
 
 
 async def test_its_close_timeout_is_the_servers_where_that_is_shorter(monkeypatch):
-    monkeypatch.setattr(_server, "LINGER", 60)
+    monkeypatch.setattr(_refusing, "LINGER", 60)
     async with asyncio.timeout(BOUND), serve(echo, close_timeout=0.05) as server:
         with socket.create_connection(("127.0.0.1", server.port)) as client:
             client.sendall(PLAIN_HTTP)
@@ -63,7 +63,7 @@ async def test_its_close_timeout_is_the_servers_where_that_is_shorter(monkeypatc
 
 
 async def test_one_that_sends_without_end_leaves_the_loop_its_turns(monkeypatch):
-    monkeypatch.setattr(_server, "LINGER", 0.3)
+    monkeypatch.setattr(_refusing, "LINGER", 0.3)
     gone = threading.Event()
 
     def flood(port):

@@ -75,10 +75,9 @@ async def test_every_address_of_a_name_is_listened_on_at_one_port():
 
 async def test_a_free_port_is_one_that_every_address_has_free(monkeypatch):
     """What the system gives for one address may be another's in use."""
-    loop = asyncio.get_running_loop()
     kind = (socket.AF_INET, socket.SOCK_STREAM, 0, "")
 
-    async def two(*_, **__):
+    def two(*_, **__):
         return [(*kind, (host, 0)) for host in ("127.0.0.1", "127.0.0.2")]
 
     taken = []
@@ -91,7 +90,7 @@ async def test_a_free_port_is_one_that_every_address_has_free(monkeypatch):
                 taken[0].bind(("127.0.0.2", self.getsockname()[1]))
 
     with contextlib.ExitStack() as stack, monkeypatch.context() as patch:
-        patch.setattr(loop, "getaddrinfo", two, raising=False)
+        patch.setattr(socket, "getaddrinfo", two)
         patch.setattr(socket, "socket", Listener)
         server = await serve(echo, "localhost")
         patch.undo()

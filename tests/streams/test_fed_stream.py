@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.helpers.raw_peer import close_payload, frame, parse, turns_of_the_loop
+from tests.helpers.bare_transport import BareTransport
+from tests.helpers.raw_peer import close_payload, frame, turns_of_the_loop
 
 from coro_websocket import ConnectionClosedError, PingTimeout
 from coro_websocket._connection.begin import begin_connection
@@ -14,45 +15,6 @@ from coro_websocket._runtimes.asyncio_runtime import runtime_of
 from coro_websocket._streams.fed_stream import FedStream
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
-
-
-class BareTransport:
-    """What everybody's transport has, and nothing else."""
-
-    def __init__(self):
-        self.written = bytearray()
-        self.closed = False
-        self.reading = True
-        self.failure = None
-
-    def write(self, data):
-        if self.failure is not None:
-            raise self.failure
-        self.written += data
-
-    def close(self):
-        self.closed = True
-
-    def is_closing(self):
-        return self.closed
-
-    def pause_reading(self):
-        self.reading = False
-
-    def resume_reading(self):
-        self.reading = True
-
-    def get_extra_info(self, name, default=None):
-        return default
-
-    def frames(self):
-        """The frames that were written and not looked at yet."""
-        found = []
-        while (parsed := parse(self.written)) is not None:
-            found.append((parsed[0].opcode, bytes(parsed[0].payload)))
-            del self.written[: parsed[1]]
-        assert not self.written
-        return found
 
 
 class FedEnd:

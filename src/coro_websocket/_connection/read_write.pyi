@@ -1,9 +1,10 @@
 import asyncio
-from collections.abc import Awaitable, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
 from typing import Any, Self
 
 from .._errors import ConnectionClosedError
 from .._rfc6455.messages import Message, Payload, Writable
+from .awaitables import MessageStream
 from .connection import Connection
 from .stats import Stats
 
@@ -24,12 +25,6 @@ class Read:
     def close_reason(self) -> str: ...
     @property
     def stats(self) -> Stats: ...
-
-class MessageStream:
-    @property
-    def opcode(self) -> int: ...
-    def __aiter__(self) -> Self: ...
-    def __anext__(self) -> Awaitable[str | bytes]: ...
 
 class Write:
     def __init__(self, connection: Connection) -> None: ...

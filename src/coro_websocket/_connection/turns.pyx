@@ -36,6 +36,7 @@ cdef class Turns:
         raise NotImplementedError
 
     cpdef Waiter new_waiter(self):
+        """For the end of another task's message."""
         raise NotImplementedError
 
     cpdef int send(self, Message message) except -1:

@@ -8,7 +8,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SI
 from cpython.unicode cimport PyUnicode_CheckExact
 from libc.stdint cimport SIZE_MAX, uint8_t
 
-from .._rfc6455.frames cimport BINARY, CLOSE, FIN, TEXT
+from .._rfc6455.frames cimport BINARY, CLOSE, FIN, TEXT, opcode_of
 from .._rfc6455.messages cimport Message, as_fragment, as_message
 from .._runtimes.runtime cimport Runtime
 from .._runtimes.waiter cimport DONE, Waiter, wake_all
@@ -112,7 +112,7 @@ cdef class Writing(Consumer):
         return self.write_message(as_message(message), transform)
 
     cdef object write_message(self, Message message, bint transform):
-        cdef uint8_t opcode = message.bits & 15
+        cdef uint8_t opcode = opcode_of(message.bits)
         if self.stream.broken:
             raise self.closed_error()
         if opcode == CLOSE:
@@ -127,7 +127,7 @@ cdef class Writing(Consumer):
 
     cdef object write_now(self, Message message, bint transform):
         """Write a message or a frame whose turn it is."""
-        cdef uint8_t opcode = message.bits & 15
+        cdef uint8_t opcode = opcode_of(message.bits)
         if self.stream.broken:
             raise self.closed_error()
         if opcode < CLOSE and transform and self.engine.rsv and message.len >= OFFLOAD:
@@ -193,7 +193,7 @@ cdef class Writing(Consumer):
         self.runtime.run_in_worker(
             self.engine.encode, (message, True), functools.partial(self.large_encoded, frame)
         )
-        self.turns.transform(frame, message.bits & 15 != 0, message.bits & FIN != 0)
+        self.turns.transform(frame, opcode_of(message.bits) != 0, message.bits & FIN != 0)
         return self.large_written(frame)
 
     def large_encoded(self, LargeFrame frame not None, encoding):
@@ -289,13 +289,15 @@ cdef class Writing(Consumer):
         cdef bint ended = False
         cdef int opcode = 0
         cdef Message message
+        iterator = None
         await self.take_turn()
         try:
             if isinstance(fragments, AsyncIterable):
+                iterator = aiter(fragments)
                 # Each as it comes; an empty last frame says that there are no more.
-                async for fragment in fragments:
+                async for fragment in iterator:
                     message = as_fragment(fragment, opcode, begun, False)
-                    opcode = opcode or message.bits & 15
+                    opcode = opcode or opcode_of(message.bits)
                     written = self.write_message(message, transform)
                     begun = True
                     await written
@@ -304,7 +306,7 @@ cdef class Writing(Consumer):
                 last = None
                 for fragment in fragments:
                     message = as_fragment(fragment, opcode, begun, False)
-                    opcode = opcode or message.bits & 15
+                    opcode = opcode or opcode_of(message.bits)
                     if last is not None:
                         written = self.write_message(
                             as_fragment(last, opcode, begun, False), transform
@@ -323,6 +325,8 @@ cdef class Writing(Consumer):
                 self.turns.give_up()
             elif not ended:
                 self.turns.pass_on()
+            if not ended and hasattr(iterator, "aclose"):  # an async generator
+                await iterator.aclose()
             raise
 
     cdef int break_off(self) except -1:
@@ -387,19 +391,19 @@ cdef class Writing(Consumer):
         return 0
 
     cdef int fail_pings(self) except -1:
-        """Tell those who wait for a Pong. Who could not be told is told the next time."""
+        """Tell those who wait for a Pong. Those who could not be told are told the next time."""
         for payload, (future, _) in list(self.pings.items()):
             if future is not None and not future.done():
                 future.set_exception(self.closed_error())
-                future.exception()  # it is no fault not to await a ping
+                future.exception()  # a ping need not be awaited
             self.pings.pop(payload, None)
         return 0
 
     # Waiting
 
-    async def wait_in(self, waiters):
-        """Wait to be woken from a list of waiters."""
-        cdef Waiter waiter = self.runtime.new_waiter()
+    async def wait_in(self, waiters, bint receiving=False):
+        """Wait to be woken from a list of waiters; receiving: what is received may do that."""
+        cdef Waiter waiter = self.runtime.new_waiter(self.stream, receiving)
         waiter.arm()
         entry = (waiter, None)
         waiters.append(entry)
@@ -431,7 +435,7 @@ cdef class MessageTurns(Turns):
         return self.runtime.unwatch_task(task, self.owner_ended)
 
     cpdef Waiter new_waiter(self):
-        return self.runtime.new_waiter()
+        return self.runtime.new_waiter(None, False)
 
     cpdef int send(self, Message message) except -1:
         cdef Writing connection = self.connection

@@ -6,6 +6,8 @@ from .messages cimport Message
 
 
 cdef class Receiving(Assembling):
+    cdef object refused  # the ProtocolError of what is behind all that has come, or None
+
     cdef Message next(self, Unit unit, bint control)
     cdef Message parse(self, Unit unit, bint control)
     cdef int choose_unit(self, Unit unit) except -1

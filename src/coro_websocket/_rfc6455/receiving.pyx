@@ -35,11 +35,15 @@ cdef class Receiving(Assembling):
         While it runs Python code may run: of an extension, of a log handler, of a finalizer.
         Whatever that calls on the connection, nothing more is parsed before we are done.
         """
+        cdef Message message
         if self.parsing:
             return None
         self.parsing = True
         try:
-            return self.parse(unit, control)
+            message = self.parse(unit, control)
+            if message is None and self.refused is not None and not self.over:
+                self.fail(self.refused)
+            return message
         finally:
             self.parsing = False
 

@@ -1,8 +1,8 @@
-"""Waiting on whatever event loop runs: asyncio, trio, or one that we know nothing of.
+"""Which event loop runs: asyncio, trio, or one that we know nothing of.
 
-For `wrap_io`, whose raw pair may belong to any of them. On asyncio and trio a task can wait
-for another, and work can go on that outlives the call which began it. Elsewhere there is only
-the coroutine that calls us: whatever would need another is refused with NoEventLoopError.
+`wrap_io`'s raw pair may belong to any of them. On asyncio and trio a task can wait for another,
+and work can go on that outlives the call which began it. Elsewhere there is only the coroutine
+that calls us: whatever would need another is refused with NoEventLoopError.
 
 Rule: nothing here is bound to a loop before somebody waits, so that all of it can be made
 where no loop runs.
@@ -13,162 +13,19 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import contextvars
-import math
 import sys
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from .._errors import NoEventLoopError
+from .asyncio_loop import asyncio_loop
+from .trio_loop import TrioLoop
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable
 
-__all__ = ["Limit", "Loop", "Running", "Signal", "Turn", "current_loop"]
+    from .event_loop import Event, Limit, Loop, Running, SocketLoop, Work
 
-
-class Event(Protocol):
-    def set(self) -> object: ...
-    def is_set(self) -> bool: ...
-    async def wait(self) -> object: ...
-
-
-class Running(Protocol):
-    """Work that goes on by itself."""
-
-    def cancel(self) -> object: ...
-
-
-class Limit(Protocol):
-    """How long a block may still take."""
-
-    def shorten(self, seconds: float | None) -> None: ...
-
-
-class Loop(Protocol):
-    """What an event loop gives us.
-
-    `spawns` says whether it can run work by itself and let one task wait for another.
-    """
-
-    spawns: bool
-
-    def event(self) -> Event: ...
-    def spawn(self, work: Callable[[], Awaitable[None]]) -> Running: ...
-    def current_task(self) -> object: ...
-    def watch(self, task: Any, ended: Callable[[], None]) -> Callable[[], None]:
-        """Have `ended` called once the task has ended, unless what is returned is called before."""
-        ...
-
-    def limit(self, seconds: float | None) -> contextlib.AbstractAsyncContextManager[Limit]: ...
-    async def sleep(self, seconds: float) -> None: ...
-
-
-class AsyncioLoop:
-    spawns = True
-
-    def event(self) -> Event:
-        return asyncio.Event()
-
-    def spawn(self, work: Callable[[], Awaitable[None]]) -> Running:
-        return asyncio.ensure_future(work())
-
-    def current_task(self) -> object:
-        return asyncio.current_task()
-
-    def watch(self, task: Any, ended: Callable[[], None]) -> Callable[[], None]:
-        def done(_: object) -> None:
-            ended()
-
-        task.add_done_callback(done)
-        return lambda: task.remove_done_callback(done)
-
-    @contextlib.asynccontextmanager
-    async def limit(self, seconds: float | None) -> AsyncIterator[Limit]:
-        async with asyncio.timeout(seconds) as timeout:
-            yield AsyncioLimit(timeout)
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
-
-class AsyncioLimit:
-    def __init__(self, timeout: asyncio.Timeout) -> None:
-        self.timeout = timeout
-
-    def shorten(self, seconds: float | None) -> None:
-        if seconds is not None and not self.timeout.expired():
-            self.timeout.reschedule(asyncio.get_running_loop().time() + seconds)
-
-
-class TrioLoop:
-    spawns = True
-
-    def __init__(self, trio: Any) -> None:
-        self.trio = trio
-
-    def event(self) -> Event:
-        event: Event = self.trio.Event()
-        return event
-
-    def spawn(self, work: Callable[[], Awaitable[None]]) -> Running:
-        # A nursery belongs to whoever opened it; what is ours may outlive that.
-        scope: Running = self.trio.CancelScope()
-
-        async def run() -> None:
-            with scope:  # type: ignore[attr-defined]
-                await work()
-
-        self.trio.lowlevel.spawn_system_task(run, context=contextvars.copy_context())
-        return scope
-
-    def current_task(self) -> object:
-        return self.trio.lowlevel.current_task()
-
-    def watch(self, task: Any, ended: Callable[[], None]) -> Callable[[], None]:
-        async def tell() -> None:
-            ended()
-
-        watching = TaskEnd(task, lambda: self.spawn(tell))
-        self.trio.lowlevel.add_instrument(watching)
-
-        def unwatch() -> None:
-            with contextlib.suppress(KeyError):
-                self.trio.lowlevel.remove_instrument(watching)
-
-        return unwatch
-
-    @contextlib.asynccontextmanager
-    async def limit(self, seconds: float | None) -> AsyncIterator[Limit]:
-        with self.trio.CancelScope() as scope:
-            limit = TrioLimit(self.trio, scope)
-            limit.shorten(seconds)
-            yield limit
-        if scope.cancelled_caught:
-            raise TimeoutError
-
-    async def sleep(self, seconds: float) -> None:
-        await self.trio.sleep(seconds)
-
-
-class TaskEnd:
-    """An instrument of trio's that tells when one task has ended."""
-
-    def __init__(self, task: Any, ended: Callable[[], object]) -> None:
-        self.task = task
-        self.ended = ended
-
-    def task_exited(self, task: Any) -> None:
-        if task is self.task:
-            self.ended()
-
-
-class TrioLimit:
-    def __init__(self, trio: Any, scope: Any) -> None:
-        self.trio = trio
-        self.scope = scope
-
-    def shorten(self, seconds: float | None) -> None:
-        self.scope.deadline = math.inf if seconds is None else self.trio.current_time() + seconds
+__all__ = ["NoLoop", "Signal", "Turn", "current_loop", "running_loop"]
 
 
 class NoLoop:
@@ -183,7 +40,7 @@ class NoLoop:
             "connection of wrap_io()"
         )
 
-    def spawn(self, work: Callable[[], Awaitable[None]]) -> Running:
+    def spawn(self, work: Work, ended: Callable[[Any], object] | None = None) -> Running:
         raise NoEventLoopError("only on asyncio and trio can anything go on by itself")
 
     def current_task(self) -> object:
@@ -199,11 +56,19 @@ class NoLoop:
     def shorten(self, seconds: float | None) -> None:
         pass
 
+    def expired(self) -> bool:
+        return False
+
     async def sleep(self, seconds: float) -> None:
         raise NoEventLoopError("only on asyncio and trio can time be waited for")
 
+    def is_cancellation(self, error: BaseException) -> bool:
+        return False  # nobody could tell
 
-_ASYNCIO = AsyncioLoop()
+    def is_failure(self, error: BaseException) -> bool:
+        return isinstance(error, Exception)
+
+
 _NONE = NoLoop()
 
 
@@ -214,10 +79,20 @@ def current_loop() -> Loop:
     if trio is not None and trio.lowlevel.in_trio_task():
         return TrioLoop(trio)
     try:
-        asyncio.get_running_loop()
+        return asyncio_loop(asyncio.get_running_loop())
     except RuntimeError:
         return _NONE
-    return _ASYNCIO
+
+
+def running_loop(what: str) -> SocketLoop:
+    """The running event loop; without one, an error that says what was called."""
+    try:
+        return asyncio_loop(asyncio.get_running_loop())
+    except RuntimeError:
+        raise NoEventLoopError(
+            f"{what} was called outside a running event loop: call it from a coroutine "
+            "that asyncio runs, such as main() in asyncio.run(main())"
+        ) from None
 
 
 class Signal:

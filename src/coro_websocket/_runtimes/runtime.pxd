@@ -37,6 +37,8 @@ cdef class Runtime:
     cdef double time(self) except? -1
     cdef object call_at(self, double when, object callback)
     cdef int call_soon(self, object callback) except -1
+    cdef int call_outside_tasks(self, object callback) except -1
+    cdef int need_time(self, str what) except -1
 
     # Tasks
     cdef bint check_thread(self) except -1
@@ -44,7 +46,7 @@ cdef class Runtime:
     cdef object current_task(self)
     cdef int watch_task(self, object task, object ended) except -1
     cdef int unwatch_task(self, object task, object ended) except -1
-    cdef Waiter new_waiter(self)
+    cdef Waiter new_waiter(self, Driven stream, bint receiving)
     cdef object new_checkpoint(self)
     cdef object new_result(self)
     cdef object run_in_worker(self, object function, tuple arguments, object done)
@@ -65,7 +67,7 @@ cdef class Runtime:
     cdef bint add_unsent(self, Driven stream) noexcept
     cdef int put_back(self, list unsent, Py_ssize_t first, Py_ssize_t end) except -1
     cdef int flush(self) except -1
-    cdef int schedule_flush(self) except -1
+    cdef bint schedule_flush(self) except -1
 
 
 cdef class Driven:
@@ -81,6 +83,7 @@ cdef class Driven:
     cdef object __weakref__
 
     cdef int receive(self) except -1
+    cdef object fetch(self, bint receiving)
     cdef int transmit(self) except -1
     cdef int fail_sending(self, object error) except -1
     cdef int fail_memory(self) except -1

@@ -50,6 +50,14 @@ cdef class Runtime:
         """Have the loop call back in its next iteration."""
         raise NotImplementedError
 
+    cdef int call_outside_tasks(self, object callback) except -1:
+        """Call back where tasks may be resumed: soon, or at once if none ever is here and now."""
+        return self.call_soon(callback)
+
+    cdef int need_time(self, str what) except -1:
+        """Raise NoEventLoopError if nobody will call back at a time; what: needs that."""
+        return 0
+
     # Tasks
 
     cdef bint check_thread(self) except -1:
@@ -71,7 +79,12 @@ cdef class Runtime:
     cdef int unwatch_task(self, object task, object ended) except -1:
         raise NotImplementedError
 
-    cdef Waiter new_waiter(self):
+    cdef Waiter new_waiter(self, Driven stream, bint receiving):
+        """A waiter for what happens to a connection.
+
+        stream: whose work may bring it about; None: another task's doing alone does.
+        receiving: what is received may, too, and not only what is sent.
+        """
         raise NotImplementedError
 
     cdef object new_checkpoint(self):
@@ -210,8 +223,11 @@ cdef class Runtime:
             raise failed
         return 0
 
-    cdef int schedule_flush(self) except -1:
-        """Have the loop flush what waits, or see to it that the callback that runs does."""
+    cdef bint schedule_flush(self) except -1:
+        """Have the loop flush what waits, or see to it that the callback that runs does.
+
+        False: nobody will, so that everything has to be sent at once.
+        """
         if self.resuming:
             if not self.nesting_looked_for:
                 try:
@@ -223,7 +239,7 @@ cdef class Runtime:
             self.call_soon(self.flush_callback)
             self.flush_scheduled = True
             self.thread = this_thread()
-        return 0
+        return True
 
     def flush_in_turn(self):
         self.flush_scheduled = False
@@ -250,6 +266,14 @@ cdef class Driven:
     cdef int receive(self) except -1:
         """Take what has come."""
         raise NotImplementedError
+
+    cdef object fetch(self, bint receiving):
+        """The next work of a stream that whoever waits has to do: an awaitable.
+
+        It sends what waits to be sent, or receives once. None: there is nothing to be done, as
+        the loop or another task does it. receiving: false if only sending is wanted.
+        """
+        return None
 
     cdef int transmit(self) except -1:
         """Send what waits to be sent, as far as it is taken."""
@@ -286,14 +310,15 @@ cdef class Driven:
         cdef Runtime runtime = self.runtime
         if not (runtime.nesting_looked_for if runtime.resuming else runtime.flush_scheduled):
             try:
-                runtime.schedule_flush()
+                if not runtime.schedule_flush():
+                    return self.send_now()
             except MemoryError:
                 return self.send_now()
         self.queued = runtime.add_unsent(self)
         return 0 if self.queued else self.send_now()
 
     cdef int send_now(self) except -1:
-        """Without a flush, as there is no memory for one."""
+        """Without a flush, as nobody does that, or there is no memory for one."""
         self.queued = True  # what cannot be sent now must not come here again
         try:
             self.transmit()

@@ -16,6 +16,10 @@ cdef class Waiter:
     How its task is suspended and resumed, a runtime's own waiter says.
     """
 
+    cdef object suspend(self):
+        """A coroutine for the waiting task to run: it returns once the waiter is woken."""
+        raise NotImplementedError
+
     cdef int arm(self) noexcept:
         self.state = WAITING
         return 0
@@ -38,6 +42,16 @@ cdef class Waiter:
         if self.state == WOKEN:
             self.state = IDLE
         return 0
+
+
+cdef class DelegatingWaiter(Waiter):
+    """A waiter that the loop knows nothing of."""
+
+    def __cinit__(self, *args):
+        self.delegates = True
+
+    def __await__(self):
+        return self.suspend().__await__()
 
 
 cdef int wake_all(list waiters, bint now=False) except -1:
@@ -97,10 +111,15 @@ DONE = Completed.__new__(Completed)
 
 cdef object raise_thrown(object kind, object value, object traceback):
     """What a coroutine's throw() does where it is not caught."""
+    raise as_exception(kind, value, traceback)
+
+
+cdef object as_exception(object kind, object value, object traceback):
+    """What is thrown by a throw() with these arguments."""
     if isinstance(kind, BaseException):
-        raise kind
+        return kind
     if value is None:
         value = kind()
     elif not isinstance(value, BaseException):
         value = kind(value)
-    raise value.with_traceback(traceback)
+    return value.with_traceback(traceback)

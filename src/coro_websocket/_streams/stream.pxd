@@ -10,6 +10,7 @@ cdef class Consumer:
     cdef int received(self, size_t n) except -1
     cdef int received_nothing(self) except -1
     cdef int fed(self, const uint8_t *data, size_t n) except -1
+    cdef int refused(self, object error) except -1
     cdef bint lend(self) noexcept
     cdef int take_back(self, bint parsing) noexcept
 
@@ -33,6 +34,7 @@ cdef class Stream(Driven):
     cdef bint uncopied  # `send_with_payload` sends a payload from where it is
     cdef bint broken  # nothing more can be sent
     cdef bint paused  # nothing is received
+    cdef bint ends_slowly  # from half-closing it to its end a reader waits to be told of that
     cdef bint draining  # no more will come than is on this side already: it is received
     cdef readonly bint lost  # there is no stream any more
 

@@ -34,6 +34,10 @@ cdef class Consumer:
         """n bytes have come, and were received by somebody else: they are copied."""
         return 0
 
+    cdef int refused(self, object error) except -1:
+        """What comes next breaks the protocol, and was refused by whoever received it."""
+        return 0
+
     cdef bint lend(self) noexcept:
         """Have what `receive_into` gave stay where it is, whoever runs before `received`."""
         return False
