@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from import_reader import imports_of, module_of, strings_of
+from tests.helpers.import_reader import imports_of, module_of, strings_of
 
 SOURCE = Path(__file__).parent.parent / "src"
 PACKAGE = "coro_websocket"

@@ -13,8 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from bounds import KIB, measured
-from raw_peer import BOUND, answer_to, read_head, watchdog
+from tests.helpers.raw_peer import BOUND, answer_to, read_head, watchdog
 
 from coro_websocket import InvalidOption, InvalidURL, Options, codec, connect, parse_url, serve
 from coro_websocket._http.client_handshake import ClientHandshake
@@ -23,6 +22,8 @@ from coro_websocket._opening.connect import client_handshake
 from coro_websocket._opening.http_tunnel import Tunnel
 from coro_websocket._opening.socks import SocksTunnel
 from coro_websocket.extensions import Extension, ExtensionFactory
+
+from .bounds import KIB, measured
 
 __all__ = ["watchdog"]
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from bounds import KIB, MIB, assert_linear, growth, measured
-from raw_peer import BINARY, CONT, TEXT, end_and_peer, frame, until, watchdog
-from reference_frames import KEY, header
+from tests.helpers.raw_peer import BINARY, CONT, TEXT, end_and_peer, frame, until, watchdog
+from tests.helpers.reference_frames import KEY, header
 
 from coro_websocket import Deflate, LimitError
 from coro_websocket._rfc6455.engine import Engine
 from coro_websocket.codec import decode
+
+from .bounds import KIB, MIB, assert_linear, growth, measured
 
 __all__ = ["watchdog"]
 

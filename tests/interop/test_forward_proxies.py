@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Certificates
+from tests.conftest import Certificates
 
 from coro_websocket import ProxyError, Read, Request, Write, connect, serve, worth_retrying
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import Certificates
+from tests.conftest import Certificates
 from websockets.asyncio.client import unix_connect
 from websockets.exceptions import ConnectionClosedError as TheirConnectionClosedError
 
