@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from check_stream import CHECKS, Check, MakePair, check_stream, run_check
+from tests.helpers.check_stream import CHECKS, Check, MakePair, check_stream, run_check
 
 from coro_websocket._options.options import Options
 from coro_websocket._runtimes.asyncio_runtime import runtime_of

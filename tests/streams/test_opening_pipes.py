@@ -6,7 +6,7 @@ import contextlib
 import ssl
 
 import pytest
-from test_loops import listening, on_every_loop, turns
+from tests.runtimes.test_loops import listening, on_every_loop, turns
 
 from coro_websocket import ConnectTimeout, Options, TLSError
 from coro_websocket._opening.dial import dial

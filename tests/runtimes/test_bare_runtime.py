@@ -7,8 +7,8 @@ import threading
 import types
 
 import pytest
-from bare_transport import BareTransport
-from raw_peer import close_payload, frame
+from tests.helpers.bare_transport import BareTransport
+from tests.helpers.raw_peer import close_payload, frame
 
 from coro_websocket import ConcurrencyError, ConnectionClosedError, NoEventLoopError
 from coro_websocket._connection.begin import begin_connection
