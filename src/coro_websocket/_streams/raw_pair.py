@@ -194,6 +194,9 @@ class RawPair:
         self.wake_writer()
         self.end_if_closed()
 
+    def get_extra_info(self, name: str) -> None:
+        """Nothing is known of what is behind the pair."""
+
     def get_write_buffer_size(self) -> int:
         return self.unsent
 
