@@ -9,6 +9,7 @@ import inspect
 import itertools
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -17,8 +18,10 @@ import pytest
 import trio
 from tests.conftest import pytest_asyncio_loop_factories
 
-from coro_websocket import ConnectError, NoEventLoopError
+from coro_websocket import ConnectError, ConnectTimeout, NoEventLoopError, Options, TLSError
 from coro_websocket._opening import happy_eyeballs
+from coro_websocket._opening.dial import dial
+from coro_websocket._opening.phase import Phase
 from coro_websocket._runtimes.asyncio_loop import AsyncioLoop
 from coro_websocket._runtimes.bare_loop import BareLoop
 from coro_websocket._runtimes.current import current_loop, running_loop
@@ -26,6 +29,8 @@ from coro_websocket._runtimes.event_loop import SocketLoop
 from coro_websocket._runtimes.lookup import look_up, look_up_to_listen
 from coro_websocket._runtimes.throttle import Throttle
 from coro_websocket._runtimes.trio_loop import TrioLoop
+from coro_websocket._streams.opening_pipes import open_pipe
+from coro_websocket._streams.user_socket import ConnectionSocket
 
 BOUND = 8.0  # seconds
 FACTORIES = pytest_asyncio_loop_factories()
@@ -395,6 +400,72 @@ async def test_who_is_cancelled_once_an_address_has_answered_leaves_no_socket_op
                 await happy_eyeballs._connect_first(loop, addresses_of(one, other), None, "name")
         assert made
         assert {sock.fileno() for sock in made} == {-1}
+
+
+# Dialling and accepting
+
+
+async def dialled(loop, listener, context=None, **options):
+    """A pipe to the listener."""
+    built = Options(host="127.0.0.1", port=listener.getsockname()[1], **options)
+    return await dial(loop, built, context, Phase(loop, built))
+
+
+@contextlib.asynccontextmanager
+async def answering(loop, listener, context=None):
+    """A server on the listener that says to one client, in capitals, what that has said."""
+
+    async def answer():
+        sock = ConnectionSocket.taking_over((await loop.accept(listener))[0])
+        pipe = await open_pipe(loop, sock, tls=context, server_side=True)
+        try:
+            while data := await pipe.receive():
+                await pipe.send(data.upper())
+        finally:
+            pipe.close()
+
+    task = loop.spawn(answer)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await loop.wait([task])
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@on_every_loop
+async def test_bytes_go_both_ways_before_there_is_a_connection(loop, tls, certificates):
+    server, client = (certificates.server, certificates.client) if tls else (None, None)
+    with listening() as listener:
+        async with answering(loop, listener, server):
+            pipe = await dialled(loop, listener, client)
+            assert (pipe.ssl_object is not None) == tls
+            await pipe.send(b"hello")
+            assert await pipe.receive() == b"HELLO"
+            pipe.close()
+            await turns(loop)
+
+
+@on_every_loop
+async def test_a_certificate_that_is_not_trusted_is_told(loop, certificates):
+    async def refused():
+        sock = ConnectionSocket.taking_over((await loop.accept(listener))[0])
+        with pytest.raises(OSError):
+            await open_pipe(loop, sock, tls=certificates.server, server_side=True)
+
+    with listening() as listener:
+        task = loop.spawn(refused)
+        with pytest.raises(TLSError, match="certificate is not accepted"):
+            await dialled(loop, listener, ssl.create_default_context())
+        await loop.wait([task])
+
+
+@on_every_loop
+async def test_a_server_that_says_nothing_runs_into_the_deadline_of_its_phase(loop, certificates):
+    with listening() as listener:
+        with pytest.raises(ConnectTimeout, match=r"tls_timeout") as caught:
+            await dialled(loop, listener, certificates.client, tls_timeout=0.05)
+        assert caught.value.phase == "tls"
 
 
 # Which loop runs

@@ -11,7 +11,7 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 from .context_errors import context_errors
-from .transport_pipe import TransportPipe, open_transport
+from .transport_pipe import RECEIVE_SIZE, TransportPipe, open_transport
 
 try:
     from .socket_stream import SocketStream
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from .user_socket import ConnectionSocket
 
 __all__ = ["Pipe", "SocketPipe", "open_pipe"]
-
-RECEIVE_SIZE = 65536
 
 
 class SocketPipe:
