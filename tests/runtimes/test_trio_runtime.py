@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import threading
@@ -106,6 +107,51 @@ def test_every_run_has_a_runtime_of_its_own():
         return current_loop().runtime
 
     assert trio.run(main) is not trio.run(main)
+
+
+def test_trio_may_be_a_guest_of_asyncio():
+    got = []
+
+    async def guest(loop):
+        assert isinstance(current_runtime(), TrioRuntime)
+        end = FedEnd()
+        loop.call_soon(end.stream.feed, frame(TEXT, "hello", masked=True))
+        got.append((await end.read()).payload)
+        await end.write("x")
+        end.close()
+
+    async def host():
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+        trio.lowlevel.start_guest_run(
+            guest,
+            loop,
+            run_sync_soon_threadsafe=loop.call_soon_threadsafe,
+            done_callback=ended.set_result,
+        )
+        assert not isinstance(current_runtime(), TrioRuntime)
+        (await asyncio.wait_for(ended, 8)).unwrap()
+
+    asyncio.run(host())
+    assert got == ["hello"]
+
+
+def test_a_run_may_end_while_connections_are_open():
+    """With an alarm that was set, a message that was begun and a thread that compresses."""
+    transports = []
+
+    async def main():
+        for extensions in (False, True):
+            end = FedEnd(extensions=extensions, ping_interval=5)
+            transports.append(end.transport)
+            await end.write({"opcode": TEXT, "payload": "a", "fin": False})
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await end.write({"opcode": 0, "payload": "x" * 100_000, "fin": False})
+
+    trio.run(main)
+    for transport in transports:
+        assert [opcode for opcode, _ in transport.frames()] == [TEXT, 0, CLOSE]
 
 
 # Reading
@@ -213,6 +259,18 @@ async def test_a_read_in_a_scope_that_is_cancelled_already_takes_what_is_here(en
     assert scope.cancelled_caught
     end.frame(TEXT, "next")
     assert (await end.read()).payload == "next"
+    end.close()
+
+
+@on_trio
+async def test_a_read_that_is_woken_before_it_is_suspended_goes_on(ends):
+    """The transport gives what it has held back in the call that has it read on."""
+    end = ends(read_high_water=1000)
+    data = frame(BINARY, bytes(4000), masked=True)
+    end.stream.feed(data[:2000])
+    assert not end.transport.reading
+    end.transport.resume_reading = functools.partial(end.stream.feed, data[2000:])
+    assert (await end.read()).payload == bytes(4000)
     end.close()
 
 
@@ -804,6 +862,8 @@ def test_a_connection_whose_run_has_ended_says_so():
     trio.run(use)
     with pytest.raises(OtherEventLoopError):
         end.read().send(None)
+    end.stream.end()
+    assert end.transport.closed
 
 
 # Threads

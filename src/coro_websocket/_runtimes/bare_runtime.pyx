@@ -160,6 +160,6 @@ async def pull(BareWaiter waiter not None):
 cdef object nobody_to_wait_for():
     return NoEventLoopError(
         "this has to wait for what another task does on the same connection, and that can be "
-        "done only on asyncio and trio: on another event loop, let one task at a time use a "
-        "connection of wrap_io()"
+        "done only on asyncio and trio: call wrap_io() in a coroutine that one of them runs, or "
+        "let one task at a time use its connection"
     )

@@ -31,7 +31,7 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
-from .._errors import OtherEventLoopError
+from .._errors import NoEventLoopError, OtherEventLoopError
 
 logger = logging.getLogger("coro_websocket")
 
@@ -181,14 +181,14 @@ cdef class Alarm:
 
 
 async def work(TrioRuntime runtime not None, function, tuple arguments, done):
-    cdef Outcome outcome
+    cdef Outcome outcome = Outcome.__new__(Outcome)
     try:
         outcome = await trio.to_thread.run_sync(Outcome, function, *arguments)
-    except BaseException as error:  # the run is about to end, or there are no more threads
-        outcome = Outcome.__new__(Outcome)
+    except Exception as error:  # there are no more threads
         outcome.error = error
-        if not isinstance(error, Exception):
-            raise
+    except BaseException:
+        outcome.error = NoEventLoopError("the trio run is about to end")
+        raise
     finally:
         runtime.call(done, outcome)
 
