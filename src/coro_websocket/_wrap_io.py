@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ._connection.begin import begin_connection
 from ._errors import InvalidOption, InvalidOptionType
 from ._options.options import Options
-from ._runtimes.loops import current_loop
+from ._runtimes.current import current_loop
 from ._streams.raw_pair import RawPair
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _refuse_unused(given: Mapping[str, Any], more: Mapping[str, Any]) -> None:
                 name,
             )
     for name, value in more.items():
-        if name not in _COUNT and value is not None:
+        if name not in _COUNT and value not in (None, ()):
             raise InvalidOption(
                 f"{name} makes no difference to wrap_io(): what counts is "
                 + ", ".join(sorted(_COUNT)),

@@ -31,7 +31,7 @@ from ._options.options import Options
 from ._options.tls import server_context
 from ._rfc6455.close_codes import close_payload
 from ._rfc6455.messages import Message, as_message
-from ._runtimes.loops import current_loop, running_loop
+from ._runtimes.current import current_loop, running_loop
 from ._streams.memory import MemoryPipe, memory_pair
 from .codec import decode, encode
 

@@ -39,8 +39,12 @@ async def end(request):
         return next_one
 
     if request.param == "wrap_io":
+        incoming: asyncio.Queue = asyncio.Queue()
         frames: asyncio.Queue = asyncio.Queue()
-        yield *wrap_io(asyncio.Event().wait, frames.put, mask=False), bytes_from(frames.get)  # type: ignore[arg-type]
+        read, write = wrap_io(incoming.get, frames.put, mask=False)
+        yield read, write, bytes_from(frames.get)
+        incoming.put_nowait(None)
+        await write.wait_closed()
         return
     (_, read, write), (_, peer_read, peer_write) = connected_pair()
     yield read, write, bytes_from(peer_read)

@@ -964,6 +964,8 @@ def test_options_are_checked_and_need_no_event_loop():
     for name in ("heartbeat", "ping_interval"):
         with pytest.raises(NoEventLoopError, match=name):
             wrap_io(nothing, nothing, {name: 1})
+        with pytest.raises(NoEventLoopError, match=name):
+            wrap_io(nothing, nothing, Options(**{name: 1}))  # type: ignore[arg-type]
 
 
 class Named(Deflate):
@@ -987,7 +989,7 @@ def test_options_of_connecting_are_left_alone_where_connect_would_pass_them_on()
 
     wrap_io(nothing, nothing, {"host": "h", "pathname": "/x", "timeout": 5, "compression": None})
     wrap_io(nothing, nothing, Options(host="h", tls=True, ping_interval=None))
-    wrap_io(nothing, nothing, ping_interval=None, compression=None)
+    wrap_io(nothing, nothing, ping_interval=None, compression=None, extensions=())
     with pytest.raises(InvalidOption, match="host"):
         wrap_io(nothing, nothing, host="h")
 
@@ -1107,6 +1109,132 @@ def test_what_would_have_to_wait_for_another_task_is_refused_on_an_unknown_event
     assert len(up.frames) == 1
     with pytest.raises(NoEventLoopError):
         write.ping()
+
+
+def test_a_read_that_is_given_up_on_an_unknown_event_loop_loses_nothing():
+    (read, write), (_, peer_write), _ = piped()
+
+    async def reading():
+        await read()
+
+    waiting = reading()
+    waiting.send(None)
+    waiting.close()
+    sending = peer_write("kept")
+    assert take_turns(reading(), awaiting(sending)) == [None, None]
+    with pytest.raises(NoEventLoopError):
+        write.ping()
+
+
+async def awaiting(awaitable):
+    return await awaitable
+
+
+def test_a_write_on_an_unknown_event_loop_is_with_the_raw_writer_when_it_returns():
+    for message, sent in (
+        ("x", [b"x"]),
+        (["a", "b"], [b"a", b"b"]),
+        (Message(b"p", 9), [b"p"]),
+        (bytes(200_000), [bytes(200_000)]),
+    ):
+        (_, write), _, up = piped()
+        assert take_turns(awaiting(write(message))) == [None]
+        assert [frame.payload for frame in up.frames] == sent
+
+
+def test_a_ping_is_answered_by_whoever_reads_on_an_unknown_event_loop():
+    (read, _), (peer_read, peer_write), _ = piped()
+    answers = []
+
+    async def peer():
+        await peer_write(Message(b"p", 9))
+        await peer_write("x")
+        answers.append(await peer_read(control=True))
+
+    assert take_turns(awaiting(read()), peer()) == [None, None]
+    assert answers == [Message(b"p", 10, mask=True)]
+
+
+def test_the_peers_end_is_told_of_on_an_unknown_event_loop():
+    written = []
+
+    async def raw_read():
+        return None
+
+    async def raw_write(frame):
+        written.append(frame)
+
+    read, write = wrap_io(raw_read, raw_write)
+    raised = take_turns(awaiting(read()), awaiting(write.wait_closed()))
+    assert isinstance(raised[0], ConnectionClosedError)
+    assert raised[1] is None
+    assert written == [None]
+    with pytest.raises(ConnectionClosedError):
+        write("x")  # type: ignore[unused-coroutine]
+
+
+def test_a_connection_that_is_open_when_its_trio_run_ends_ends_quietly(caplog):
+    trio = pytest.importorskip("trio")
+    reads = []
+
+    async def main():
+        read, write = wrap_io(trio.sleep_forever, stuck)
+        reads.append(read)
+        await write("x")
+        await trio.testing.wait_all_tasks_blocked()
+
+    async def stuck(_):
+        await trio.sleep_forever()
+
+    trio.run(main)
+    assert reads[0].close_code == 1006
+    assert not RUNNING
+    assert not caplog.records
+
+
+def test_a_raw_write_that_cannot_be_cancelled_on_trio_does_not_keep_the_end_away():
+    trio = pytest.importorskip("trio")
+
+    async def main():
+        release = trio.Event()
+
+        async def deaf(_):
+            with trio.CancelScope(shield=True):
+                await release.wait()
+
+        read, write = wrap_io(trio.sleep_forever, deaf, close_timeout=0.05)
+        with trio.fail_after(BOUND):
+            await write("x")
+            await write.close()
+            assert await read() is None
+        release.set()
+
+    trio.run(main)
+
+
+def test_a_raw_reader_that_never_makes_us_wait_leaves_others_their_turn_on_trio():
+    trio = pytest.importorskip("trio")
+    count = 0
+
+    async def raw_read():
+        nonlocal count
+        count += 1
+        return Message("x", 1, mask=True)
+
+    async def raw_write(_):
+        pass
+
+    async def main():
+        read, _ = wrap_io(raw_read, raw_write, read_high_water=None)
+        with trio.fail_after(BOUND):
+            for _ in range(1000):
+                await read()
+            before = count
+            for _ in range(3):
+                await trio.lowlevel.checkpoint()
+            assert count - before < 1000
+
+    trio.run(main)
 
 
 def test_it_works_on_trio():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import inspect
 import itertools
 import os
 import socket
@@ -19,41 +20,45 @@ from tests.conftest import pytest_asyncio_loop_factories
 from coro_websocket import ConnectError, NoEventLoopError
 from coro_websocket._opening import happy_eyeballs
 from coro_websocket._runtimes.asyncio_loop import AsyncioLoop
+from coro_websocket._runtimes.bare_loop import BareLoop
+from coro_websocket._runtimes.current import current_loop, running_loop
 from coro_websocket._runtimes.event_loop import SocketLoop
 from coro_websocket._runtimes.lookup import look_up, look_up_to_listen
-from coro_websocket._runtimes.loops import NoLoop, current_loop, running_loop
 from coro_websocket._runtimes.throttle import Throttle
 from coro_websocket._runtimes.trio_loop import TrioLoop
 
 BOUND = 8.0  # seconds
 FACTORIES = pytest_asyncio_loop_factories()
 
-Body = Callable[[SocketLoop], Awaitable[None]]
+Body = Callable[..., Awaitable[None]]
 
 
-def on_every_loop(body: Body) -> Callable[[str], None]:
-    """The test on asyncio's loops and on trio."""
+def on_every_loop(body: Body) -> Callable[..., None]:
+    """The test on asyncio's loops and on trio. It gets the loop first, and then its fixtures."""
 
-    async def on_asyncio() -> None:
+    async def on_asyncio(fixtures: dict[str, Any]) -> None:
         loop = current_loop()
         assert isinstance(loop, AsyncioLoop)
         async with asyncio.timeout(BOUND):
-            await body(loop)
+            await body(loop, **fixtures)
 
-    async def on_trio() -> None:
+    async def on_trio(fixtures: dict[str, Any]) -> None:
         loop = current_loop()
         assert isinstance(loop, TrioLoop)
         with trio.fail_after(BOUND):
-            await body(loop)  # type: ignore[arg-type]
+            await body(loop, **fixtures)
 
     @pytest.mark.parametrize("kind", [*FACTORIES, "trio"])
-    def test(kind: str) -> None:
+    def test(kind: str, **fixtures: Any) -> None:
         if kind == "trio":
-            trio.run(on_trio)
+            trio.run(on_trio, fixtures)
         else:
             with asyncio.Runner(loop_factory=FACTORIES[kind]) as runner:
-                runner.run(on_asyncio())
+                runner.run(on_asyncio(fixtures))
 
+    _, *fixtures = inspect.signature(body).parameters.values()
+    kind = inspect.signature(test).parameters["kind"]
+    test.__signature__ = inspect.Signature([kind, *fixtures])
     test.__doc__ = body.__doc__
     return test
 
@@ -284,6 +289,17 @@ async def test_the_cancellation_of_the_running_task_is_no_failure(loop):
     assert not loop.is_failure(KeyboardInterrupt())
 
 
+def test_an_end_that_comes_after_the_loops_own_is_neither_a_cancellation_nor_a_failure():
+    """A coroutine that is collected with its loop gets a GeneratorExit, and no loop runs then."""
+
+    async def main():
+        return running_loop("a test")
+
+    loop = asyncio.run(main())
+    assert not loop.is_cancellation(GeneratorExit())
+    assert not loop.is_failure(GeneratorExit())
+
+
 async def test_a_future_that_somebody_has_cancelled_is_a_failure_of_who_awaits_it():
     loop, future = current_loop(), asyncio.get_running_loop().create_future()
     future.cancel()
@@ -390,7 +406,7 @@ def test_where_no_loop_runs_it_is_said_what_was_called():
     with pytest.raises(NoEventLoopError, match=r"connect\(\) was called outside"):
         running_loop("connect()")
     loop = current_loop()
-    assert isinstance(loop, NoLoop)
+    assert isinstance(loop, BareLoop)
     assert not loop.spawns
     assert loop.is_failure(ValueError())
     assert not loop.is_failure(KeyboardInterrupt())

@@ -22,9 +22,10 @@ from coro_websocket import (
 )
 from coro_websocket._connection.begin import begin_connection
 from coro_websocket._options.options import Options
-from coro_websocket._runtimes.current import current_runtime
+from coro_websocket._runtimes.current import current_loop
 from coro_websocket._runtimes.trio_runtime import TrioRuntime
 from coro_websocket._streams.fed_stream import FedStream
+from coro_websocket.extensions import Deflate
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 blocked = trio.testing.wait_all_tasks_blocked
@@ -60,11 +61,14 @@ def mock_clock():
 class FedEnd:
     """Our end, a server's, and the hand that feeds it."""
 
-    def __init__(self, *, transport=None, **options):
-        self.transport = BareTransport() if transport is None else transport
-        self.stream = FedStream(current_runtime(), None, self.transport)
+    def __init__(self, *, extensions=False, **options):
+        self.transport = BareTransport()
+        self.stream = FedStream(current_loop().runtime, None, self.transport)
         built = Options.for_wrap_io({"ping_interval": None, **options})
-        _, self.read, self.write = begin_connection(self, built, client=False)
+        _, self.extension = Deflate().agree(())
+        _, self.read, self.write = begin_connection(
+            self, built, client=False, extensions=[self.extension] * extensions
+        )
 
     def become_stream(self, options):
         return self.stream
@@ -93,14 +97,14 @@ def ends():
 
 @on_trio
 async def test_the_runtime_is_that_of_the_trio_run():
-    runtime = current_runtime()
+    runtime = current_loop().runtime
     assert isinstance(runtime, TrioRuntime)
-    assert current_runtime() is runtime
+    assert current_loop().runtime is runtime
 
 
 def test_every_run_has_a_runtime_of_its_own():
     async def main():
-        return current_runtime()
+        return current_loop().runtime
 
     assert trio.run(main) is not trio.run(main)
 
@@ -511,6 +515,50 @@ async def test_much_that_is_written_lets_the_other_tasks_run(ends):
         nursery.cancel_scope.cancel()
     assert others >= 4
     end.close()
+
+
+@on_trio
+async def test_a_thread_compresses_what_is_large(ends):
+    end = ends(extensions=True)
+
+    async def write(text):
+        await end.write(text)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write, "x" * 100_000)
+        await blocked()
+        await end.write("y" * 300)
+    sent = end.transport.frames()
+    assert len(sent) == 2
+    assert all(len(payload) < 1000 for _, payload in sent)
+    end.close()
+
+
+@on_trio
+async def test_a_writer_that_is_cancelled_while_a_thread_compresses_is_not_waited_for(ends):
+    """What the extension has seen is sent all the same."""
+    end = ends(extensions=True)
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await end.write("x" * 100_000)
+    assert scope.cancelled_caught
+    assert not end.transport.written
+    await end.write("y" * 300)
+    assert len(end.transport.frames()) == 2
+    end.close()
+
+
+@on_trio
+async def test_a_thread_that_fails_to_compress_fails_the_write(ends):
+    end = ends(extensions=True)
+
+    def fail(*args, **more):
+        raise KeyError("mine")
+
+    end.extension.encode = fail
+    with pytest.raises(KeyError):
+        await end.write("x" * 100_000)
+    end.stream.end()
 
 
 @on_trio

@@ -17,7 +17,7 @@ import pytest
 from tests.helpers.raw_peer import BOUND, echo, turns_of_the_loop, until, watchdog
 
 from coro_websocket import connect, serve
-from coro_websocket._runtimes.loops import running_loop
+from coro_websocket._runtimes.current import running_loop
 from coro_websocket._runtimes.throttle import Throttle
 from coro_websocket._server import accepting as _accepting
 from coro_websocket._server import opening as _opening

@@ -11,9 +11,14 @@ import sys
 from typing import Any
 
 import pytest
-from tests.helpers.raw_peer import BOUND, echo, turns_of_the_loop, until
+from tests.helpers.raw_peer import BOUND, CLOSE, echo, frame, turns_of_the_loop, until
 
 from coro_websocket import ConnectionClosedError, connect, serve
+
+REQUEST = (
+    b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 
 pytestmark = pytest.mark.usefixtures("no_tasks_left")
 
@@ -112,11 +117,24 @@ async def test_handlers_see_the_context_variables_of_who_started_the_server():
                 assert (await read()).payload == "the starter's"
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
-async def test_eager_tasks_serve_and_close():
-    def eager(loop, coroutine, **options):
-        return asyncio.Task(coroutine, loop=loop, **{**options, "eager_start": True})
+def eager(loop, coroutine, **options):
+    return asyncio.Task(coroutine, loop=loop, **{**options, "eager_start": True})
 
+
+@pytest.fixture
+async def eager_tasks():
+    loop = asyncio.get_running_loop()
+    yield lambda: loop.set_task_factory(eager)
+    loop.set_task_factory(None)
+
+
+needs_eager_tasks = pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="eager tasks came with Python 3.12"
+)
+
+
+@needs_eager_tasks
+async def test_eager_tasks_serve_and_close(eager_tasks):
     async def handler(req, read, write):
         async for msg in read:
             if msg.payload == "close it":
@@ -125,17 +143,35 @@ async def test_eager_tasks_serve_and_close():
             await write(msg.payload)
 
     async with asyncio.timeout(BOUND), serve(handler, close_timeout=60) as server:
-        asyncio.get_running_loop().set_task_factory(eager)
-        try:
-            opened = [await connect(server.url) for _ in range(3)]
-            for _, read, write in opened:
-                await write("x")
-                assert (await read()).payload == "x"
-            assert server.connections == 3
-            await opened[0][2]("close it")
-            for _, read, _ in opened[1:]:
-                assert await until_the_end(read) == (1001, "going away")
-            assert await until_the_end(opened[0][1]) == (1000, "")
-            await until(lambda: not server.connections)
-        finally:
-            asyncio.get_running_loop().set_task_factory(None)
+        eager_tasks()
+        opened = [await connect(server.url) for _ in range(3)]
+        for _, read, write in opened:
+            await write("x")
+            assert (await read()).payload == "x"
+        assert server.connections == 3
+        await opened[0][2]("close it")
+        for _, read, _ in opened[1:]:
+            assert await until_the_end(read) == (1001, "going away")
+        assert await until_the_end(opened[0][1]) == (1000, "")
+        await until(lambda: not server.connections)
+
+
+@needs_eager_tasks
+async def test_an_eager_handler_may_have_its_server_closed_before_it_first_waits(eager_tasks):
+    """Its request is there when it is accepted: all of that is one step of its task."""
+    closing = []
+
+    async def handler(req, read, write):
+        closing.append(asyncio.ensure_future(server.close()))
+        assert await read() is None
+
+    async with asyncio.timeout(BOUND), serve(handler, close_timeout=60) as server:
+        eager_tasks()
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(REQUEST)
+            await until(lambda: closing)
+            client.settimeout(BOUND)
+            assert b" 101 " in await asyncio.to_thread(client.recv, 1000)
+            client.sendall(frame(CLOSE, b"\x03\xe9", masked=True))
+        await closing[0]
+        assert server.connections == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._runtimes.loops import current_loop
+from .._runtimes.current import current_loop
 
 if TYPE_CHECKING:
     from .read_write import Write

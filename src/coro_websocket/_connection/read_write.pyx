@@ -34,6 +34,13 @@ cdef extern from "call.h":
     ) noexcept
 
 
+cdef inline int check_can_wait(Connection connection, bint receiving) except -1:
+    """Before anything is sent: where somebody else would have to do that, it is refused."""
+    if connection.runtime.pulls and not connection.stream.lost:
+        connection.runtime.check_can_wait(connection.stream, receiving)
+    return 0
+
+
 async def run_in_loop(Connection connection not None, str name, call):
     """Call what is awaited, now that the connection's loop runs."""
     if not connection.runtime.check_thread():
@@ -233,6 +240,7 @@ cdef class Write:
         """
         if not runs_here(self.connection.runtime):
             return self.write_later(message, compress)
+        check_can_wait(self.connection, message is None)
         return self.connection.write(message, compress)
 
     cdef object write_later(self, object message, bint compress):
@@ -264,6 +272,7 @@ cdef class Write:
         cdef Connection connection = self.connection
         if not runs_here(connection.runtime):
             return in_its_loop(connection, "write.pong", functools.partial(self.pong, payload))
+        check_can_wait(connection, False)
         return connection.pong(payload)
 
     def close(self, code=NORMAL, reason=""):
@@ -285,6 +294,7 @@ cdef class Write:
         if not runs_here(connection.runtime):
             call = functools.partial(self.close, code, reason)
             return in_its_loop(connection, "write.close", call)
+        check_can_wait(connection, True)
         return connection.close(code, reason)
 
     async def wait_closed(self):

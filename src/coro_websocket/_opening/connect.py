@@ -18,7 +18,7 @@ from .._http.opening_errors import ConnectError, ConnectTimeout, HandshakeError
 from .._http.refusal_text import refusal_text
 from .._options.options import Options
 from .._options.tls import client_context
-from .._runtimes.loops import running_loop
+from .._runtimes.current import running_loop
 from .dial import dial
 from .phase import Phase
 from .proxies import with_proxy_context

@@ -149,6 +149,5 @@ async def dial_by_secure_proxy(
             try:
                 await secure_tunnel(pipe, context, tls_name(url.host), options.close_timeout)
             except (OSError, ssl.CertificateError) as error:
-                where = f"{url.host} port {url.port}"
-                raise tls_error(where, error) from error
+                raise tls_error(f"{url.host} port {url.port}", error) from error
     return pipe

@@ -166,8 +166,7 @@ class Options:
             section 7.1.1). Default 10. None: for ever, also where a client that has answered
             does not hang up.
         heartbeat: how often to send a Pong unasked (RFC 6455 section 5.5.3), which keeps
-            proxies from closing an idle connection, and asks for no answer.
-            Default None.
+            proxies from closing an idle connection, and asks for no answer. Default None.
         ping_interval: how often to send a Ping (RFC 6455 section 5.5.2), which notices a peer
             that is gone. Default 20.
         ping_timeout: how long the peer may be silent after such a Ping before the connection is

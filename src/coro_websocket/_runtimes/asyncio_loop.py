@@ -68,42 +68,35 @@ class AsyncioLoop(NonBlockingSockets):
     def current_task(self) -> object:
         return asyncio.current_task()
 
-    def watch(self, task: Any, ended: Callable[[], None]) -> Callable[[], None]:
-        def done(_: object) -> None:
-            ended()
-
-        task.add_done_callback(done)
-        return lambda: task.remove_done_callback(done)
-
     def is_cancellation(self, error: BaseException) -> bool:
         # A future that somebody has cancelled raises the same error where it is awaited.
+        if not isinstance(error, asyncio.CancelledError):
+            return False  # perhaps no loop runs any more
         task = asyncio.current_task()
-        return isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling() > 0)
+        return task is None or task.cancelling() > 0
 
     def is_failure(self, error: BaseException) -> bool:
-        return isinstance(error, (Exception, asyncio.CancelledError)) and not self.is_cancellation(
-            error
-        )
+        fails = isinstance(error, (Exception, asyncio.CancelledError))
+        return fails and not self.is_cancellation(error)
 
     # Sockets
 
     async def readable(self, sock: socket.socket) -> None:
-        descriptor = sock.fileno()
-        ready = self.loop.create_future()
-        self.loop.add_reader(descriptor, _settle, ready)
-        try:
-            await ready
-        finally:
-            self.loop.remove_reader(descriptor)
+        await self._ready(sock, self.loop.add_reader, self.loop.remove_reader)
 
     async def writable(self, sock: socket.socket) -> None:
+        await self._ready(sock, self.loop.add_writer, self.loop.remove_writer)
+
+    async def _ready(
+        self, sock: socket.socket, watch: Callable[..., object], unwatch: Callable[[int], object]
+    ) -> None:
         descriptor = sock.fileno()
         ready = self.loop.create_future()
-        self.loop.add_writer(descriptor, _settle, ready)
+        watch(descriptor, _settle, ready)
         try:
             await ready
         finally:
-            self.loop.remove_writer(descriptor)
+            unwatch(descriptor)
 
 
 def _settle(future: asyncio.Future[None]) -> None:
@@ -149,15 +142,12 @@ class AsyncioLimit:
     def expired(self) -> bool:
         return self.timeout.expired()
 
-    def shorten(self, seconds: float | None) -> None:
-        if seconds is not None and not self.timeout.expired():
-            self.timeout.reschedule(asyncio.get_running_loop().time() + seconds)
-
 
 _kinds: dict[type[asyncio.AbstractEventLoop], type[AsyncioLoop]] = {}
 
 
 def asyncio_loop(loop: asyncio.AbstractEventLoop) -> AsyncioLoop:
+    """What an event loop of asyncio's gives us."""
     kind = _kinds.get(type(loop))
     if kind is None:
         kind = _kinds[type(loop)] = AsyncioLoop if _has_add_reader(loop) else TransportsOnlyLoop

@@ -14,7 +14,7 @@ from .waiter cimport DONE, WAITING, WOKEN, DelegatingWaiter, Waiter
 import collections
 import functools
 import logging
-import time
+from time import monotonic
 
 from .._errors import NoEventLoopError
 
@@ -26,12 +26,13 @@ cdef class BareRuntime(Runtime):
 
     def __cinit__(self):
         self.loop = no_loop
+        self.pulls = True
         self.soon = collections.deque()
 
     # Time
 
     cdef double time(self) except? -1:
-        return time.monotonic()
+        return monotonic()
 
     cdef object call_at(self, double when, object callback):
         return NEVER
@@ -65,6 +66,11 @@ cdef class BareRuntime(Runtime):
 
     cdef object current_task(self):
         return self  # whoever it is
+
+    cdef int check_can_wait(self, Driven stream, bint receiving) except -1:
+        if stream.busy(receiving):
+            raise nobody_to_wait_for()
+        return 0
 
     cdef int watch_task(self, object task, object ended) except -1:
         return 0  # nobody could tell
@@ -147,9 +153,13 @@ async def pull(BareWaiter waiter not None):
     while waiter.state == WAITING:
         work = waiter.next_work()
         if work is None:
-            raise NoEventLoopError(
-                "this has to wait for what another task does on the same connection, and that can "
-                "be done only on asyncio and trio: on another event loop, let one task at a time "
-                "use a connection of wrap_io()"
-            )
+            raise nobody_to_wait_for()
         await work
+
+
+cdef object nobody_to_wait_for():
+    return NoEventLoopError(
+        "this has to wait for what another task does on the same connection, and that can be "
+        "done only on asyncio and trio: on another event loop, let one task at a time use a "
+        "connection of wrap_io()"
+    )

@@ -35,24 +35,25 @@ class Running(Protocol):
 
 
 class Limit(Protocol):
-    """How long a block may still take."""
+    """The deadline of a block."""
 
     def expired(self) -> bool:
         """Whether the block was ended because it took too long; it then raises TimeoutError."""
         ...
 
-    def shorten(self, seconds: float | None) -> None:
-        """Let it take only so many seconds from now on."""
-        ...
-
 
 class Loop(Protocol):
-    """Time, tasks, and how they end.
+    """Tasks, and how they end.
 
     `spawns` says whether it can run work by itself and let one task wait for another.
     """
 
     spawns: bool
+
+    @property
+    def runtime(self) -> Runtime:
+        """What the connections of this loop share."""
+        ...
 
     def event(self) -> Event: ...
 
@@ -61,16 +62,6 @@ class Loop(Protocol):
 
         ended: called with the task once that is over, also if it is cancelled before it begins.
         """
-        ...
-
-    def current_task(self) -> object: ...
-
-    def watch(self, task: Any, ended: Callable[[], None]) -> Callable[[], None]:
-        """Have `ended` called once the task has ended, unless what is returned is called before."""
-        ...
-
-    def limit(self, seconds: float | None) -> AbstractAsyncContextManager[Limit]:
-        """A block that may take so many seconds; None: any number."""
         ...
 
     async def sleep(self, seconds: float) -> None: ...
@@ -92,12 +83,13 @@ class SocketLoop(Loop, Protocol):
         """Whether it can tell when a socket is ready, as the streams of ours need it."""
         ...
 
-    @property
-    def runtime(self) -> Runtime:
-        """What the connections of this loop share."""
+    def time(self) -> float: ...
+
+    def limit(self, seconds: float | None) -> AbstractAsyncContextManager[Limit]:
+        """A block that may take so many seconds; None: any number."""
         ...
 
-    def time(self) -> float: ...
+    def current_task(self) -> object: ...
 
     def call_soon(self, function: Callable[..., object], *arguments: object) -> None:
         """Call it in the next turn of the loop. Any thread may ask for that.

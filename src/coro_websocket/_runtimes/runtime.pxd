@@ -44,6 +44,8 @@ cdef class Runtime:
     cdef bint check_thread(self) except -1
     cdef object other_loop(self, str call)
     cdef object current_task(self)
+    cdef bint pulls  # whoever waits does the stream's work, as nothing goes on by itself
+    cdef int check_can_wait(self, Driven stream, bint receiving) except -1
     cdef int watch_task(self, object task, object ended) except -1
     cdef int unwatch_task(self, object task, object ended) except -1
     cdef Waiter new_waiter(self, Driven stream, bint receiving)
@@ -84,6 +86,7 @@ cdef class Driven:
 
     cdef int receive(self) except -1
     cdef object fetch(self, bint receiving)
+    cdef bint busy(self, bint receiving) except -1
     cdef int transmit(self) except -1
     cdef int fail_sending(self, object error) except -1
     cdef int fail_memory(self) except -1

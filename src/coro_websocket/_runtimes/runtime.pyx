@@ -72,6 +72,13 @@ cdef class Runtime:
         """The task that runs now, or None."""
         raise NotImplementedError
 
+    cdef int check_can_wait(self, Driven stream, bint receiving) except -1:
+        """Raise NoEventLoopError where what is about to be sent could not be waited for.
+
+        Only where `pulls` is set. receiving: an answer will be waited for, too.
+        """
+        return 0
+
     cdef int watch_task(self, object task, object ended) except -1:
         """Have `ended(task)` called once the task is done, however it ends."""
         raise NotImplementedError
@@ -274,6 +281,10 @@ cdef class Driven:
         the loop or another task does it. receiving: false if only sending is wanted.
         """
         return None
+
+    cdef bint busy(self, bint receiving) except -1:
+        """Whether another task sends, or, if asked, receives what `fetch` has given it."""
+        return False
 
     cdef int transmit(self) except -1:
         """Send what waits to be sent, as far as it is taken."""

@@ -5,7 +5,6 @@ Tasks are system tasks: a nursery belongs to whoever opened it, and what is ours
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import functools
 import math
@@ -18,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from .event_loop import Event, Running, Work
+    from .runtime import Runtime
 
-__all__ = ["TaskEnd", "TrioLoop"]
+__all__ = ["TrioLoop"]
 
 
 class TrioLoop(NonBlockingSockets):
@@ -33,6 +33,12 @@ class TrioLoop(NonBlockingSockets):
     def __init__(self, trio: Any) -> None:
         self.trio = trio
         self._token = trio.lowlevel.current_trio_token()
+
+    @property
+    def runtime(self) -> Runtime:
+        from .trio_runtime import runtime_of_run  # which imports trio
+
+        return runtime_of_run()
 
     # Time and tasks
 
@@ -78,19 +84,6 @@ class TrioLoop(NonBlockingSockets):
 
     def current_task(self) -> object:
         return self.trio.lowlevel.current_task()
-
-    def watch(self, task: Any, ended: Callable[[], None]) -> Callable[[], None]:
-        async def tell() -> None:
-            ended()
-
-        watching = TaskEnd(task, lambda: self.spawn(tell))
-        self.trio.lowlevel.add_instrument(watching)
-
-        def unwatch() -> None:
-            with contextlib.suppress(KeyError):
-                self.trio.lowlevel.remove_instrument(watching)
-
-        return unwatch
 
     def is_cancellation(self, error: BaseException) -> bool:
         return isinstance(error, self.trio.Cancelled)
@@ -138,28 +131,16 @@ class TrioTask:
                 callback()
 
 
-class TaskEnd:
-    """An instrument of trio's that tells when one task has ended."""
-
-    def __init__(self, task: Any, ended: Callable[[], object]) -> None:
-        self.task = task
-        self.ended = ended
-
-    def task_exited(self, task: Any) -> None:
-        if task is self.task:
-            self.ended()
-
-
 class TrioLimit:
     """A cancel scope with a deadline; TimeoutError where that has ended it."""
 
     def __init__(self, trio: Any, seconds: float | None) -> None:
         self.trio = trio
-        self.seconds = seconds
+        self.seconds = math.inf if seconds is None else seconds
         self.scope = trio.CancelScope()
 
     async def __aenter__(self) -> TrioLimit:
-        self.shorten(self.seconds)
+        self.scope.deadline = self.trio.current_time() + self.seconds
         self.scope.__enter__()
         return self
 
@@ -172,6 +153,3 @@ class TrioLimit:
     def expired(self) -> bool:
         expired: bool = self.scope.cancelled_caught
         return expired
-
-    def shorten(self, seconds: float | None) -> None:
-        self.scope.deadline = math.inf if seconds is None else self.trio.current_time() + seconds

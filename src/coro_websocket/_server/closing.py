@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .._runtimes.event_loop import Loop, SocketLoop
+    from .._runtimes.event_loop import SocketLoop
     from .client import Client
 
 __all__ = ["cancel_others", "close_others"]
@@ -42,11 +42,11 @@ async def close_others(
     await loop.wait(late)
 
 
-def cancel_others(loop: Loop, clients: Iterable[Client]) -> None:
+def cancel_others(loop: SocketLoop, clients: Iterable[Client]) -> None:
     for client in _others(loop, clients):
         client.running.cancel()
 
 
-def _others(loop: Loop, clients: Iterable[Client]) -> list[Client]:
+def _others(loop: SocketLoop, clients: Iterable[Client]) -> list[Client]:
     current = loop.current_task()
     return [client for client in clients if client.task is not current]

@@ -15,7 +15,7 @@ from .._options.header_rules import check_subprotocols
 from .._options.options import Options
 from .._options.rules import NAMES_ELSEWHERE_OF_SERVERS, stream_socket
 from .._options.tls import server_context
-from .._runtimes.loops import running_loop
+from .._runtimes.current import running_loop
 from .handler import check_handler
 from .listening import check_listening, listen_tcp, listen_unix
 from .opening import Terms

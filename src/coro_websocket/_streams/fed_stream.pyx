@@ -2,7 +2,8 @@
 
 It needs of the transport no more than asyncio's protocols may count on anywhere: `write`, `close`,
 `is_closing`, `pause_reading`, `resume_reading`, `get_extra_info`. `abort`, `can_write_eof` with
-`write_eof`, and `get_write_buffer_size` are used where they are there.
+`write_eof`, and `get_write_buffer_size` are used where they are there. Where no loop runs that is
+known, it has `fetch` and `busy`, of which `Driven` tells, and whoever waits does the work.
 
 Whoever has the transport calls `feed`, `feed_eof`, `pause_writing`, `resume_writing` and `end`, in
 the loop's callbacks and not in a task. The transport is Python code, and so is whatever runs
@@ -41,9 +42,16 @@ cdef class FedStream(Stream):
         self.at_once = SIZE_MAX
         if transport.get_extra_info("ssl_object") is not None:
             self.at_once = SEAL
+        self.pulled = hasattr(transport, "fetch")
 
     cdef int begin(self) except -1:
         return 0
+
+    cdef object fetch(self, bint receiving):
+        return self.transport.fetch(receiving) if self.pulled else None
+
+    cdef bint busy(self, bint receiving) except -1:
+        return self.transport.busy(receiving) if self.pulled else False
 
     # What is called when something has happened to the transport
 

@@ -51,9 +51,6 @@ cdef class PairStream(FedStream):
             consumer.transmitted()
             consumer.ending()
 
-    cdef object fetch(self, bint receiving):
-        return self.transport.next_work(receiving)
-
     cdef int half_close(self) except -1:
         self.transport.close()
         return 0

@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Any
 from .._errors import ProtocolError
 from .._rfc6455.frames import decode_frame, encode_frame
 from .._rfc6455.messages import Message, as_message
-from .._runtimes.current import current_runtime
 from .pair_stream import PairStream
 
 if TYPE_CHECKING:
     from .._options.options import Options
-    from .._runtimes.loops import Event, Loop, Running
+    from .._runtimes.event_loop import Event, Loop, Running
 
 __all__ = ["Frame", "RawPair", "RawRead", "RawWrite"]
 
@@ -79,7 +78,7 @@ class RawPair:
     # What has been opened, for a connection
 
     def become_stream(self, options: Options) -> PairStream:
-        self.stream = PairStream(current_runtime(), self)
+        self.stream = PairStream(self.loop.runtime, self)
         return self.stream
 
     def unread(self) -> bytes:
@@ -97,6 +96,8 @@ class RawPair:
         try:
             while await self.read_next():
                 await self.wait_for_room()
+        except GeneratorExit:  # its loop has been closed
+            raise
         except BaseException as error:
             if not self.closing:  # else it may be we who have cancelled this
                 self.fail(error)
@@ -187,9 +188,7 @@ class RawPair:
             index = end
             self.close_written |= frame.opcode == CLOSE
         self.unsent += index
-        # Whoever writes already, where that is no task of ours, goes on with this.
-        held_up = self.loop.spawns or not self.in_raw_write
-        if self.unsent > self.high and not self.full and held_up:
+        if self.unsent > self.high and not self.full:
             self.full = True
             self.stream.pause_writing()
         self.wake_writer()
@@ -212,6 +211,8 @@ class RawPair:
                     await self.more.wait()
                     self.more = None
             await self.tell_end()
+        except GeneratorExit:  # its loop has been closed
+            raise
         except BaseException as error:
             if self.aborted and not self.telling and not self.over:  # we have cancelled this
                 self.writer = self.loop.spawn(self.tell_end)
@@ -230,7 +231,8 @@ class RawPair:
         finally:
             self.unsent -= min(size, self.unsent)
         if self.full and self.unsent <= self.high // 4:
-            self.take_more()
+            self.full = False
+            self.stream.resume_writing()
 
     async def call_raw_write(self, frame: Message | None) -> None:
         self.in_raw_write = True
@@ -239,27 +241,26 @@ class RawPair:
         finally:
             self.in_raw_write = False
 
-    def take_more(self) -> None:
-        self.full = False
-        self.stream.resume_writing()
-
     # Where there are no tasks of ours
 
-    def next_work(self, receiving: bool) -> Awaitable[object] | None:
+    def fetch(self, receiving: bool) -> Awaitable[object] | None:
         """What whoever waits has to do; None if another does it, or there is nothing to do."""
-        if self.loop.spawns or self.in_raw_write:
+        if self.loop.spawns:
             return None
-        if self.frames:
-            return self.write_waiting()
-        if self.closing:
-            return None if self.telling else self.tell_end()
+        if not self.in_raw_write:
+            if self.frames:
+                return self.write_waiting()
+            if self.closing:
+                return None if self.telling else self.tell_end()
         if not receiving or self.in_raw_read or self.reading_over or self.reading_paused:
             return None
         return self.read_next()
 
+    def busy(self, receiving: bool) -> bool:
+        """Whether another task writes, or reads, if that is asked."""
+        return self.in_raw_write or (receiving and self.in_raw_read)
+
     async def write_waiting(self) -> None:
-        if self.full:
-            self.take_more()
         while self.frames:
             await self.write_next()
 
@@ -300,15 +301,22 @@ class RawPair:
         try:
             with contextlib.suppress(Exception):
                 await self.call_raw_write(None)
+        except GeneratorExit:  # its loop has been closed
+            self.over = True
+            raise
         finally:
-            self.stream.call_outside_tasks(self.end)  # behind what has arrived
+            self.end_soon()
 
     def fail(self, error: BaseException) -> None:
         """A task of ours cannot go on: the loop is about to end, or there is no memory."""
         if not self.closing:
             self.error = error
             self.close()
-        self.stream.call_outside_tasks(self.end)  # behind what has arrived
+        self.end_soon()
+
+    def end_soon(self) -> None:
+        if not self.over:
+            self.stream.call_outside_tasks(self.end)  # behind what has arrived
 
     def end(self) -> None:
         """Nothing is read or written any more, or ought to be."""
