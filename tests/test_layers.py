@@ -6,8 +6,9 @@ All imports and cimports count, those for types and those inside functions too.
 from __future__ import annotations
 
 import graphlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.helpers.import_reader import imports_of, module_of, strings_of
@@ -94,7 +95,7 @@ def room_of(file: str) -> tuple[int, str]:
     return PLACES[file] if file in PLACES else PLACES[folder]
 
 
-def listed(found: object) -> str:
+def listed(found: Iterable[Any]) -> str:
     return "\n".join(map(str, sorted(found)))
 
 

@@ -405,7 +405,7 @@ class Conversation:
         elif kind == "fragments":
             finished, message = await self.cancel.run(kind, read.fragments())
         else:
-            finished, message = await self.cancel.run(kind, rng.choice([read, in_a_coroutine]))
+            finished, message = await self.cancel.run(kind, rng.choice([read, in_a_coroutine]))  # type: ignore[arg-type]
         if message is not None:
             flow.come(message)
         return not finished or message is not None

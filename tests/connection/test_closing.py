@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 import tracemalloc
+from typing import Any
 
 import pytest
 from tests.helpers.raw_peer import (
@@ -598,7 +599,7 @@ async def test_wait_closed_waits_whoever_closes(side):
     [(None, 1000), (ValueError, 1011), (asyncio.CancelledError, 1011), ("cancelled", 1001)],
 )
 async def test_async_with_closes_with_the_code_of_the_exit(error, code):
-    codes = asyncio.Queue()
+    codes: asyncio.Queue[Any] = asyncio.Queue()
 
     async def handler(req, read, write):
         try:

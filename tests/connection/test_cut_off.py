@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from typing import Any
 
 import pytest
 from tests.helpers.raw_peer import (
@@ -44,7 +45,7 @@ async def over_sockets(tls=None, ca=None):
         opened.set_result((read, write))
         await done.wait()
 
-    trust = {"tls": {"ca": ca}} if ca else {}
+    trust: dict[str, Any] = {"tls": {"ca": ca}} if ca else {}
     async with serve(handler, tls=tls) as server:
         async with connect(server.url.replace("127.0.0.1", "localhost"), **trust) as (_, *client):
             try:
@@ -57,7 +58,7 @@ async def over_sockets(tls=None, ca=None):
 async def over_memory():
     (_, *client), (_, *server) = connected_pair()
     yield client, server
-    await asyncio.gather(client[1].close(), server[1].close())
+    await asyncio.gather(client[1].close(), server[1].close())  # type: ignore[attr-defined]
 
 
 @contextlib.asynccontextmanager

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.helpers.raw_peer import (
@@ -197,7 +198,7 @@ async def test_without_memory_a_transport_is_given_up(monkeypatch):
             testcapi.remove_mem_hooks()
 
     monkeypatch.setattr(MemoryTransport, "_hand_over", hand_over)
-    peer_write(b"x" * 20_000)
+    peer_write(b"x" * 20_000)  # type: ignore[unused-coroutine]
     async with asyncio.timeout(BOUND):
         with pytest.raises(ConnectionClosedError, match="out of memory"):
             await reading
@@ -265,7 +266,7 @@ async def test_what_is_told_of_frames_may_call_the_connection(told, overflow, at
     async with server_and_peer(
         read_high_water=1000, compression=None, overflow=overflow, close_timeout=0.02
     ) as (end, peer):
-        done = []
+        done: list[Any] = []
 
         def then(line):
             if at in line and not done:
@@ -274,14 +275,14 @@ async def test_what_is_told_of_frames_may_call_the_connection(told, overflow, at
                     end.write.close().close()
                 elif call == "write":
                     with contextlib.suppress(ConnectionClosedError):
-                        end.write("from within")
+                        end.write("from within")  # type: ignore[unused-coroutine]
                 elif call == "read":
                     nested = end.read()
                     with contextlib.suppress(StopIteration, ConnectionClosedError):
                         nested.send(None)
                     nested.close()
                 else:
-                    end.socket.shutdown()
+                    end.socket.shutdown()  # type: ignore[call-arg]
 
         told.then = then
         data = b"".join(
@@ -298,7 +299,7 @@ async def test_what_is_told_of_frames_may_call_the_connection(told, overflow, at
 
 @pytest.mark.parametrize("call", ["close", "write", "read"])
 async def test_an_extension_may_call_the_connection(call):
-    hold = {}
+    hold: dict[Any, Any] = {}
 
     class Backwards(Extension):
         rsv = 2
@@ -355,7 +356,7 @@ async def test_what_is_told_of_a_large_frame_cannot_get_into_it(told, how):
             if "sent binary" in line:
                 told.then = None
                 if how == "writes":
-                    end.write("and this")
+                    end.write("and this")  # type: ignore[unused-coroutine]
                 else:
                     raise OSError(errno.ENOSPC, "no room for the log")
 
@@ -403,12 +404,12 @@ async def test_a_stream_that_fails_silences_no_other_connection(monkeypatch, err
         real(self, data)
 
     monkeypatch.setattr(MemoryTransport, "write", write)
-    peer_write("first")
-    peer_write("boom")
-    other_write("for another")
+    peer_write("first")  # type: ignore[unused-coroutine]
+    peer_write("boom")  # type: ignore[unused-coroutine]
+    other_write("for another")  # type: ignore[unused-coroutine]
     async with asyncio.timeout(BOUND):
         assert (await other_read()).payload == "for another"
-        other_write("again")
+        other_write("again")  # type: ignore[unused-coroutine]
         assert (await other_read()).payload == "again"
         with pytest.raises(ConnectionClosedError):
             while await read() is not None:

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import threading
 import time
+from typing import Any
 
 import pytest
 from tests.helpers.raw_peer import (
@@ -222,7 +223,7 @@ async def test_a_ping_goes_out_at_once_though_another_connection_has_just_writte
 
         def ask():
             loop.call_soon(lambda: seen.append(came.wait(BOUND / 2)))
-            other.write("which has the loop's turn to send")
+            other.write("which has the loop's turn to send")  # type: ignore[unused-coroutine]
             return "ping"
 
         with scripted(script) as server:
@@ -361,7 +362,7 @@ async def test_a_ping_message_waits_for_the_end_of_a_fragmented_message(side):
 
 
 async def test_ping_messages_that_wait_behind_a_fragmented_message_cost_bounded_memory(side):
-    asked = []
+    asked: list[Any] = []
 
     def ask():
         asked.append(None)
@@ -404,7 +405,7 @@ class CountingLoop(asyncio.SelectorEventLoop):
         super().__init__()
         self.timers = []
 
-    def call_at(self, when, callback, *args, context=None):
+    def call_at(self, when, callback, *args, context=None):  # type: ignore[override]
         timer = super().call_at(when, callback, *args, context=context)
         if isinstance(getattr(callback, "__self__", None), Connection):
             self.timers.append((timer, callback.__self__))
@@ -422,8 +423,8 @@ class CountingLoop(asyncio.SelectorEventLoop):
 
 def test_a_connection_waits_for_one_timer_whatever_it_waits_for():
     async def use():
-        loop = asyncio.get_running_loop()
-        options = {"ping_interval": 30, "heartbeat": 20, "read_high_water": 10_000}
+        loop: Any = asyncio.get_running_loop()
+        options: dict[str, Any] = {"ping_interval": 30, "heartbeat": 20, "read_high_water": 10_000}
         async with end_and_peer("client", close_timeout=10, **options) as (end, peer):
             assert loop.most_of_one() == 1
             sending = asyncio.create_task(peer.send(peer.frame(BINARY, bytes(5000)) * 2000))

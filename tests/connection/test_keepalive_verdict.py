@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -169,7 +170,7 @@ def test_a_socket_that_was_held_back_for_a_moment_was_held_back():
 @pytest.mark.parametrize("late", [0.02, 1, 3.9, 4])
 def test_a_peer_has_the_time_again_that_the_loop_stood_still_once(late):
     again = 14 + 2 * late
-    lines = [(10, {}, ASK, 14), (14 + late, {}, NOTHING, min(20, again))]
+    lines: list[Any] = [(10, {}, ASK, 14), (14 + late, {}, NOTHING, min(20, again))]
     if again > 20:
         lines.append((20, {}, ASK, again))
     goes(*lines, (again + late, {}, GONE, None))

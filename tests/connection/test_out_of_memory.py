@@ -12,6 +12,7 @@ import gc
 import socket
 import sys
 import zlib
+from typing import Any
 
 import pytest
 from tests.helpers.raw_peer import BOUND, both_ends, turns_of_the_loop, until, watchdog
@@ -33,7 +34,10 @@ def ours(value: object) -> bool:
     return type(owner).__module__.startswith("coro_websocket.")
 
 
-class Failing:
+AnyLoop: Any = object
+
+
+class Failing(AnyLoop):
     """Mixed into an event loop: from the n-th after `fail` on, the library's own calls fail."""
 
     def __init__(self) -> None:
@@ -91,16 +95,16 @@ class Failing:
         self.watched.discard((kind, fd))
 
 
-class FailingLoop(Failing, asyncio.SelectorEventLoop):
+class FailingLoop(Failing, asyncio.SelectorEventLoop):  # type: ignore[misc]
     pass
 
 
-LOOPS = {"asyncio": FailingLoop}
+LOOPS: dict[str, Any] = {"asyncio": FailingLoop}
 
 if sys.platform != "win32":
     import uvloop
 
-    class FailingUvloop(Failing, uvloop.Loop):
+    class FailingUvloop(Failing, uvloop.Loop):  # type: ignore[misc]
         pass
 
     LOOPS["uvloop"] = FailingUvloop
@@ -315,7 +319,7 @@ async def whole_or_lost(end, other):
 
 async def go_through(happening, kind, n, times, certificates):
     """Let it happen without memory for some calls; how many failed."""
-    loop = asyncio.get_running_loop()
+    loop: Any = asyncio.get_running_loop()
     loop.set_exception_handler(lambda *_: None)
     served = {
         "compression": None,
@@ -329,7 +333,7 @@ async def go_through(happening, kind, n, times, certificates):
         served["tls"] = certificates.server
         options["tls"] = certificates.client
     async with both_ends(server_options=served, **options) as (client, server):
-        client.plain = kind == "plain"
+        client.plain = kind == "plain"  # type: ignore[attr-defined]
         await happening(client, server, lambda: loop.fail(n, times))
         await whole_or_lost(server, client)
         loop.failing = 0
@@ -420,7 +424,7 @@ def test_a_task_ends_inside_its_message_and_nobody_holds_the_connection(kind, n)
     """Its end closes the connection, which is freed in the midst of that."""
 
     async def use():
-        loop = asyncio.get_running_loop()
+        loop: Any = asyncio.get_running_loop()
 
         async def begin(url):
             _, _, write = await connect(url, ping_interval=None)
@@ -456,7 +460,7 @@ def test_fragments_that_are_cancelled_on_a_full_socket_raise_what_happened(kind,
     """Their Close cannot be sent, nor is there memory to wait until it can be."""
 
     async def use():
-        loop = asyncio.get_running_loop()
+        loop: Any = asyncio.get_running_loop()
 
         async def fragments():
             yield "a"

@@ -7,6 +7,7 @@ import contextvars
 import random
 import struct
 import sys
+from typing import Any
 
 import pytest
 from tests.helpers.raw_peer import (
@@ -271,7 +272,7 @@ async def test_a_reset_right_behind_a_message_is_noticed(side, reader):
 def test_a_reset_is_noticed_on_a_loop_that_is_derived_from_uvloops():
     uvloop = pytest.importorskip("uvloop")
 
-    class Derived(uvloop.Loop):
+    class Derived(uvloop.Loop):  # type: ignore[name-defined]
         pass
 
     async def main() -> None:
@@ -561,7 +562,7 @@ async def test_a_read_that_two_tasks_await_at_once_is_refused_to_the_second():
 async def test_a_read_that_is_never_awaited_takes_nothing(recwarn):
     async with client_and_peer() as (end, peer):
         await peer.write(TEXT, "x")
-        end.read()
+        end.read()  # type: ignore[unused-coroutine]
         abandoned = end.read()
         assert (await end.read()).payload == "x"
         await peer.write(TEXT, "y")
@@ -688,7 +689,7 @@ async def test_the_end_of_each_awaitable_has_a_message_of_its_own():
         ends = []
         for _ in range(3):
             with pytest.raises(StopIteration) as caught:
-                next(end.read())
+                next(end.read())  # type: ignore[call-overload]
             ends.append(caught.value)
         assert [each.value.payload for each in ends] == ["one", "two", "three"]
         assert len({id(each) for each in ends}) == 3
@@ -896,7 +897,7 @@ async def test_a_resumed_task_shuts_its_own_socket_down_with_more_to_read():
 
         async def shut():
             msg = await end.read()
-            end.socket.shutdown()
+            end.socket.shutdown()  # type: ignore[call-arg]
             return msg, await end.read(), await end.read()
 
         task = await waiting(shut())
@@ -1328,7 +1329,7 @@ async def test_a_batch_of_fragments_is_their_whole_messages(side):
             peer.frame(TEXT, "not", fin=False),
         ]
         await peer.send(b"".join(frames))
-        payloads = []
+        payloads: list[Any] = []
         while len(payloads) < 2:
             payloads += [msg.payload for msg in await end.read.batch()]
         assert payloads == ["ab", b"c"]
@@ -1340,7 +1341,7 @@ async def test_what_is_in_a_batch_can_be_answered_though_a_close_is_behind_it(si
     async with end_and_peer(side) as (end, peer):
         frames = [peer.frame(TEXT, "a"), peer.frame(TEXT, "b"), peer.frame(CLOSE, b"\x03\xe8")]
         await peer.send(b"".join(frames))
-        answered = []
+        answered: list[Any] = []
         while len(answered) < 2:
             for msg in await end.read.batch():
                 await end.write(msg.payload)

@@ -12,6 +12,7 @@ import gc
 import socket
 import struct
 import sys
+from typing import Any
 
 import pytest
 from tests.conftest import TransportsOnlyLoop
@@ -64,9 +65,9 @@ async def connected(side, script, secure=None, **options):
     options = {**QUIET, **options}
     async with asyncio.timeout(2 * BOUND):
         if side == "client":
-            tls = {"tls": {"ca": secure.ca}} if secure else {}
+            trust: dict[str, Any] = {"tls": {"ca": secure.ca}} if secure else {}
             with scripted(script, tls=secure and secure.server) as peer:
-                _, read, write = await connect(peer.url, **tls, **options)
+                _, read, write = await connect(peer.url, **trust, **options)
                 try:
                     yield read, write
                 finally:
@@ -81,7 +82,7 @@ async def connected(side, script, secure=None, **options):
             opened.set_result((read, write))
             await done.wait()
 
-        tls = {"tls": {"cert": secure.cert, "key": secure.key}} if secure else {}
+        tls: dict[str, Any] = {"tls": {"cert": secure.cert, "key": secure.key}} if secure else {}
         async with serve(handler, **tls, **options) as server:
             playing = asyncio.create_task(asyncio.to_thread(play, script, server.port, secure))
             try:

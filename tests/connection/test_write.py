@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import random
+from typing import Any
 
 import pytest
 from tests.conftest import shown
@@ -44,7 +45,7 @@ __all__ = ["watchdog"]
 
 pytestmark = pytest.mark.usefixtures("no_tasks_left")
 
-SMALL = {"receive_buffer": 4096, "write_high_water": 4096}
+SMALL: dict[str, Any] = {"receive_buffer": 4096, "write_high_water": 4096}
 MANY = b"x" * 8_000_000  # more than the kernel takes for a peer that does not read
 
 
@@ -102,7 +103,7 @@ class Data(bytes):
 )
 async def test_every_kind_of_message_goes_out_as_one_frame(message, opcode, payload):
     async with client_and_peer() as (end, peer):
-        assert await end.write(message) is None
+        assert await end.write(message) is None  # type: ignore[func-returns-value]
         assert await peer.read() == Frame(opcode, payload)
 
 
@@ -181,7 +182,7 @@ async def test_a_write_need_not_wait_and_may_be_awaited_in_any_way():
         async with asyncio.TaskGroup() as group:
             group.create_task(end.write("6"))
         await asyncio.shield(asyncio.ensure_future(end.write("7")))
-        end.write("8")
+        end.write("8")  # type: ignore[unused-coroutine]
         for i in range(1, 9):
             assert (await peer.message())[1] == str(i).encode()
 
@@ -213,7 +214,7 @@ async def test_an_iterable_is_one_message_in_fragments_rfc_6455_5_4(side, fragme
 
 async def test_fragments_of_an_async_generator_go_out_as_they_come():
     async with client_and_peer() as (end, peer):
-        go_on = asyncio.Queue()
+        go_on: asyncio.Queue[Any] = asyncio.Queue()
 
         async def pieces():
             while (piece := await go_on.get()) is not None:
@@ -677,7 +678,7 @@ async def test_a_task_that_writes_in_an_endless_loop_does_not_starve_the_others(
         stop = True
         written = await writing
         await until(lambda: received >= written * (size + 6))
-        end.socket.shutdown()
+        end.socket.shutdown()  # type: ignore[call-arg]
         await draining
 
 
@@ -858,7 +859,7 @@ async def test_a_ping_has_at_most_125_bytes_rfc_6455_5_5():
             with pytest.raises(InvalidMessage, match="125"):
                 send(b"x" * 126)
             with pytest.raises(InvalidMessageType):
-                send(5)
+                send(5)  # type: ignore[arg-type]
             with pytest.raises(InvalidMessage):
                 send("\ud800")
         assert await peer.read() == Frame(PING, b"x" * 125)

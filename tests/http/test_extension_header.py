@@ -194,5 +194,5 @@ def test_what_is_not_made_of_tokens_is_not_written(name, parameters):
 
 
 def test_parameters_are_written_in_order_without_quotes():
-    written = format_extensions([("a", (("b", "1"), ("c", None))), ("d", [("e", "2")])])
+    written = format_extensions([("a", (("b", "1"), ("c", None))), ("d", [("e", "2")])])  # type: ignore[list-item]
     assert written == "a; b=1; c, d; e=2"

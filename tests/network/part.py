@@ -220,7 +220,7 @@ def main() -> None:
 
             factory = uvloop.new_event_loop
         with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run({"client": client, "server": server}[what](**options))
+            runner.run({"client": client, "server": server}[what](**options))  # type: ignore[operator]
 
 
 if __name__ == "__main__":

@@ -284,7 +284,7 @@ async def test_path_is_a_unix_socket(form, tmp_path):
     path = str(tmp_path / "socket")
     where = {"str": path, "bytes": path.encode(), "Path": Path(path)}
     with scripted(accept, path=path) as server:
-        connecting = connect(server.url) if form == "URL" else connect(path=where[form])
+        connecting = connect(server.url) if form == "URL" else connect(path=where[form])  # type: ignore[arg-type]
         async with connecting as (res, _, _):
             assert res.socket.family == socket.AF_UNIX
             assert res.url.path == path
@@ -552,7 +552,7 @@ async def test_timeout_does_not_outlive_the_opening(value):
 
 @pytest.mark.parametrize("value", [0.02, timedelta(milliseconds=20)])
 async def test_heartbeat_sends_unasked_pongs_rfc_6455_5_5_3(value):
-    seen = []
+    seen: list[Any] = []
 
     def script(link):
         link.accept()
@@ -630,7 +630,7 @@ async def test_what_does_not_say_where_to_connect_is_refused_at_once():
             call()
     for wrong in (7, b"ws://127.0.0.1/", ["ws://127.0.0.1/"]):
         with pytest.raises(InvalidOptionType):
-            connect(wrong)
+            connect(wrong)  # type: ignore[arg-type]
     for url in ("http://127.0.0.1/", "127.0.0.1", "", "ws://127.0.0.1/#x"):
         with pytest.raises(InvalidURL) as caught:
             connect(url)

@@ -8,6 +8,7 @@ import errno
 import socket
 import ssl
 import threading
+from typing import Any
 
 import pytest
 from tests.conftest import pytest_asyncio_loop_factories
@@ -40,15 +41,16 @@ def port_of(server) -> int:
     return int(server.url.rpartition(":")[2].rstrip("/"))
 
 
-def resolving(*addresses: str):
+def resolving(*addresses: Any) -> Any:
     """A resolver that always gives these, and keeps what it was asked for."""
 
     async def resolver(host):
-        resolver.asked.append(host)
+        asking.asked.append(host)
         return addresses
 
-    resolver.asked = []
-    return resolver
+    asking: Any = resolver
+    asking.asked = []
+    return asking
 
 
 @contextlib.contextmanager
@@ -117,7 +119,7 @@ async def test_a_resolver_that_gives_no_list_is_said_to():
         (lambda host: ["127.0.0.1"], "resolver must give an awaitable of a list .*, not list"),
     ):
         with pytest.raises(InvalidOptionType, match=what) as caught:
-            await connect("ws://chat.test/", resolver=resolver)
+            await connect("ws://chat.test/", resolver=resolver)  # type: ignore[arg-type]
         assert caught.value.option == "resolver"
 
 
@@ -165,7 +167,7 @@ def test_a_look_up_that_hangs_does_not_hold_up_the_end_of_the_program(
             runner.run(program())
         ended.append(program)
 
-    ended = []
+    ended: list[Any] = []
     running = threading.Thread(target=run, daemon=True)
     running.start()
     running.join(BOUND)
@@ -188,7 +190,7 @@ async def test_look_ups_that_hang_leave_the_executor_free_and_their_number_is_bo
     answered.set()
     await asyncio.wait(opening)  # those that waited have their turn, but for those that left
     assert set(began[_lookup.MOST :]) == {f"{n}.test" for n in range(35, 40)}
-    assert all(task.exception().phase == "connect" for task in opening[35:])
+    assert all(task.exception().phase == "connect" for task in opening[35:])  # type: ignore[attr-defined]
 
 
 async def test_a_system_without_more_threads_cannot_resolve(monkeypatch):
@@ -236,7 +238,7 @@ async def test_every_address_that_fails_is_in_the_error():
         resolver = resolving("127.0.0.3", "127.0.0.4")
         with pytest.raises(ConnectError, match=r"127\.0\.0\.3: .*127\.0\.0\.4: ") as caught:
             await connect(f"ws://chat.test:{port}/", resolver=resolver)
-        assert caught.value.__cause__.errno == errno.ECONNREFUSED
+        assert caught.value.__cause__.errno == errno.ECONNREFUSED  # type: ignore[attr-defined]
 
 
 def test_families_take_turns_the_preferred_first():
@@ -319,7 +321,7 @@ async def test_each_phase_has_a_deadline_of_its_own(phase, certificates):
         await asyncio.Event().wait()
 
     with contextlib.ExitStack() as stack:
-        options = {f"{phase}_timeout": 0.05}
+        options: dict[str, Any] = {f"{phase}_timeout": 0.05}
         if phase == "resolve":
             url = "ws://chat.test/"
             options["resolver"] = never
@@ -367,7 +369,7 @@ def test_the_options_are_checked():
     for wrong in ({"family": 99}, {"local_addr": "localhost"}, {"local_addr": ("::1", 99999)}):
         with pytest.raises(InvalidOption):
             Options(**wrong)
-    for wrong in (
+    for wrong in (  # type: ignore[assignment]
         {"local_addr": 7},
         {"local_addr": ("::1", "80")},
         {"sock": 7},
@@ -380,7 +382,7 @@ def test_the_options_are_checked():
             Options(**wrong)
     for name in ("origin", "user_agent"):
         with pytest.raises(InvalidOption):
-            Options(**{name: "a\r\nb: c"})
+            Options(**{name: "a\r\nb: c"})  # type: ignore[arg-type]
     closed = socket.socket()
     closed.close()
     with pytest.raises(InvalidOption, match="open stream socket"):

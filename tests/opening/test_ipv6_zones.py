@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from typing import Any
 
 import pytest
 from tests.helpers.raw_peer import watchdog
@@ -174,7 +175,10 @@ async def test_the_system_gets_the_zone_and_the_server_does_not(
 ):
     for tls in (None, certificates.server):
         async with serve(hello, "::1", tls=tls) as server:
-            options = {"tls": certificates.client if tls else False, "port": server.port}
+            options: dict[str, Any] = {
+                "tls": certificates.client if tls else False,
+                "port": server.port,
+            }
             if how == "url":
                 options["host"] = None
                 scheme = "wss" if tls else "ws"
@@ -232,12 +236,13 @@ async def test_a_zone_that_does_not_exist_is_a_connect_error_that_says_so(how):
     async def nowhere(host):
         return ["fe80::1%nowhere0"]
 
-    where = {
+    cases: dict[str, dict[str, Any]] = {
         "url": {"url": "ws://[fe80::1%25nowhere0]:8080/"},
         "host": {"host": "fe80::1%nowhere0", "port": 8080},
         "resolver": {"host": "chat.test", "resolver": nowhere},
         "local_addr": {"host": "::1", "port": 8080, "local_addr": "fe80::1%nowhere0"},
-    }[how]
+    }
+    where = cases[how]
     with pytest.raises(ConnectError, match=NOWHERE) as caught:
         await connect(where.pop("url", None), **where)
     assert caught.value.phase == "connect"

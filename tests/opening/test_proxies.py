@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+from typing import Any
 
 import pytest
 from tests.helpers.raw_peer import watchdog
@@ -215,7 +216,7 @@ async def socks(*answers: bytes, granted: bytes = b""):
     """
     asked = []
     tasks = set()
-    target = []
+    target: list[Any] = []
 
     async def pump(source, sink):
         with contextlib.suppress(OSError):
@@ -374,7 +375,7 @@ LENGTHS = [
 async def test_length_headers_mean_nothing_in_the_answer_that_opens_a_tunnel_rfc_9110_9_3_6(
     certificates, lines, secure
 ):
-    options = {"proxy_tls": {"ca": certificates.ca}} if secure else {}
+    options: dict[str, Any] = {"proxy_tls": {"ca": certificates.ca}} if secure else {}
     tls = certificates.server if secure else None
     async with FakeServer(hello) as server, proxy(None, tls=tls, lines=lines) as (url, _):
         async with connect(server.url, proxy=url, **options) as (_, read, _):
@@ -412,7 +413,7 @@ async def test_a_proxy_that_says_nothing_has_a_deadline():
         for option, durations in (("proxy_timeout", [0.05]), ("timeout", [0.05, 2])):
             for seconds in durations:
                 with pytest.raises(ConnectTimeout) as caught:
-                    await connect("ws://chat.test/", proxy=url, **{option: seconds})
+                    await connect("ws://chat.test/", proxy=url, **{option: seconds})  # type: ignore[arg-type]
                 if caught.value.phase == "proxy":
                     break
             assert caught.value.phase == "proxy"
@@ -437,7 +438,7 @@ async def test_a_proxy_that_does_not_answer_is_named(monkeypatch, scheme, option
         )
         monkeypatch.setenv("http_proxy", through)
         with pytest.raises(ConnectTimeout) as caught:
-            await connect("ws://192.0.2.1/", **{option: 0.05})
+            await connect("ws://192.0.2.1/", **{option: 0.05})  # type: ignore[arg-type]
         assert caught.value.phase == "connect"
         assert f"at the proxy {scheme}://{host}:{port} (from http_proxy)" in str(caught.value)
 
@@ -547,7 +548,7 @@ async def test_a_proxy_tls_that_is_broken_is_refused_at_once():
         (ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), "^proxy_tls is an ssl"),
     ):
         with pytest.raises(InvalidOption, match=said) as caught:
-            connect("ws://chat.test/", proxy="https://p", proxy_tls=wrong)
+            connect("ws://chat.test/", proxy="https://p", proxy_tls=wrong)  # type: ignore[arg-type]
         assert caught.value.option.startswith("proxy_tls")
 
 
@@ -581,7 +582,7 @@ def test_urls_of_proxies():
         with pytest.raises(InvalidOption, match=r"^proxy: "):
             Options(proxy=wrong.replace("://", "://u:sesame@") if "://" in wrong else wrong)
     with pytest.raises(InvalidOptionType):
-        Options(proxy=7)
+        Options(proxy=7)  # type: ignore[arg-type]
     assert Options(proxy=None).proxy is Options(proxy=False).proxy is None
     assert Proxy.parse("https://p").port == 443
     with pytest.raises(InvalidOption, match="proxy_tls cannot be False"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import socket
+from typing import Any
 
 import pytest
 from tests.helpers.raw_peer import BOUND, answer_to, watchdog
@@ -69,7 +70,7 @@ async def test_a_redirect_is_followed_and_the_response_says_where(status):
     ],
 )
 async def test_locations(location, pathname):
-    refuse = []
+    refuse: list[Any] = []
     async with FakeServer(hello, refuse=refuse) as server:
         refuse.append(to(location.format(port=port(server))))
         async with connect(server.url + "a/b") as (res, _, _):
@@ -188,7 +189,7 @@ async def test_within_wss_the_tls_options_hold_but_no_certificate_of_ours_goes_e
         await server.wait_closed()
     before = Options.build(where, tls=options)
     after = redirected(before, Response([("Location", elsewhere)], code=302))
-    assert (after.tls.ca, after.tls.cert, after.tls.key) == (before.tls.ca, None, None)
+    assert (after.tls.ca, after.tls.cert, after.tls.key) == (before.tls.ca, None, None)  # type: ignore[union-attr]
 
 
 async def test_subprotocols_stay_with_their_origin():
@@ -207,8 +208,17 @@ async def test_subprotocols_stay_with_their_origin():
 @pytest.mark.parametrize("scheme", ["ws", "wss", "http", "https"])
 @pytest.mark.parametrize("port", [":80", ":443", ":8443", ""])
 def test_what_is_the_users_own_goes_to_the_same_scheme_host_and_port_only(scheme, port):
-    mine = {"headers": {"X": "s"}, "subprotocol": "s", "username": "s", "password": "s"}
-    kept = {"origin": "https://app.test", "user_agent": "me/1", "ping_message": "hello"}
+    mine: dict[str, Any] = {
+        "headers": {"X": "s"},
+        "subprotocol": "s",
+        "username": "s",
+        "password": "s",
+    }
+    kept: dict[str, Any] = {
+        "origin": "https://app.test",
+        "user_agent": "me/1",
+        "ping_message": "hello",
+    }
     before = Options.build("ws://chat.test:80/", **mine, **kept)
     location = f"{scheme}://chat.test{port}/there"
     after = redirected(before, Response([("Location", location)], code=302))

@@ -4,6 +4,7 @@ from __future__ import annotations  # noqa: I001
 
 import array
 import asyncio
+from typing import Any
 
 import pytest
 from tests.conftest import examples
@@ -424,7 +425,7 @@ async def test_a_handshake_takes_the_options_of_connect():
         seen["pathname"] = request.pathname
         return codec.handle_handshake(request, "chat", origins=["http://o"])
 
-    seen = {}
+    seen: dict[Any, Any] = {}
     options = Options.build(
         "ws://user:pass@h/p?q", subprotocol="chat", headers={"X-A": "1"}, origin="http://o"
     )
@@ -471,25 +472,25 @@ async def test_what_is_no_response_is_refused(response):
 @pytest.mark.parametrize(
     ("call", "name"),
     [
-        (lambda: codec.decode("text"), "data"),
+        (lambda: codec.decode("text"), "data"),  # type: ignore[arg-type]
         (lambda: codec.decode(None), "data"),
-        (lambda: codec.decode(array.array("I", [1])), "data"),
-        (lambda: codec.decode(b"\x81\x00", "0"), "index"),
-        (lambda: codec.decode(b"\x81\x00", max_size="1"), "max_size"),
+        (lambda: codec.decode(array.array("I", [1])), "data"),  # type: ignore[arg-type]
+        (lambda: codec.decode(b"\x81\x00", "0"), "index"),  # type: ignore[arg-type]
+        (lambda: codec.decode(b"\x81\x00", max_size="1"), "max_size"),  # type: ignore[arg-type]
         (lambda: codec.decode(b"\x81\x00", max_size=-1), "max_size"),
-        (lambda: codec.accept_key(b"key"), "key"),
-        (lambda: codec.accept_key(5), "key"),
+        (lambda: codec.accept_key(b"key"), "key"),  # type: ignore[arg-type]
+        (lambda: codec.accept_key(5), "key"),  # type: ignore[arg-type]
         (lambda: codec.accept_key("\ud800"), "key"),
-        (lambda: codec.decoder(5), "read"),
-        (lambda: codec.decoder(print, max_size="1"), "max_size"),
+        (lambda: codec.decoder(5), "read"),  # type: ignore[arg-type]
+        (lambda: codec.decoder(print, max_size="1"), "max_size"),  # type: ignore[arg-type]
         (lambda: codec.encoder(None), "write"),
-        (lambda: codec.handle_handshake(5), "head"),
-        (lambda: codec.handle_handshake("GET / HTTP/1.1\r\n\r\n"), "head"),
-        (lambda: codec.handle_handshake([("Host",)]), "head"),
-        (lambda: codec.handle_handshake([("Host", 5)]), "head"),
-        (lambda: codec.handle_handshake(["ab"]), "head"),
-        (lambda: codec.handle_handshake(GOOD, 5), "subprotocol"),
-        (lambda: codec.handle_handshake(GOOD, headers=5), "headers"),
+        (lambda: codec.handle_handshake(5), "head"),  # type: ignore[arg-type]
+        (lambda: codec.handle_handshake("GET / HTTP/1.1\r\n\r\n"), "head"),  # type: ignore[arg-type]
+        (lambda: codec.handle_handshake([("Host",)]), "head"),  # type: ignore[list-item]
+        (lambda: codec.handle_handshake([("Host", 5)]), "head"),  # type: ignore[list-item]
+        (lambda: codec.handle_handshake(["ab"]), "head"),  # type: ignore[list-item]
+        (lambda: codec.handle_handshake(GOOD, 5), "subprotocol"),  # type: ignore[arg-type, has-type]
+        (lambda: codec.handle_handshake(GOOD, headers=5), "headers"),  # type: ignore[arg-type, has-type]
     ],
 )
 def test_arguments_of_a_wrong_type_are_named(call, name):
@@ -529,9 +530,13 @@ def test_a_page_of_another_host_is_let_in_only_where_that_is_asked_for_rfc_6455_
     assert codec.handle_handshake(same).code == 101
     for origins in (None, ["https://evil.example"]):
         assert codec.handle_handshake(other, origins=origins).code == 101
-    for pairs, options in ((other, {}), (same, {"origins": ["https://evil.example"]})):
+    cases: list[tuple[dict[str, str], Any]] = [
+        (other, "same"),
+        (same, ["https://evil.example"]),
+    ]
+    for pairs, origins in cases:
         with pytest.raises(HandshakeError) as caught:
-            codec.handle_handshake(pairs, **options)
+            codec.handle_handshake(pairs, origins=origins)
         assert caught.value.response.code == 403
     with pytest.raises(InvalidOption) as wrong:
         codec.handle_handshake(same, origins="https://example.com")

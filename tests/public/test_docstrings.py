@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ PUBLIC = [(module, name) for module in MODULES for name in module.__all__]
 
 def parts(kind: type) -> list[tuple[str, object]]:
     """The methods and properties that a class has by its own name or a base of ours."""
-    found = {}
+    found: dict[Any, Any] = {}
     for base in reversed(kind.__mro__):
         if base.__module__.startswith("coro_websocket"):
             found.update(vars(base))

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,7 @@ def test_extensions_are_a_sequence_of_factories(extensions):
         Options(extensions=extensions)
     assert caught.value.option == "extensions"
     with pytest.raises(InvalidOptionType, match="must hold ExtensionFactory objects, not int"):
-        Options(extensions=[7])
+        Options(extensions=[7])  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a,b", "a;b", "a\r\nX: y", "é", 'a"', None, 5, b"x"])
@@ -145,9 +145,9 @@ def test_an_extension_is_there_once():
 
 def test_an_extension_has_the_methods_that_are_called():
     with pytest.raises(TypeError, match="abstract"):
-        Extension()
+        Extension()  # type: ignore[abstract]
     with pytest.raises(TypeError, match="abstract"):
-        ExtensionFactory()
+        ExtensionFactory()  # type: ignore[abstract]
 
 
 # The opening handshake
@@ -215,7 +215,7 @@ def answered(header: str, *factories: ExtensionFactory) -> list[Extension]:
 def test_what_the_server_accepts_is_used_in_its_order():
     factories = (Shifting("3", "2"), Shifting(name="y", rsv=1))
     first, second = answered("y, x-shift; by=2", *factories)
-    assert (first.rsv, second.rsv, second.by) == (1, 2, 2)
+    assert (first.rsv, second.rsv, second.by) == (1, 2, 2)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_an_answer_that_is_none_to_the_offers_is_refused(header, why):
         answered(header, Shifting("2", "3"), Shifting(name="y"))
 
 
-def agreed(factories: list[ExtensionFactory], offers: str) -> tuple[str, list[Extension]]:
+def agreed(factories: Sequence[ExtensionFactory], offers: str) -> tuple[str, list[Extension]]:
     """What a server answers to these offers; and the extensions it uses."""
     handshake = ServerHandshake(extensions=factories)
     request = (
@@ -625,8 +625,8 @@ class Forgetful(ProtocolError):
     ("error", "code", "reason"),
     [
         (ProtocolError("x", 1002, None), 1002, ""),
-        (ProtocolError("x", 1008, b"bytes"), 1008, ""),
-        (ProtocolError("x", None, 5), 1011, ""),
+        (ProtocolError("x", 1008, b"bytes"), 1008, ""),  # type: ignore[arg-type]
+        (ProtocolError("x", None, 5), 1011, ""),  # type: ignore[arg-type]
         (ProtocolError("x", 1007, "ü" * 100), 1007, "ü" * 61),
         (Forgetful(), 1011, ""),
     ],
@@ -644,7 +644,7 @@ async def test_a_violation_with_any_code_and_reason_is_told_rfc_6455_7_1_7(
         with pytest.raises(ProtocolError) as caught:
             await reading
         assert caught.value is error
-        with pytest.raises(ConnectionClosedError) as caught:
+        with pytest.raises(ConnectionClosedError) as caught:  # type: ignore[assignment]
             await client.read()
         assert (caught.value.code, caught.value.reason) == (code, reason)
 

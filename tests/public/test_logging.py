@@ -97,7 +97,7 @@ async def test_opening_and_closing_are_logged_without_secrets(caplog):
                 await write.wait_closed()
         ended = f"the connection to {server.url}chat?... ended with 1011 'internal error'"
         assert ended in caplog.text
-    async with FakeServer(lambda peer: peer.close(), refuse=[403]) as server:
+    async with FakeServer(lambda peer: peer.close(), refuse=[403]) as server:  # type: ignore[assignment]
         with pytest.raises(ConnectionError):
             await connect(with_userinfo(server.url), headers=HEADERS)
         assert f"connecting to {server.url}chat?... failed: " in caplog.text

@@ -10,6 +10,7 @@ import socket
 import ssl
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import pytest
 from tests.helpers.raw_peer import BOUND, answer_to, read_head, until, watchdog
@@ -144,7 +145,7 @@ async def test_a_server_that_comes_back_is_found(pauses):
             listener.listen()
             servers.append(await serve(lambda *_: asyncio.sleep(0), sock=listener))
 
-    servers = []
+    servers: list[Any] = []
     async for res, _, _ in reconnect(
         f"ws://127.0.0.1:{listener.getsockname()[1]}/", before=start, close_timeout=0.1
     ):
@@ -264,7 +265,9 @@ async def test_alerts_of_tls_that_may_pass_are_retried(alert, again, through):
 
     with scripted(script) as server:
         url = server.url.replace("ws:", "wss:")
-        options = {"proxy": url.replace("wss:", "https:")} if through == "a proxy" else {}
+        options: dict[str, Any] = (
+            {"proxy": url.replace("wss:", "https:")} if through == "a proxy" else {}
+        )
         with pytest.raises(ConnectError) as caught:
             await connect("wss://chat.test/" if options else url, **options)
     assert type(caught.value) is (ProxyError if options else TLSError)
@@ -334,7 +337,7 @@ def test_the_rule():
     wrong.__cause__ = ssl.SSLCertVerificationError()
     for error in (ConnectError("x"), ConnectTimeout("x"), lost):
         assert worth_retrying(error)
-    for error in (wrong, HandshakeError("x")):
+    for error in (wrong, HandshakeError("x")):  # type: ignore[assignment]
         assert not worth_retrying(error)
     for status in (408, 425, 429, 500, 501, 502, 503, 504, 529):
         assert worth_retrying(refused(status))
@@ -348,7 +351,7 @@ def test_the_rule():
     for code in (1002, 1003, 1007, 1008, 1009, 1010, 3000, 3003):
         assert not worth_retrying(ConnectionClosedError("x", code))
     # Of the hook `before`.
-    for error in (
+    for error in (  # type: ignore[assignment]
         OSError("x"),
         TimeoutError(),
         socket.gaierror(),
@@ -356,7 +359,7 @@ def test_the_rule():
         ssl.SSLEOFError(),
     ):
         assert worth_retrying(error)
-    for error in (ValueError("x"), ssl.SSLCertVerificationError(), FileNotFoundError("token")):
+    for error in (ValueError("x"), ssl.SSLCertVerificationError(), FileNotFoundError("token")):  # type: ignore[assignment]
         assert not worth_retrying(error)
 
 
@@ -365,10 +368,10 @@ async def test_a_rule_that_must_be_awaited_is_refused(pauses):
         return False
 
     with pytest.raises(InvalidOptionType, match="not a coroutine function"):
-        reconnect("ws://x/", retry=rule)
+        reconnect("ws://x/", retry=rule)  # type: ignore[arg-type]
     async with refusing(BUSY, BUSY) as (url, requests, _):
         with pytest.raises(InvalidOptionType, match="not a coroutine function"):
-            async for _ in reconnect(url, retry=lambda error: rule(error)):
+            async for _ in reconnect(url, retry=lambda error: rule(error)):  # type: ignore[arg-type, return-value]
                 pass
         assert len(requests) == 1
 
@@ -403,7 +406,7 @@ async def test_an_error_of_before_that_is_not_retried_is_raised(pauses, error):
 
 async def test_what_before_returns_is_checked():
     with pytest.raises(InvalidOptionType, match="before must return options or None, not str"):
-        async for _ in reconnect("ws://unused.invalid/", before=lambda *_: "token"):
+        async for _ in reconnect("ws://unused.invalid/", before=lambda *_: "token"):  # type: ignore[arg-type]
             pass
 
 
@@ -451,10 +454,10 @@ async def test_an_attempt_has_only_what_is_left_of_that_time(pauses, where):
                 async with asyncio.timeout(BOUND):
                     async for _ in reconnect(url, before=before, max_time=max_time, timeout=None):
                         pass
-            if where == "before" or caught.value.phase == "handshake":
+            if where == "before" or caught.value.phase == "handshake":  # type: ignore[attr-defined]
                 break
         if where == "connecting":
-            assert caught.value.phase == "handshake"
+            assert caught.value.phase == "handshake"  # type: ignore[attr-defined]
             assert caught.value.__notes__ == [f"max_time={max_time} left no more for this attempt"]
 
 
@@ -514,7 +517,7 @@ async def test_the_rule_is_asked_about_a_connection_that_did_not_last(pauses, co
 
 @pytest.mark.parametrize(("code", "reason"), CLOSED)
 async def test_of_codes_that_would_come_again_no_attempt_follows(pauses, code, reason):
-    opened = []
+    opened: list[Any] = []
     async with serve(closing_with(code, reason, opened)) as server:
         with pytest.raises(ConnectionClosedError, match=re.escape(reason)) as caught:
             async for _, read, _ in reconnect(server.url, max_attempts=3):
@@ -703,13 +706,13 @@ async def test_what_cannot_be_used_is_refused_at_once():
     with pytest.raises(InvalidOption, match="max_attempts must be 1 or more"):
         reconnect("ws://x/", max_attempts=0)
     with pytest.raises(InvalidOptionType, match="max_attempts must be int or None, not str"):
-        reconnect("ws://x/", max_attempts="3")
+        reconnect("ws://x/", max_attempts="3")  # type: ignore[arg-type]
     with pytest.raises(InvalidOptionType, match="retry must be a function, not bool"):
-        reconnect("ws://x/", retry=True)
+        reconnect("ws://x/", retry=True)  # type: ignore[arg-type]
     with pytest.raises(InvalidOptionType, match="before must be a function, not dict"):
-        reconnect("ws://x/", before={})
+        reconnect("ws://x/", before={})  # type: ignore[arg-type]
     with pytest.raises(InvalidOptionType, match="nonsense"):
-        reconnect("ws://x/", nonsense=1)
+        reconnect("ws://x/", nonsense=1)  # type: ignore[call-arg]
 
 
 def test_outside_a_running_loop():

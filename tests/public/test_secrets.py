@@ -8,6 +8,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from tests.helpers.raw_peer import BOUND, answer_to, read_head, until, watchdog
@@ -43,7 +44,7 @@ HEADERS = {
     "Mine": SECRET,
 }
 # All that a client may be told that is nobody's business.
-CLIENT = {
+CLIENT: dict[str, Any] = {
     "headers": HEADERS,
     "subprotocol": ["v1", f"bearer.{SECRET}"],
     "username": "user",
@@ -109,7 +110,7 @@ def log(caplog):
         lambda: Options(host="h", username="x", password=f"{SECRET}\n"),
         lambda: Options(host="h", local_addr=f"user:{SECRET}@h"),
         lambda: Options(host="h", pathname=f"/?{SECRET} x"),
-        lambda: Options(port=SECRET),
+        lambda: Options(port=SECRET),  # type: ignore[arg-type]
         lambda: connect("wss://h/", tls={"cert": "-----BEGIN X", "key": SECRET}),
         lambda: connect("wss://h/", tls={"key": f"-----BEGIN PRIVATE KEY-----{SECRET}"}),
         lambda: connect("wss://h/", tls={"password": SECRET}),

@@ -110,7 +110,7 @@ async def test_large_messages_go_through_with_backpressure(compression):
     await writing
     writing = asyncio.create_task(write("text " * 100_000))
     stream = await peer_read.stream()
-    assert "".join([chunk async for chunk in stream]) == "text " * 100_000
+    assert "".join([chunk async for chunk in stream]) == "text " * 100_000  # type: ignore[misc]
     await writing
     await closed(write, peer_write)
 
@@ -215,7 +215,7 @@ async def test_what_a_script_raises_goes_before_the_broken_connection(grouped):
             else:
                 await program(server.url)
     cause = caught.value.__cause__
-    assert isinstance(cause.exceptions[0] if grouped else cause, ConnectionClosedError)
+    assert isinstance(cause.exceptions[0] if grouped else cause, ConnectionClosedError)  # type: ignore[attr-defined]
 
 
 async def test_a_script_may_fail_as_pytest_does():
@@ -411,7 +411,7 @@ async def test_refusals_come_before_connections():
         await peer.close()
 
     refuse = [503, (429, [("Retry-After", "0")], "slow down")]
-    async with FakeServer(script, refuse=refuse) as server:
+    async with FakeServer(script, refuse=refuse) as server:  # type: ignore[arg-type]
         with pytest.raises(HandshakeError, match="503"):
             await connect(server.url)
         with pytest.raises(HandshakeError, match="429") as caught:

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import time
 import types
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -394,7 +395,7 @@ async def test_messages_of_many_tasks_never_interleave():
             await asyncio.sleep(0)
             frames.append(frame)
 
-        _, write = wrap_io(asyncio.Event().wait, slow, write_high_water=1)
+        _, write = wrap_io(asyncio.Event().wait, slow, write_high_water=1)  # type: ignore[arg-type]
 
         async def pieces(name):
             for i in range(3):
@@ -416,7 +417,7 @@ async def test_a_cancelled_write_does_not_take_the_messages_of_others_with_it():
     """Three tasks wait for a slow raw writer; the second is cancelled."""
     async with asyncio.timeout(BOUND):
         sent: asyncio.Queue = asyncio.Queue(1)
-        _, write = wrap_io(asyncio.Event().wait, sent.put)
+        _, write = wrap_io(asyncio.Event().wait, sent.put)  # type: ignore[arg-type]
         tasks = [asyncio.create_task(write(name)) for name in "abcd"]
         await turns_of_the_loop()
         got = []
@@ -671,7 +672,7 @@ async def test_a_stuck_raw_write_is_over_before_the_end_is_written():
             calls.append("done")
 
     async with asyncio.timeout(BOUND):
-        _, write = wrap_io(asyncio.Event().wait, stuck, mask=True, close_timeout=0.5)
+        _, write = wrap_io(asyncio.Event().wait, stuck, mask=True, close_timeout=0.5)  # type: ignore[arg-type]
         await write("x")
         await turns_of_the_loop()
         await write.close()
@@ -688,7 +689,7 @@ async def test_a_raw_write_that_cannot_be_cancelled_does_not_keep_the_end_away(f
                 await release.wait()
 
     async with asyncio.timeout(BOUND):
-        read, write = wrap_io(asyncio.Event().wait, deaf, close_timeout=0.05)
+        read, write = wrap_io(asyncio.Event().wait, deaf, close_timeout=0.05)  # type: ignore[arg-type]
         await write("x")
         await write.close()
         assert await read() is None
@@ -748,7 +749,7 @@ def test_a_connection_that_is_open_when_its_loop_ends_ends_quietly(caplog):
 
     asyncio.run(main())
     gc.collect()
-    assert ends[0].close_code == 1006
+    assert ends[0].close_code == 1006  # type: ignore[attr-defined]
     assert not RUNNING
     assert not caplog.records
 
@@ -948,7 +949,7 @@ async def test_latency_is_that_of_the_last_ping():
 
 
 def test_options_are_checked_and_need_no_event_loop():
-    async def nothing():
+    async def nothing(*_):
         return None
 
     wrap_io(nothing, nothing)
@@ -964,7 +965,7 @@ def test_options_are_checked_and_need_no_event_loop():
         with pytest.raises(NoEventLoopError, match=name):
             wrap_io(nothing, nothing, {name: 1})
         with pytest.raises(NoEventLoopError, match=name):
-            wrap_io(nothing, nothing, Options(**{name: 1}))
+            wrap_io(nothing, nothing, Options(**{name: 1}))  # type: ignore[arg-type]
 
 
 class Named(Deflate):
@@ -973,7 +974,7 @@ class Named(Deflate):
 
 @pytest.mark.parametrize(("name", "value"), [("compression", "deflate"), ("extensions", [Named()])])
 def test_what_an_opening_handshake_negotiates_is_refused(name, value):
-    async def nothing():
+    async def nothing(*_):
         return None
 
     for options, more in (({name: value}, {}), (None, {name: value})):
@@ -983,7 +984,7 @@ def test_what_an_opening_handshake_negotiates_is_refused(name, value):
 
 
 def test_options_of_connecting_are_left_alone_where_connect_would_pass_them_on():
-    async def nothing():
+    async def nothing(*_):
         return None
 
     wrap_io(nothing, nothing, {"host": "h", "pathname": "/x", "timeout": 5, "compression": None})
@@ -1041,7 +1042,7 @@ class Pipe:
 
 def take_turns(*coroutines):
     """Run coroutines in turn; what each raised, or None."""
-    raised = {}
+    raised: dict[Any, Any] = {}
     running = dict(enumerate(coroutines))
     for _ in range(1000):
         for number, coroutine in list(running.items()):
@@ -1169,7 +1170,7 @@ def test_the_peers_end_is_told_of_on_an_unknown_event_loop():
     assert raised[1] is None
     assert written == [None]
     with pytest.raises(ConnectionClosedError):
-        write("x")
+        write("x")  # type: ignore[unused-coroutine]
 
 
 def test_a_connection_that_is_open_when_its_trio_run_ends_ends_quietly(caplog):
@@ -1373,7 +1374,7 @@ async def test_it_speaks_to_a_server_through_a_plain_socket(url):
 
     serving = serve(echo) if url == "ours" else their_serve(their_echo, "127.0.0.1", 0)
     async with asyncio.timeout(BOUND), serving as server:
-        port = server.port if url == "ours" else server.sockets[0].getsockname()[1]
+        port = server.port if url == "ours" else server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
 
         async def request(request):
@@ -1384,7 +1385,7 @@ async def test_it_speaks_to_a_server_through_a_plain_socket(url):
             status, *lines = head.decode().split("\r\n")[:-2]
             from coro_websocket import Response
 
-            return Response([line.split(": ", 1) for line in lines], code=int(status.split()[1]))
+            return Response([line.split(": ", 1) for line in lines], code=int(status.split()[1]))  # type: ignore[misc]
 
         await codec.handshake({"host": f"127.0.0.1:{port}"}, request)
 

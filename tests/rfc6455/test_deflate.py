@@ -11,6 +11,7 @@ import itertools
 import random
 import threading
 import zlib
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -70,7 +71,8 @@ class Peer:
         self.bits = bits
         self.takeover = takeover
         self.level = level
-        self.deflating = self.inflating = None
+        self.deflating: Any = None
+        self.inflating: Any = None
 
     def deflate(self, data: bytes, *, ends: bool = True) -> bytes:
         if self.deflating is None:
@@ -524,7 +526,7 @@ def test_a_setting_out_of_its_range_is_refused(option, values):
         assert caught.value.option == "compression"
     for value in ("6", 6.0, True):
         with pytest.raises(InvalidOptionType, match="must be int"):
-            Deflate(**{option: value})
+            Deflate(**{option: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("option", ["level", "memory_level", "threshold"])
@@ -630,7 +632,7 @@ def test_level_window_and_memory_level_are_what_zlib_is_told(monkeypatch):
             made.append(arguments)
             return zlib.compressobj(*arguments)
 
-    made = []
+    made: list[Any] = []
     monkeypatch.setattr("coro_websocket.extensions.zlib", Recording())
     sent(engine(True, Deflate(threshold=0, level=3, memory_level=7), send_bits=11), b"data")
     assert made == [(3, zlib.DEFLATED, -11, 7)]
@@ -1232,7 +1234,7 @@ async def test_the_event_loop_goes_on_while_a_large_message_is_compressed(monkey
 
 async def test_the_event_loop_runs_while_128_kib_are_compressed():
     async with both_ends() as (client, server):
-        ran = []
+        ran: list[Any] = []
         writing = asyncio.ensure_future(server.write(LARGE[: 128 * 1024]))
         await asyncio.sleep(0)  # it has begun
         asyncio.get_running_loop().call_soon(ran.append, "a callback")
@@ -1357,7 +1359,7 @@ async def test_a_connection_that_is_lost_while_a_large_message_is_compressed_end
     async with both_ends() as (client, server):
         writing = asyncio.ensure_future(server.write(LARGE))
         await until(gate.inside.is_set)
-        client.socket.shutdown()
+        client.socket.shutdown()  # type: ignore[call-arg]
         with pytest.raises(ConnectionClosedError):
             await server.read()
         gate.open.set()

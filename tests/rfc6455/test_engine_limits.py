@@ -12,6 +12,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from tests.helpers.reference_frames import (
@@ -421,7 +422,7 @@ def test_what_is_refused_leaves_nothing_behind():
                 engine.send_message(message)
         for value in wrong:
             with pytest.raises(InvalidMessage):
-                as_message(value)
+                as_message(value)  # type: ignore[arg-type]
         with pytest.raises(InvalidMessage):
             engine.send_ping("\ud800")
         with pytest.raises(InvalidMessage):
@@ -445,7 +446,7 @@ def test_a_message_holds_the_only_reference_to_its_payload(client):
     for fragments in (False, True):
         for size in (1000, 4):
             engine = Engine(client)
-            messages = []
+            messages: list[Any] = []
             for piece in split(stream, [size] * len(stream)):
                 engine.receive(piece)
                 messages += drain(engine, fragments=fragments, control=True)

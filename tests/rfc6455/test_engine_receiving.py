@@ -6,6 +6,7 @@ RFC 6455 sections 5.1 to 5.6. What it must refuse: `test_engine_violations`.
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -125,7 +126,7 @@ def test_a_large_frame_comes_as_it_was_however_it_is_split(client, size, first):
     stream = start + (payload if client else masked)
     for sizes in ([len(start) + first] + [17_001, 1, 3, 8191] * 400, [len(start)], []):
         engine = Engine(client)
-        seen = []
+        seen: list[Any] = []
         for piece in split(stream, sizes):
             engine.receive(piece)
             seen += drain(engine, at_most=1)
@@ -204,7 +205,7 @@ def test_what_is_no_bytes_is_not_received(data):
 def test_a_payload_does_not_change_with_what_comes_later():
     """Buffers are used again and again: a message has a copy of its own."""
     engine = Engine(False)
-    seen = []
+    seen: list[Any] = []
     for i in range(300):
         engine.receive(frame(False, BINARY, bytes([i % 256]) * (i * 7)))
         seen += drain(engine)
@@ -239,7 +240,7 @@ def test_control_frames_come_between_fragments_rfc_6455_5_4(client):
 @both_roles
 def test_a_reader_may_change_between_messages_and_fragments_at_any_point(client):
     stream = b"".join(
-        frame(client, opcode, payload, fin)
+        frame(client, opcode, payload, fin)  # type: ignore[arg-type]
         for opcode, payload, fin in [
             (TEXT, "a", False),
             (CONT, "b", False),

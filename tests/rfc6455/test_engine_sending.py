@@ -388,13 +388,13 @@ def test_a_payload_that_has_been_sent_is_let_go():
         engine = Engine(client)
         for payload in payloads:
             for _ in range(10):
-                engine.send_message(as_message(payload))
-                engine.send_message(Message(payload, 2))
+                engine.send_message(as_message(payload))  # type: ignore[arg-type]
+                engine.send_message(Message(payload, 2))  # type: ignore[arg-type]
         for _ in range(10):
             with pytest.raises(InvalidMessage):
-                engine.send_message(Message(payloads[1], 9))
+                engine.send_message(Message(payloads[1], 9))  # type: ignore[arg-type]
             with pytest.raises(InvalidMessage):
-                engine.send_message(Message(payloads[1], 2, rsv1=True))
+                engine.send_message(Message(payloads[1], 2, rsv1=True))  # type: ignore[arg-type]
     del payload
     assert [sys.getrefcount(p) for p in payloads] == before
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from typing import Any
 
 import pytest
 from tests.helpers.reference_frames import (
@@ -345,7 +346,7 @@ def test_text_in_tiny_fragments_is_whole_again_when_joined(chunk):
     text = "".join(source.choices("aé€😀" + EDGES, k=2000))
     data = text.encode()
     engine = Engine(True)
-    got = []
+    got: list[Any] = []
     for at in range(0, len(data), chunk):
         fin = at + chunk >= len(data)
         opcode = CONT if at else TEXT

@@ -146,7 +146,7 @@ def test_after_a_violation_the_engine_is_deaf_and_dumb(client):
         engine.send_close()
         for refused in (engine.send_ping, engine.send_pong, engine.send_message):
             with pytest.raises(ConnectionClosedError, match="connection was failed"):
-                refused(Message(b"x") if refused == engine.send_message else b"x")
+                refused(Message(b"x") if refused == engine.send_message else b"x")  # type: ignore[arg-type]
     assert engine.data_to_send() == b""
     assert engine.finished
     assert engine.close_code == 1002
@@ -244,7 +244,7 @@ class Refusing(Extension):
 
 def judged_as_by_the_reference(data: bytes, source: random.Random) -> int | None:
     client = source.random() < 0.5
-    shape = {"fragments": source.random() < 0.5, "control": source.random() < 0.5}
+    shape: dict[str, Any] = {"fragments": source.random() < 0.5, "control": source.random() < 0.5}
     limit = source.choice((None, None, 100, 10, 0))
     expected = receive(data, client=client, limit=2**63 - 1025 if limit is None else limit, **shape)
     engine = Engine(client, max_message_size=limit)

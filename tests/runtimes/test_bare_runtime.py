@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import threading
 import types
+from typing import Any
 
 import pytest
 from tests.helpers.bare_transport import BareTransport
@@ -32,7 +33,8 @@ class PulledTransport(BareTransport):
 
     def __init__(self):
         super().__init__()
-        self.arriving = collections.deque()
+        self.arriving: collections.deque[Any] = collections.deque()
+        self.stream: Any = None
         self.unsent = bytearray()
         self.slow = False
         self.receiving = self.sending = False
@@ -293,7 +295,7 @@ def test_what_an_extension_makes_of_a_large_message_is_made_by_who_waits(end):
     transport = PulledTransport()
     transport.stream = end.stream = FedStream(current_loop().runtime, None, transport)
     options = Options.for_wrap_io({"ping_interval": None})
-    _, deflate = Deflate().agree([])
+    _, deflate = Deflate().agree(())
     _, _, write = begin_connection(end, options, client=False, extensions=(deflate,))
     writing = as_coroutine(write("x" * 100_000))
     assert not transport.written

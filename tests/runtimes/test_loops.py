@@ -63,7 +63,7 @@ def on_every_loop(body: Body) -> Callable[..., None]:
 
     _, *fixtures = inspect.signature(body).parameters.values()
     kind = inspect.signature(test).parameters["kind"]
-    test.__signature__ = inspect.Signature([kind, *fixtures])  # type: ignore[attr-defined]
+    test.__signature__ = inspect.Signature([kind, *fixtures])
     test.__doc__ = body.__doc__
     return test
 
@@ -110,7 +110,7 @@ async def test_a_socket_is_connected_and_accepted(loop):
 
 @on_every_loop
 async def test_who_waits_for_a_client_or_for_bytes_gets_what_comes_later(loop):
-    got = []
+    got: list[Any] = []
 
     async def accept():
         theirs, _ = await loop.accept(listener)
@@ -200,7 +200,8 @@ async def test_a_limit_that_is_not_crossed_says_so(loop):
 
 @on_every_loop
 async def test_the_end_of_work_is_told_once_it_is_over(loop):
-    told, go_on = [], loop.event()
+    told: list[Any] = []
+    go_on = loop.event()
 
     async def work():
         await go_on.wait()
@@ -218,7 +219,7 @@ async def test_the_end_of_work_is_told_once_it_is_over(loop):
 
 @on_every_loop
 async def test_the_end_of_work_is_told_even_if_it_was_cancelled_before_it_began(loop):
-    told = []
+    told: list[Any] = []
     task = loop.spawn(loop.event().wait, told.append)
     task.cancel()
     await loop.wait([task])
@@ -315,7 +316,8 @@ async def test_a_future_that_somebody_has_cancelled_is_a_failure_of_who_awaits_i
 
 @on_every_loop
 async def test_a_throttle_lets_so_many_go_on_in_a_turn(loop):
-    throttle, given = Throttle(loop, 2), []
+    throttle = Throttle(loop, 2)
+    given: list[Any] = []
 
     async def work():
         await throttle.take()
@@ -380,7 +382,7 @@ async def test_who_is_cancelled_once_an_address_has_answered_leaves_no_socket_op
     """Slower attempts are being ended, which takes a moment."""
     made = []
 
-    class Recorded(happy_eyeballs.ConnectionSocket):
+    class Recorded(happy_eyeballs.ConnectionSocket):  # type: ignore[name-defined]
         def __init__(self, *rest):
             super().__init__(*rest)
             made.append(self)

@@ -29,7 +29,7 @@ from coro_websocket import (
 
 __all__ = ["watchdog"]
 
-LOOPS = [asyncio.SelectorEventLoop, TransportsOnlyLoop]
+LOOPS: list[Any] = [asyncio.SelectorEventLoop, TransportsOnlyLoop]
 if sys.platform != "win32":
     import uvloop
 
@@ -81,7 +81,7 @@ async def test_what_four_threads_send_arrives_once_and_whole(
     ]
     tls = certificates.server if secure else None
     async with collecting_server(tls, threads * each) as (url, received, complete):
-        options = {"tls": certificates.client} if secure else {}
+        options: dict[str, Any] = {"tls": certificates.client} if secure else {}
         async with connect(url, **options) as (_, _, write):
 
             def send_all(mine: list[str]) -> None:
@@ -249,7 +249,7 @@ def test_a_connection_of_a_stopped_loop_is_refused_in_another(new_loop: Any):
             asyncio.run(awaited(call, *arguments))
 
     async def send_to_all() -> None:
-        await broadcast([write], "c")
+        await broadcast([write], "c")  # type: ignore[misc]
 
     with pytest.raises(OtherEventLoopError):
         asyncio.run(send_to_all())
@@ -329,7 +329,7 @@ async def test_a_forked_child_sends_nothing_over_its_parents_connections():
         if child == 0:
             try:
                 end.write("from the child").close()
-                broadcast([end.write], "from the child").close()
+                broadcast([end.write], "from the child").close()  # type: ignore[attr-defined]
                 status = 0
             except BaseException:
                 status = 1

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import logging
 import threading
+from typing import Any
 
 import pytest
 import trio
@@ -65,7 +66,7 @@ class FedEnd:
         self.transport = BareTransport()
         self.stream = FedStream(current_loop().runtime, None, self.transport)
         built = Options.for_wrap_io({"ping_interval": None, **options})
-        _, self.extension = Deflate().agree([])
+        _, self.extension = Deflate().agree(())
         _, self.read, self.write = begin_connection(
             self, built, client=False, extensions=[self.extension] * extensions
         )
@@ -228,7 +229,7 @@ async def test_a_read_that_is_cancelled_and_woken_in_one_pass_loses_nothing(ends
     """Whichever is first."""
     for cancelled_first in (True, False):
         end = ends()
-        got = []
+        got: list[Any] = []
 
         async def read(end=end, got=got):
             got.append(await end.read())
@@ -640,7 +641,7 @@ async def test_a_ping_of_ours_is_answered(ends):
     pong = end.write.ping(b"1")
     assert end.transport.frames() == [(PING, b"1")]
     assert not pong.done()
-    told = []
+    told: list[Any] = []
     pong.add_done_callback(told.append)
     pong.add_done_callback(print)
     assert pong.remove_done_callback(print) == 1
@@ -884,7 +885,7 @@ async def test_another_thread_is_told_what_to_do_instead(ends):
             ("broadcast", functools.partial(broadcast, [end.write], "x")),
         ):
             try:
-                function().send(None)
+                function().send(None)  # type: ignore[union-attr]
             except OtherEventLoopError as error:
                 advice[name] = str(error).rpartition("use ")[2]
 

@@ -11,6 +11,7 @@ import os
 import socket
 import ssl
 import weakref
+from typing import Any
 
 import pytest
 from tests.helpers.raw_peer import BOUND, echo, turns_of_the_loop, until, watchdog
@@ -145,7 +146,7 @@ async def test_tls_handshakes_are_gone_on_with_by_so_many_in_one_turn_of_the_loo
     """Clients that have connected, and say hello all at once."""
     most = _opening.TLS_STEPS_PER_TURN
     steps = [0]  # in each turn
-    begun = weakref.WeakSet()
+    begun: weakref.WeakSet[Any] = weakref.WeakSet()
 
     class Counting(ssl.SSLObject):
         def do_handshake(self):

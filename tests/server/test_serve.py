@@ -10,6 +10,7 @@ import logging
 import socket
 import sys
 import unittest.mock
+from typing import Any
 
 import pytest
 from tests.helpers.raw_peer import BOUND
@@ -80,10 +81,10 @@ async def test_a_free_port_is_one_that_every_address_has_free(monkeypatch):
     def two(*_, **__):
         return [(*kind, (host, 0)) for host in ("127.0.0.1", "127.0.0.2")]
 
-    taken = []
+    taken: list[Any] = []
 
     class Listener(socket.socket):
-        def listen(self, backlog):
+        def listen(self, backlog):  # type: ignore[override]
             super().listen(backlog)
             if not taken:
                 taken.append(stack.enter_context(socket.socket()))
@@ -422,7 +423,7 @@ async def test_an_option_that_cannot_be_used_is_refused_at_once(options, kind):
 )
 async def test_a_name_that_other_libraries_use_is_refused_with_ours(name, hint):
     with pytest.raises(InvalidOptionType) as caught:
-        serve(echo, **{name: 1})
+        serve(echo, **{name: 1})  # type: ignore[arg-type]
     assert hint in str(caught.value)
     assert caught.value.option == name
 
@@ -500,7 +501,7 @@ async def test_what_can_be_no_handler_is_refused_at_once(handler, said):
 
 async def test_a_handler_that_was_called_is_refused_without_a_warning():
     with pytest.raises(InvalidOptionType, match="without calling it"):
-        serve(echo(None, None, None))
+        serve(echo(None, None, None))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

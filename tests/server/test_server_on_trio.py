@@ -8,6 +8,7 @@ import functools
 import logging
 import os
 import socket
+from typing import Any
 
 import pytest
 import trio
@@ -118,7 +119,9 @@ class Telling:
 @pytest.mark.parametrize("within", [0.01, None])
 def test_closing_waits_for_all_handlers_but_its_own(within):
     """One that is late is cancelled, where there is a limit."""
-    told, ended, clients = {}, [], set()
+    told: dict[Any, Any] = {}
+    ended: list[Any] = []
+    clients: set[Any] = set()
 
     async def main(loop):
         started = trio.Event()

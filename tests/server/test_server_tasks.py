@@ -8,6 +8,7 @@ import contextvars
 import logging
 import socket
 import sys
+from typing import Any
 
 import pytest
 from tests.helpers.raw_peer import BOUND, CLOSE, echo, frame, turns_of_the_loop, until
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("no_tasks_left")
 
 async def test_a_handler_may_close_its_own_server():
     """It is not waited for, and not cancelled; the other handlers are waited for."""
-    ended = []
+    ended: list[Any] = []
 
     async def handler(req, read, write):
         await read()

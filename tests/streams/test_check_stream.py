@@ -14,15 +14,17 @@ import pytest
 from tests.helpers.check_stream import CHECKS, Check, MakePair, check_stream, run_check
 
 from coro_websocket._options.options import Options
+from coro_websocket._runtimes.asyncio_loop import asyncio_loop
 from coro_websocket._runtimes.asyncio_runtime import runtime_of
 from coro_websocket._streams.fed_stream import FedStream
 from coro_websocket._streams.memory import MemoryPipe, memory_pair
-from coro_websocket._streams.opening_pipes import TransportPipe, open_pipe
+from coro_websocket._streams.opening_pipes import open_pipe
 from coro_websocket._streams.stream import Stream
+from coro_websocket._streams.transport_pipe import TransportPipe
 from coro_websocket._streams.user_socket import ConnectionSocket
 
 if TYPE_CHECKING:
-    from conftest import Certificates
+    from tests.conftest import Certificates
 
 NARROW = 32768  # bytes of a socket's buffer
 OPTIONS = Options.for_wrap_io({"write_high_water": 65536})
@@ -50,8 +52,10 @@ async def sockets(certificates: Certificates, tls: bool = False) -> AsyncIterato
     one, other = tcp_pair()
     client, server = (certificates.client, certificates.server) if tls else (None, None)
     pipes = await asyncio.gather(
-        open_pipe(loop, one, tls=client, server_hostname="localhost" if tls else None),
-        open_pipe(loop, other, tls=server, server_side=True),
+        open_pipe(
+            asyncio_loop(loop), one, tls=client, server_hostname="localhost" if tls else None
+        ),
+        open_pipe(asyncio_loop(loop), other, tls=server, server_side=True),
     )
     yield pipes[0].become_stream(OPTIONS), pipes[1].become_stream(OPTIONS)
 
@@ -59,7 +63,7 @@ async def sockets(certificates: Certificates, tls: bool = False) -> AsyncIterato
 @contextlib.asynccontextmanager
 async def unix_sockets(certificates: Certificates) -> AsyncIterator[Pair]:
     loop = asyncio.get_running_loop()
-    pipes = [await open_pipe(loop, prepared(sock)) for sock in socket.socketpair()]
+    pipes = [await open_pipe(asyncio_loop(loop), prepared(sock)) for sock in socket.socketpair()]
     yield pipes[0].become_stream(OPTIONS), pipes[1].become_stream(OPTIONS)
 
 
@@ -78,7 +82,7 @@ async def transport_pipe(
     sock: ConnectionSocket, tls: ssl.SSLContext | None, server_side: bool = False
 ) -> TransportPipe:
     loop = asyncio.get_running_loop()
-    pipe = TransportPipe(loop, sock)
+    pipe = TransportPipe(asyncio_loop(loop), sock)
     settings: dict[str, Any] = {} if tls is None else {"ssl": tls}
     if server_side:
         await loop.connect_accepted_socket(lambda: pipe, sock, **settings)

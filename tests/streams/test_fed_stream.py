@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from tests.helpers.bare_transport import BareTransport
@@ -24,7 +25,7 @@ class FedEnd:
         self.transport = BareTransport()
         self.stream = FedStream(runtime_of(asyncio.get_running_loop()), None, self.transport)
         built = Options.for_wrap_io(options)
-        _, self.read, self.write = begin_connection(self, built, client=False)
+        _, self.read, self.write = begin_connection(self, built, client=False)  # type: ignore[arg-type]
 
     def become_stream(self, options):
         return self.stream
@@ -110,7 +111,7 @@ async def test_what_is_written_goes_to_the_transport(fed):
 
 
 async def test_what_a_task_writes_in_one_go_is_one_write(fed):
-    writes = []
+    writes: list[Any] = []
     fed.transport.write = writes.append
 
     async def echo():
@@ -273,7 +274,7 @@ async def test_a_connection_that_cannot_begin_closes_the_transport(monkeypatch):
     await end.end()
     transport = end.transport = BareTransport()
     stream = end.stream = FedStream(runtime_of(loop), None, transport)
-    end.close = transport.close
+    end.close = transport.close  # type: ignore[method-assign]
     options = Options.for_wrap_io({"ping_interval": 5})
 
     class NoTimers(Exception):
@@ -287,7 +288,7 @@ async def test_a_connection_that_cannot_begin_closes_the_transport(monkeypatch):
     except AttributeError:
         pytest.skip("this loop's methods cannot be replaced")
     with pytest.raises(NoTimers):
-        begin_connection(end, options, client=False)
+        begin_connection(end, options, client=False)  # type: ignore[arg-type]
     monkeypatch.undo()
     assert transport.closed
     assert stream.lost
@@ -298,10 +299,13 @@ async def test_what_is_opened_is_closed_where_the_engine_cannot_be_made():
     await end.end()
     transport = BareTransport()
     end.stream = FedStream(runtime_of(asyncio.get_running_loop()), None, transport)
-    end.close = transport.close
+    end.close = transport.close  # type: ignore[method-assign]
     with pytest.raises(AttributeError, match="rsv"):
         begin_connection(
-            end, Options.for_wrap_io({}), client=False, extensions=("not an extension",)
+            end,  # type: ignore[arg-type]
+            Options.for_wrap_io({}),
+            client=False,
+            extensions=("not an extension",),  # type: ignore[arg-type]
         )
     assert transport.closed
 
@@ -321,7 +325,7 @@ async def test_a_transport_that_fails_to_tell_what_waits_in_it_loses_the_connect
     end.transport.failure = RuntimeError("it cannot tell")
     end.stream = FedStream(runtime_of(asyncio.get_running_loop()), None, end.transport)
     options = Options.for_wrap_io({"ping_interval": 0.02})
-    _, read, _ = begin_connection(end, options, client=False)
+    _, read, _ = begin_connection(end, options, client=False)  # type: ignore[arg-type]
     with pytest.raises(ConnectionClosedError) as caught:
         await asyncio.wait_for(read(), 8)
     assert caught.value.__cause__ is end.transport.failure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import Any
 
 import pytest
 from tests.helpers.raw_peer import BINARY, PING, PONG, TEXT, both_ends, server_and_peer, watchdog
@@ -26,7 +27,7 @@ async def test_they_arrive_as_they_are_among_others(options):
 
         async def send():
             for message in sent:
-                await server.write(message)
+                await server.write(message)  # type: ignore[arg-type]
 
         sending = asyncio.create_task(send())
         assert [(await client.read()).payload for _ in sent] == sent
@@ -53,7 +54,7 @@ async def test_a_pong_never_gets_between_a_header_and_its_payload():
             await peer.write(PING, str(i))
         await end.settle(20)
         await end.write("x" * 50_000)
-        seen = []
+        seen: list[Any] = []
         while not {(TEXT, b"x" * 50_000), (PONG, b"2")} <= set(seen):
             frame = await peer.read()
             seen.append((frame.opcode, frame.payload))

@@ -132,7 +132,7 @@ class Interrupt(KeyboardInterrupt):
 def test_an_interrupt_while_many_send_leaves_the_others_to_the_next_turn(monkeypatch):
     from tests.conftest import TransportsOnlyLoop
 
-    transport_type = asyncio.selector_events._SelectorSocketTransport
+    transport_type = asyncio.selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
     original = transport_type.write
 
     def interrupted(transport, data):

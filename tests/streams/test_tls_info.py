@@ -213,9 +213,9 @@ async def test_it_never_changes_and_its_repr_is_short(certificates):
         connect(server.url, tls=certificates.client) as (res, _, _),
     ):
         with pytest.raises(FrozenInstanceError):
-            res.tls_info.version = "TLSv1.0"
+            res.tls_info.version = "TLSv1.0"  # type: ignore[misc]
         with pytest.raises(AttributeError):
-            res.tls_info = None
+            res.tls_info = None  # type: ignore[misc]
         assert "der" not in repr(res.tls_info)
         assert isinstance(hash(res.tls_info), int)
         assert isinstance(res.tls_info, TLSInfo)

@@ -12,6 +12,7 @@ import gc
 import signal
 import ssl
 import threading
+from typing import Any
 
 import pytest
 from tests.conftest import TransportsOnlyLoop
@@ -38,7 +39,7 @@ class Inside:
         self.context = ssl.create_default_context(cadata=certificates.ca)
         self.context.minimum_version = self.context.maximum_version = ssl.TLSVersion[version]
         self.context._msg_callback = self._message  # type: ignore[attr-defined]
-        self.code = None
+        self.code: Any = None
         self.where = "read"
         self.runs = 0
 
@@ -151,7 +152,7 @@ async def test_a_chunk_that_is_taken_inside_the_call_leaves_the_message_whole(
             async for chunk in stream:
                 chunks.append(chunk)
     assert inside.runs > 10
-    assert b"".join(chunks) == payload
+    assert b"".join(chunks) == payload  # type: ignore[arg-type]
 
 
 def read_one(end, taken):
@@ -205,10 +206,10 @@ async def test_the_connection_can_be_used_inside_the_call_that_reads(
                 read_high_water=1 << 24,
                 write_high_water=1 << 24,
                 compression=None,
-            ) as end,
+            ) as opened,
         ):
-            end = End(*end)
-            taken = []
+            end = End(*opened)
+            taken: list[Any] = []
             inside.run("read", lambda: use(end, taken))
             go_on.set()
             await until(lambda: end.read.stats.bytes_in > sum(map(len, messages)))
@@ -303,7 +304,7 @@ async def test_what_is_written_inside_the_call_that_writes_is_sent_once_and_whol
                 nonlocal count
                 if count < 40:  # each is encrypted too, and runs this again
                     count += 1
-                    write(f"{count} " * (size // 4))
+                    write(f"{count} " * (size // 4))  # type: ignore[unused-coroutine]
                     broadcast([write], "to all")
 
             inside.run("write", write_more)
@@ -341,7 +342,7 @@ async def test_what_has_come_can_be_read_inside_the_call_that_writes(
                 )
             )
             await until(lambda: end.read.stats.bytes_in > sum(map(len, messages)))
-            taken = []
+            taken: list[Any] = []
             inside.run("write", lambda: read_one(end, taken))
             await end.write(bytes(100_000))
             inside.run("write", inside.stop)
@@ -564,7 +565,7 @@ async def test_handlers_that_read_and_write_lose_and_double_nothing(means, certi
                     ping_interval=None,
                 )
             )
-            taken = []
+            taken: list[Any] = []
             inner = outer = 0
             thread = threading.current_thread()
             # asyncio's own TLS cannot be entered again.
