@@ -114,7 +114,7 @@ def test_trio_may_be_a_guest_of_asyncio():
     got = []
 
     async def guest(loop):
-        assert isinstance(current_runtime(), TrioRuntime)
+        assert isinstance(current_loop().runtime, TrioRuntime)
         end = FedEnd()
         loop.call_soon(end.stream.feed, frame(TEXT, "hello", masked=True))
         got.append((await end.read()).payload)
@@ -130,7 +130,7 @@ def test_trio_may_be_a_guest_of_asyncio():
             run_sync_soon_threadsafe=loop.call_soon_threadsafe,
             done_callback=ended.set_result,
         )
-        assert not isinstance(current_runtime(), TrioRuntime)
+        assert not isinstance(current_loop().runtime, TrioRuntime)
         (await asyncio.wait_for(ended, 8)).unwrap()
 
     asyncio.run(host())
