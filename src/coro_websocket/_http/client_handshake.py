@@ -37,7 +37,7 @@ from .request_and_response import Response
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ..extensions import Extension, ExtensionFactory, Parameters
+    from .._rfc6455.extension import Extension, ExtensionFactory, Parameters
 
 __all__ = [
     "ClientHandshake",

@@ -40,7 +40,7 @@ from .request_and_response import Request, Response
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..extensions import Extension, ExtensionFactory, Parameters
+    from .._rfc6455.extension import Extension, ExtensionFactory, Parameters
 
 __all__ = [
     "Origins",
