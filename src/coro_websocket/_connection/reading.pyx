@@ -167,7 +167,7 @@ cdef class Reading(Writing):
             )
         except MemoryError:
             self.fail_memory()
-            return None
+        return None
 
     cdef Message drop_data(self, bint control):
         """Drop what is here, up to a control frame if these are wanted."""
