@@ -40,7 +40,10 @@ MODULES = [
             "bare_runtime",
         )
     ),
-    *(f"_streams/{name}" for name in ("stream", "fed_stream", "transport_stream", "pair_stream")),
+    *(
+        f"_streams/{name}"
+        for name in ("stream", "fed_stream", "transport_stream", "pair_stream", "byte_consumer")
+    ),
     *(
         f"_connection/{name}"
         for name in (

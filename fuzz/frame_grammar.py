@@ -9,7 +9,18 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 
-from reference_frames import BINARY, CLOSE, CONT, KEY, PING, PONG, TEXT, Frame, encode, header
+from tests.helpers.reference_frames import (
+    BINARY,
+    CLOSE,
+    CONT,
+    KEY,
+    PING,
+    PONG,
+    TEXT,
+    Frame,
+    encode,
+    header,
+)
 
 from .source import CHARACTERS, Source
 

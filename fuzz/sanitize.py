@@ -9,7 +9,8 @@ memory to say.
 
 Without arguments it runs all tests but tests/interop and tests/network, on asyncio's own loop,
 with --deep: other libraries, browsers and networks carry the same bytes as our own peers, and
-take their time, which is bounded there.
+take their time, which is bounded there. tests/contract is run in the client's role alone: the
+other tests have both.
 `tests --deep` as the arguments runs all of them, on every loop.
 """
 
@@ -23,6 +24,7 @@ from build import REPORTS, ROOT, install, sanitizers
 
 # Nor what measures time, which is for the ordinary build to show.
 CHOSEN = "not uvloop and not transports and not linear_time and not takes_what_we_write_slowly"
+CHOSEN += " and not (contract and server)"
 CACHE = ROOT / "build" / "sanitize" / "cache"
 TESTS_FAILED = 1  # pytest's status
 USUAL = ["--deep", "--ignore=tests/interop", "--ignore=tests/network", "-k", CHOSEN]

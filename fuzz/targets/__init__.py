@@ -1,6 +1,6 @@
 """The targets by name: each takes an input and raises if what it finds breaks a rule.
 
-They need nothing but the library and `tests/reference_frames.py`: no fuzzer.
+They need nothing but the library and `tests/helpers/reference_frames.py`: no fuzzer.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))  # the reference decoder
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # tests.helpers, the reference decoder
 
 from . import (
     client_handshake,

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 
-from coro_websocket._http.client_handshake import ClientHandshake, accept_key
+from coro_websocket._http.client_handshake import ClientHandshake
+from coro_websocket._http.keys import accept_key
 from coro_websocket._http.opening_errors import HandshakeError
 from coro_websocket._http.request_and_response import Response
 from coro_websocket.extensions import Deflate, DeflateExtension

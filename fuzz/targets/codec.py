@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import reference_frames as reference
+from tests.helpers import reference_frames as reference
 
 from coro_websocket import codec
 from coro_websocket._errors import InvalidMessage, LimitError, ProtocolError

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reference_frames import CLOSE, PING, PONG, Received, Terms, answers_of, receive
+from tests.helpers.reference_frames import CLOSE, PING, PONG, Received, Terms, answers_of, receive
 
 from coro_websocket._errors import ProtocolError
 from coro_websocket._rfc6455.engine import Engine

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from reference_frames import (
+from tests.helpers.reference_frames import (
     CLOSE,
     CONT,
     PING,

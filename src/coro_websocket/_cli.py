@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         level=logging.DEBUG if options.verbose else logging.WARNING,
         format="%(name)s: %(message)s",
     )
-    if isinstance(sys.stdout, io.TextIOWrapper):  # whatever it cannot show is no reason to stop
+    if isinstance(sys.stdout, io.TextIOWrapper):  # whatever it cannot show is not a reason to stop
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status: int = asyncio.run(options.run(options))

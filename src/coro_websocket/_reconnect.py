@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import email.utils
 import inspect
 import logging
@@ -30,12 +29,13 @@ from ._options.rules import duration
 from ._options.tls import may_succeed_later
 from ._quoting import clip
 from ._rfc6455.close_codes import ABNORMAL, describe
-from ._runtimes.asyncio_runtime import running_loop
+from ._runtimes.current import running_loop
 
 if TYPE_CHECKING:
     from ._connection.read_write import Read, Write
     from ._options.options import OptionValues, Seconds
     from ._options.url import URL
+    from ._runtimes.event_loop import SocketLoop
 
 __all__ = ["Reconnecting", "reconnect", "worth_retrying"]
 
@@ -153,7 +153,7 @@ def reconnect(
 
     Iterating raises what `connect` raises, where that is not retried.
     """
-    running_loop("reconnect()")
+    loop = running_loop("reconnect()")
     Options.build(url, **options)  # refused here, and not at each attempt
     for name, function in (("retry", retry), ("before", before)):
         if not callable(function) and not (name == "before" and function is None):
@@ -172,7 +172,7 @@ def reconnect(
         duration("settle_time", settle_time) or 0.0,
     )
     limits = Limits(max_attempts, duration("max_time", max_time))
-    return Reconnecting(url, options, retry, before, pauses, limits)
+    return Reconnecting(loop, url, options, retry, before, pauses, limits)
 
 
 def _retry_is_awaitable() -> InvalidOptionType:
@@ -221,6 +221,7 @@ class Reconnecting:
 
     def __init__(
         self,
+        loop: SocketLoop,
         url: str | URL | Options | Mapping[str, Any] | None,
         options: OptionValues,
         retry: Retry,
@@ -228,6 +229,7 @@ class Reconnecting:
         pauses: Pauses,
         limits: Limits,
     ) -> None:
+        self._loop = loop
         self._url = url
         self._options = options
         self._retry = retry
@@ -259,7 +261,7 @@ class Reconnecting:
             await close_on_exit(self._write, error)
 
     async def _connections(self) -> AsyncIterator[Opened]:
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         self._attempts, self._since = 0, loop.time()
         pause = 0.0
         lost: ConnectionClosedError | None = None
@@ -295,7 +297,7 @@ class Reconnecting:
 
         error: why the last connection counts as a failure, where it does.
         """
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         attempt = 0
         last: Exception | None = None
         while True:
@@ -305,7 +307,7 @@ class Reconnecting:
                     raise error
                 logger.info("attempt failed, the next in %.1f s: %s", pause, error)
             if pause:
-                await asyncio.sleep(pause)
+                await loop.sleep(pause)
             attempt += 1
             self._attempts += 1
             try:
@@ -325,7 +327,7 @@ class Reconnecting:
         """How many seconds `max_time` leaves for an attempt; None: any number."""
         if self._limits.seconds is None:
             return None
-        elapsed = asyncio.get_running_loop().time() - self._since
+        elapsed = self._loop.time() - self._since
         return max(math.ceil((self._limits.seconds - elapsed) * 1000) / 1000, 0.001)
 
     async def _ask_before(self, attempt: int, error: Exception | None) -> Mapping[str, Any]:
@@ -333,7 +335,7 @@ class Reconnecting:
             return {}
         given = self._before(attempt, error)
         if inspect.isawaitable(given):
-            async with asyncio.timeout(self._time_left()):
+            async with self._loop.limit(self._time_left()):
                 given = await given
         if given is not None and not isinstance(given, Mapping):
             kind = type(given).__name__

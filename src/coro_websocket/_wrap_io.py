@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ._connection.begin import begin_connection
 from ._errors import InvalidOption, InvalidOptionType
 from ._options.options import Options
-from ._runtimes.loops import current_loop
+from ._runtimes.current import current_loop
 from ._streams.raw_pair import RawPair
 
 if TYPE_CHECKING:

@@ -16,12 +16,16 @@ from typing import Any
 
 from ._checks import check_int, check_names, is_int, wrong_type
 from ._errors import InvalidOption, InvalidOptionType
-from ._http.client_handshake import accept_extensions, check_response, new_key, request_headers
-from ._http.client_handshake import accept_key as _accept_key
+from ._http.answers import response_headers
+from ._http.client_handshake import check_response, request_headers
+from ._http.extension_agreement import accept_extensions
 from ._http.headers import Headers
+from ._http.keys import accept_key as _accept_key
+from ._http.keys import new_key
 from ._http.opening_errors import HandshakeError
+from ._http.origins import Origins, check_origins
 from ._http.request_and_response import Request, Response
-from ._http.server_handshake import Origins, check_origins, check_request, response_headers
+from ._http.request_rules import check_request
 from ._options.header_rules import check_pathname, check_subprotocols, normalise_headers
 from ._options.options import Options
 from ._options.url import default_port

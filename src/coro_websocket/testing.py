@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from ._connection.begin import begin_connection
-from ._connection.leaving import is_cancellation
 from ._errors import WebSocketError
 from ._http.opening_errors import HandshakeError
 from ._http.server_handshake import ServerHandshake
@@ -32,7 +31,7 @@ from ._options.options import Options
 from ._options.tls import server_context
 from ._rfc6455.close_codes import close_payload
 from ._rfc6455.messages import Message, as_message
-from ._runtimes.asyncio_runtime import running_loop
+from ._runtimes.current import current_loop, running_loop
 from ._streams.memory import MemoryPipe, memory_pair
 from .codec import decode, encode
 
@@ -80,7 +79,7 @@ def connected_pair(
         InvalidURL, InvalidOption: something given cannot be used.
         HandshakeError: the two do not agree.
     """
-    loop = running_loop("connected_pair()")
+    running_loop("connected_pair()")
     ours = Options.build(url, **options)
     theirs = Options.for_wrap_io(dict(server or {}))
     asking = client_handshake(ours)
@@ -91,7 +90,7 @@ def connected_pair(
     assert request is not None
     response = asking.receive(answering.accept())
     assert response is not None
-    first, second = memory_pair(loop, asyncio.Protocol(), asyncio.Protocol())
+    first, second = memory_pair(asyncio.get_running_loop(), asyncio.Protocol(), asyncio.Protocol())
     client, peer = MemoryPipe(first), MemoryPipe(second)
     one = begin_connection(client, ours, client=True, extensions=asking.extensions)
     other = begin_connection(peer, theirs, client=False, extensions=answering.extensions)
@@ -338,8 +337,10 @@ class FakeServer:
                 with contextlib.suppress(ClientGone):
                     await self.script(peer)
                 await peer._answer_close()
-        except BaseException as error:  # what `pytest.fail` raises is no Exception
-            if is_cancellation(error) or isinstance(error, (KeyboardInterrupt, SystemExit)):
+        except BaseException as error:  # what `pytest.fail` raises is not an Exception
+            if current_loop().is_cancellation(error) or isinstance(
+                error, (KeyboardInterrupt, SystemExit)
+            ):
                 raise
             if isinstance(error, asyncio.CancelledError):  # raised, it would look like ours
                 cancelled, error = error, RuntimeError("the script let a CancelledError out")

@@ -10,8 +10,7 @@ import asyncio
 import time
 
 import pytest
-from bounds import KIB, MIB, measured
-from raw_peer import (
+from tests.helpers.raw_peer import (
     BINARY,
     BOUND,
     CLOSE,
@@ -26,6 +25,8 @@ from raw_peer import (
 )
 
 from coro_websocket import ConnectionClosedError
+
+from .bounds import KIB, MIB, measured
 
 __all__ = ["watchdog"]
 

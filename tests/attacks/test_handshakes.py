@@ -11,12 +11,13 @@ import socket
 import time
 
 import pytest
-from bounds import KIB, MIB, assert_linear, measured
-from raw_peer import BOUND, answer_to, read_head, until, watchdog
+from tests.helpers.raw_peer import BOUND, answer_to, read_head, until, watchdog
 
 from coro_websocket import ConnectTimeout, HandshakeError, connect, serve
 from coro_websocket._http.client_handshake import ClientHandshake
 from coro_websocket._http.server_handshake import ServerHandshake
+
+from .bounds import KIB, MIB, assert_linear, measured
 
 __all__ = ["watchdog"]
 

@@ -13,8 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from bounds import KIB, measured
-from raw_peer import BOUND, answer_to, read_head, watchdog
+from tests.helpers.raw_peer import BOUND, answer_to, read_head, watchdog
 
 from coro_websocket import InvalidOption, InvalidURL, Options, codec, connect, parse_url, serve
 from coro_websocket._http.client_handshake import ClientHandshake
@@ -23,6 +22,8 @@ from coro_websocket._opening.connect import client_handshake
 from coro_websocket._opening.http_tunnel import Tunnel
 from coro_websocket._opening.socks import SocksTunnel
 from coro_websocket.extensions import Extension, ExtensionFactory
+
+from .bounds import KIB, measured
 
 __all__ = ["watchdog"]
 
@@ -86,7 +87,7 @@ class Nothing(Extension):
 
 # What a client sends
 
-CLIENT = {
+CLIENT: dict[str, Any] = {
     "header value": lambda text: {"headers": [("X-Header", text)]},
     "header name": lambda text: {"headers": [(text, "value")]},
     "header of a mapping": lambda text: {"headers": {"X-Header": text}},
@@ -175,7 +176,7 @@ def test_no_proxy_s_url_forges_a_line_of_its_request(url, percent):
         text = quote(bad, errors="surrogatepass") if percent else bad
         try:
             options = Options(host="h", port=1, proxy="http://" + url.format(text))
-            tunnel = Tunnel(options.proxy, "h", 1, "agent", None, None)
+            tunnel = Tunnel(options.proxy, "h", 1, "agent", None, None)  # type: ignore[arg-type]
         except InvalidOption as error:
             assert "\n" not in str(error)
             refused += 1
@@ -192,7 +193,7 @@ def test_no_user_agent_forges_a_line_of_the_request_to_a_proxy():
         except InvalidOption:
             refused += 1
         else:
-            check_head(Tunnel(options.proxy, "h", 1, options.user_agent, None, None).request)
+            check_head(Tunnel(options.proxy, "h", 1, options.user_agent, None, None).request)  # type: ignore[arg-type]
     assert refused
 
 
@@ -208,7 +209,7 @@ def test_a_user_name_ends_where_its_field_ends_in_a_request_to_a_socks_proxy(sch
             continue
         given += 1
         user = text.encode()
-        tunnel = SocksTunnel(options.proxy, name.decode(), 443)
+        tunnel = SocksTunnel(options.proxy, name.decode(), 443)  # type: ignore[arg-type]
         if "4" in scheme:
             # SOCKS4A: what it reads up to NUL, and the name behind it
             assert tunnel.request == b"\4\1\1\xbb\0\0\0\1" + user + b"\0" + name + b"\0"
@@ -269,16 +270,16 @@ async def test_the_codec_s_handshake_makes_no_forged_line(option):
         return codec.handle_handshake(made)
 
     for text in TEXTS:
-        options: dict[str, Any] = {
+        cases: dict[str, dict[str, Any]] = {
             "host": {"host": text},
             "pathname": {"host": "h", "pathname": "/" + text},
             "subprotocol": {"host": "h", "subprotocol": text},
             "header": {"host": "h", "headers": [(text, "value")]},
             "value": {"host": "h", "headers": [("X-Header", text)]},
-        }[option]
+        }
         requests.clear()
         try:
-            await codec.handshake(options, request)
+            await codec.handshake(cases[option], request)
         except InvalidOption:
             assert requests == []
             continue

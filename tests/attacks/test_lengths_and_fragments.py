@@ -6,15 +6,17 @@ RFC 6455 sections 5.2, 5.4 and 10.4: memory follows what has come, never what is
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
-from bounds import KIB, MIB, assert_linear, growth, measured
-from raw_peer import BINARY, CONT, TEXT, end_and_peer, frame, until, watchdog
-from reference_frames import KEY, header
+from tests.helpers.raw_peer import BINARY, CONT, TEXT, end_and_peer, frame, until, watchdog
+from tests.helpers.reference_frames import KEY, header
 
 from coro_websocket import Deflate, LimitError
 from coro_websocket._rfc6455.engine import Engine
 from coro_websocket.codec import decode
+
+from .bounds import KIB, MIB, assert_linear, growth, measured
 
 __all__ = ["watchdog"]
 
@@ -91,7 +93,7 @@ async def test_a_connection_that_is_announced_2_to_the_63_bytes_stays_small(side
             with pytest.raises(ConnectionError) as caught:
                 await reading
         # 2**63 - 1 bytes are more than an object can be, whatever the limit.
-        assert caught.value.code == 1009
+        assert caught.value.code == 1009  # type: ignore[attr-defined]
         assert cost.memory < 2 * MIB
         assert cost.seconds < 2
 
@@ -196,7 +198,7 @@ def test_a_million_empty_fragments_cost_no_memory(client):
 @both_roles
 @pytest.mark.parametrize("piece", [b"", b"x", b"\xc3", b"0123456789"])
 def test_fragments_cost_linear_time(client, piece):
-    made = {}
+    made: dict[Any, Any] = {}
 
     def attack(n: int) -> None:
         pieces = [piece] * n if piece != b"\xc3" else [b"\xc3", b"\xa9"] * (n // 2)

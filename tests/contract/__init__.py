@@ -7,4 +7,6 @@
 
 import pytest
 
-pytest.register_assert_rewrite("contract.ends", "contract.loops", "contract.peers")
+pytest.register_assert_rewrite(
+    "tests.contract.ends", "tests.contract.loops", "tests.contract.peers"
+)

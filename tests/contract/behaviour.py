@@ -40,6 +40,12 @@ class Behaviour:
 
     places: list[Place]
     differences: list[Difference] = field(default_factory=list)
+    cases: dict[str, int] = field(default_factory=dict)
+
+    def goes_on(self, place: Place, case: str) -> bool:
+        """Whether others show it: the first case is for each place, each other for one of them."""
+        number = self.cases.setdefault(case, len(self.cases))
+        return number > 0 and self.places[number % len(self.places)] is not place
 
     def difference(self, place: Place, parameters: dict[str, Any]) -> Difference | None:
         return next((d for d in self.differences if d.applies(place, parameters)), None)

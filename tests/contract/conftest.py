@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import Certificates
-from raw_peer import watchdog
+from tests.conftest import Certificates
+from tests.helpers.raw_peer import watchdog
 
 from .behaviour import Behaviour
 from .ends import Place
@@ -29,6 +29,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     carried: Behaviour | None = getattr(getattr(item, "function", None), "contract", None)
     if carried is not None and isinstance(item, pytest.Function):
         parameters: dict[str, Any] = dict(item.callspec.params)
-        difference = carried.difference(parameters.pop("place"), parameters)
+        place = parameters.pop("place")
+        if carried.goes_on(place, item.callspec.id.replace(repr(place), "", 1)):
+            item.add_marker(pytest.mark.deep)
+        difference = carried.difference(place, parameters)
         if difference is not None:
             item.add_marker(pytest.mark.xfail(strict=True, reason=difference.because))

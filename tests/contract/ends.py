@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from conftest import TransportsOnlyLoop
-from raw_peer import answer_to
+from tests.conftest import TransportsOnlyLoop
+from tests.helpers.raw_peer import answer_to
 
 from coro_websocket import Message, Options, Read, Write, connect, serve, wrap_io
 from coro_websocket._connection.begin import begin_connection
@@ -24,7 +24,7 @@ from .loops import AsyncioLoop, Event, Loop, Task, TrioLoop, Work
 from .peers import BytePeer, FramePeer, MemoryWire, Peer, SocketWire, TLSWire, Wire
 
 if TYPE_CHECKING:
-    from conftest import Certificates
+    from tests.conftest import Certificates
 
 BOUND = 8.0  # seconds for everything that a test waits for
 DEFAULTS = {"ping_interval": None, "close_timeout": BOUND / 2}

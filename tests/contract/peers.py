@@ -14,8 +14,8 @@ import socket
 import ssl
 from typing import Any, Protocol
 
-import raw_peer
-from raw_peer import BINARY, CLOSE, CONT, PING, PONG, TEXT, Frame
+from tests.helpers import raw_peer
+from tests.helpers.raw_peer import BINARY, CLOSE, CONT, PING, PONG, TEXT, Frame
 
 from coro_websocket import Message
 

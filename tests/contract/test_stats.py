@@ -8,7 +8,7 @@ import pytest
 
 from coro_websocket import Stats
 
-from .behaviour import behaviour, differs
+from .behaviour import behaviour
 from .ends import End
 from .peers import binary, last, ping, pong, text
 
@@ -54,7 +54,6 @@ async def test_what_is_sent_is_counted(end: End) -> None:
     assert stats.bytes_out == 11 + 4 * (HEADER + KEY * end.client)
 
 
-@differs("TLS transports", because="what waits under asyncio's TLS, in its transport, is counted")
 @behaviour(narrow=True)
 async def test_bytes_out_are_those_that_have_left(end: End) -> None:
     end.peer.stop_reading()

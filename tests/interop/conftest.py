@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from conftest import Certificates
+from tests.conftest import Certificates
 
 from .peer_aiohttp import Aiohttp
 from .peer_websockets import WebSockets

@@ -132,7 +132,7 @@ class Aiohttp(Peer):
                 await ws.send_str(text)
             connection = AiohttpConnection(
                 ws,
-                cast(asyncio.Transport, request.transport),
+                request.transport,
                 request.headers,
                 subprotocol=ws.ws_protocol,
                 target=request.raw_path,

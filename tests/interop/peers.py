@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from conftest import Certificates
+from tests.conftest import Certificates
 
 from coro_websocket import Read, Request, Response, Write, connect, serve
 

@@ -16,9 +16,10 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import Certificates
+from tests.conftest import Certificates
 
 from coro_websocket import ProxyError, Read, Request, Write, connect, serve, worth_retrying
 
@@ -260,7 +261,7 @@ async def openssh(folder: Path) -> AsyncIterator[int]:
             yield port
 
 
-async def exchange(url: str, **options: object) -> None:
+async def exchange(url: str, **options: Any) -> None:
     async with connect(url, timeout=BOUND, **options) as (_, read, write):
         for message in ("through a proxy", b"\x00" * 200_000):
             await write(message)
@@ -269,7 +270,7 @@ async def exchange(url: str, **options: object) -> None:
 
 @pytest.mark.parametrize("tls", [False, True])
 async def test_http_connect(tmp_path: Path, certificates: Certificates, tls: bool) -> None:
-    secure = {"tls": certificates.server} if tls else {}
+    secure: dict[str, Any] = {"tls": certificates.server} if tls else {}
     async with tinyproxy(tmp_path) as port, serve(echo, **secure) as server:
         url = server.url.replace("127.0.0.1", "localhost")
         options = {"tls": certificates.client} if tls else {}
@@ -297,7 +298,7 @@ async def test_http_connect_to_a_server_that_is_not_there(tmp_path: Path) -> Non
 @pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
 @pytest.mark.parametrize("tls", [False, True])
 async def test_socks5(certificates: Certificates, scheme: str, tls: bool) -> None:
-    secure = {"tls": certificates.server} if tls else {}
+    secure: dict[str, Any] = {"tls": certificates.server} if tls else {}
     async with microsocks() as port, serve(echo, **secure) as server:
         url = server.url.replace("127.0.0.1", "localhost")
         options = {"tls": certificates.client} if tls else {}
@@ -333,7 +334,7 @@ async def test_squid(folder: Path, certificates: Certificates, under_tls: bool, 
         scheme = "https" if under_tls else "http"
         where = f"localhost:{port}"
         userinfo = "user:ses%3Aame@" if auth else ""
-        options: dict[str, object] = {"proxy": f"{scheme}://{userinfo}{where}"}
+        options: dict[str, Any] = {"proxy": f"{scheme}://{userinfo}{where}"}
         if under_tls:
             options["proxy_tls"] = certificates.client
         await exchange(plain.url, **options)
@@ -368,12 +369,12 @@ async def test_dante(folder: Path, certificates: Certificates, scheme: str) -> N
         options = {"proxy": f"{scheme}://{userinfo}127.0.0.1:{port}", "tls": certificates.client}
         await exchange(url, **options)
         with pytest.raises(ProxyError, match=r"rules do not allow|rejected"):
-            await connect("ws://127.0.0.3/", proxy=options["proxy"])
+            await connect("ws://127.0.0.3/", proxy=options["proxy"])  # type: ignore[arg-type]
         with socket.socket() as bound:
             bound.bind(("127.0.0.1", 0))
             url = f"ws://127.0.0.1:{bound.getsockname()[1]}/"
             with pytest.raises(ProxyError, match=r"connection refused|rejected") as caught:
-                await connect(url, proxy=options["proxy"])
+                await connect(url, proxy=options["proxy"])  # type: ignore[arg-type]
             assert worth_retrying(caught.value)
 
 

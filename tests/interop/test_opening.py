@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from conftest import Certificates
+from tests.conftest import Certificates
 
 from coro_websocket import ConnectionClosedError, HandshakeError, TLSError
 from coro_websocket.extensions import Deflate

@@ -14,9 +14,10 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import Certificates
+from tests.conftest import Certificates
 from websockets.asyncio.client import unix_connect
 from websockets.exceptions import ConnectionClosedError as TheirConnectionClosedError
 
@@ -169,7 +170,7 @@ async def test_our_client_reaches_our_server(
     name: str, tls: bool, certificates: Certificates
 ) -> None:
     async with asyncio.timeout(BOUND), proxied(name, certificates, tls) as proxy:
-        where = options(proxy)
+        where: dict[str, Any] = options(proxy)
         async with connect(pathname="/echo?a=%20b", subprotocol="chat", **where) as (
             response,
             read,

@@ -118,7 +118,7 @@ def frame_head(size: int) -> bytes:
 def raw(how: str, cert: str, key: str, answer_with: str) -> None:
     """A server by hand that ends each connection as `how` says."""
     sys.path.insert(0, answer_with)
-    from raw_peer import answer_to
+    from tests.helpers.raw_peer import answer_to
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
@@ -220,7 +220,7 @@ def main() -> None:
 
             factory = uvloop.new_event_loop
         with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run({"client": client, "server": server}[what](**options))
+            runner.run({"client": client, "server": server}[what](**options))  # type: ignore[operator]
 
 
 if __name__ == "__main__":

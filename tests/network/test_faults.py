@@ -15,7 +15,7 @@ import pytest
 
 pytestmark = pytest.mark.deep
 
-TESTS = str(Path(__file__).parent.parent)
+ROOT = str(Path(__file__).parents[2])
 SPARE = 1.0  # seconds that it may take more than is said
 QUIET = {"ping_interval": None, "timeout": 60, "close_timeout": 60}
 PINGS = {"ping_interval": 0.5, "ping_timeout": 1.5, "timeout": 60, "close_timeout": 0.5}
@@ -255,7 +255,7 @@ def test_an_end_inside_the_handshake_is_told_at_once(
 
 def raw_server(network, how, files):
     """A server by hand, and its port."""
-    part = network.start(1, "raw", how=how, answer_with=TESTS, cert=files["cert"], key=files["key"])
+    part = network.start(1, "raw", how=how, answer_with=ROOT, cert=files["cert"], key=files["key"])
     return part, part.until("listening")["port"]
 
 

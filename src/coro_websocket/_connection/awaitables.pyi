@@ -1,6 +1,8 @@
 from collections.abc import Awaitable
 from typing import Self
 
+class NextMessage: ...
+
 class MessageStream:
     @property
     def opcode(self) -> int: ...

@@ -45,7 +45,7 @@ cdef class Connection(Reading):
             self.bytes_in += len(leftover)
             self.unattended()
         if options.heartbeat is not None or options.ping_interval is not None:
-            self.runtime.need_time("heartbeat" if options.heartbeat is not None else "ping_interval")
+            self.runtime.need_time("ping_interval" if options.heartbeat is None else "heartbeat")
             self.keepalive = Keepalive(
                 self.runtime.time(),
                 ping_interval=options.ping_interval,

@@ -1,9 +1,9 @@
-import asyncio
 from collections.abc import Coroutine, Iterable
 from typing import Any, Self
 
 from .._errors import ConnectionClosedError
 from .._rfc6455.messages import Message, Payload, Writable
+from .._runtimes.result import Result
 from .awaitables import MessageStream
 from .connection import Connection
 from .stats import Stats
@@ -31,7 +31,7 @@ class Write:
     def __call__(
         self, message: Writable = None, *, compress: bool = True
     ) -> Coroutine[Any, Any, None]: ...
-    def ping(self, payload: Payload | None = None) -> asyncio.Future[float]: ...
+    def ping(self, payload: Payload | None = None) -> Result[float]: ...
     def pong(self, payload: Payload = b"") -> Coroutine[Any, Any, None]: ...
     def close(self, code: int | None = 1000, reason: str = "") -> Coroutine[Any, Any, None]: ...
     async def wait_closed(self) -> None: ...

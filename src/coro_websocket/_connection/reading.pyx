@@ -8,7 +8,7 @@ meanwhile is encoded into one buffer and sent when the task suspends.
 The rules: one task reads at a time; a read that is cancelled takes nothing.
 """
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
 from .._rfc6455.engine cimport Engine

@@ -391,11 +391,11 @@ cdef class Writing(Consumer):
         return 0
 
     cdef int fail_pings(self) except -1:
-        """Tell those who wait for a Pong. Who could not be told is told the next time."""
+        """Tell those who wait for a Pong. Those who could not be told are told the next time."""
         for payload, (future, _) in list(self.pings.items()):
             if future is not None and not future.done():
                 future.set_exception(self.closed_error())
-                future.exception()  # it is no fault not to await a ping
+                future.exception()  # a ping need not be awaited
             self.pings.pop(payload, None)
         return 0
 

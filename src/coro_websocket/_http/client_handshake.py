@@ -1,24 +1,20 @@
-"""The opening handshake: what both sides share of it, and the client's half.
+"""The client's half of the opening handshake.
 
 The rule: a connection is a WebSocket only after an answer that RFC 6455 section 4.1 accepts in
 every point; anything else raises HandshakeError, which says what was expected and what came.
 Bytes in, bytes out: neither a socket nor a clock is touched. The checks are pure functions, which
 the handshake objects only feed. The server's half is `server_handshake`.
 
-RFC 6455 sections 1.3, 4.1 and 11.3; RFC 9110; RFC 9112.
+RFC 6455 sections 4.1 and 11.3; RFC 9110; RFC 9112.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import secrets
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 import h11
 
-from .._checks import is_int
-from .._errors import InvalidOption, InvalidOptionType
+from .._errors import InvalidOption
 from .._options.header_rules import (
     check_pathname,
     check_subprotocols,
@@ -28,8 +24,10 @@ from .._options.header_rules import (
 )
 from .._quoting import clip
 from .._version import version
-from .extension_header import format_extensions, parse_extensions
-from .headers import header_bytes, parse_token_list, too_long_list
+from .extension_agreement import accept_extensions
+from .extension_header import format_extensions
+from .headers import has_option, header_bytes, parse_token_list, too_long_list
+from .keys import accept_key, new_key
 from .opening_errors import HandshakeError
 from .parsing import HeadBuffer, body_reader, parse_answer, redacted_start
 from .request_and_response import Response
@@ -37,20 +35,15 @@ from .request_and_response import Response
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ..extensions import Extension, ExtensionFactory, Parameters
+    from ..extensions import Extension, ExtensionFactory
 
 __all__ = [
     "ClientHandshake",
-    "accept_key",
     "check_response",
-    "new_key",
     "request_headers",
 ]
 
 Pairs: TypeAlias = tuple[tuple[str, str], ...]
-
-_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-
 
 # Headers that a caller cannot set in a request, and why.
 _RESERVED = {
@@ -64,23 +57,6 @@ _RESERVED = {
     "content-length": "an opening handshake has no body",
     "transfer-encoding": "an opening handshake has no body",
 }
-
-
-# Keys (RFC 6455 section 1.3).
-
-
-def new_key() -> str:
-    """A fresh `Sec-WebSocket-Key`: 16 bytes from the system's random source, in base64.
-
-    RFC 6455 section 4.1, item 7 of the client's requirements.
-    """
-    return base64.b64encode(secrets.token_bytes(16)).decode("ascii")
-
-
-def accept_key(key: str) -> str:
-    """The `Sec-WebSocket-Accept` that answers `key` (RFC 6455 section 4.2.2, item 5.4)."""
-    digest = hashlib.sha1((key + _GUID).encode(), usedforsecurity=False).digest()
-    return base64.b64encode(digest).decode("ascii")
 
 
 # What the client asks.
@@ -192,73 +168,6 @@ def check_response(response: Response, *, key: str, subprotocols: Sequence[str] 
             else "expected no subprotocol, as none was offered, received Sec-WebSocket-Protocol"
         )
     return chosen[0] if chosen else None
-
-
-def accept_extensions(
-    response: Response, extensions: Sequence[ExtensionFactory] = ()
-) -> list[tuple[str, Parameters, Extension]]:
-    """The extensions that `response` agrees on, of those that were offered.
-
-    Raises:
-        HandshakeError: one was not offered, or not so, or they get in each other's way.
-            RFC 6455 sections 4.1 and 9.1.
-    """
-
-    def refused(why: str) -> HandshakeError:
-        came = clip(", ".join(response.get_all("Sec-WebSocket-Extensions")))
-        return HandshakeError(
-            f"the server's answer does not complete the handshake: {why}, received "
-            f"Sec-WebSocket-Extensions: {came} (RFC 6455 section 4.1 and section 9.1)",
-            response,
-        )
-
-    try:
-        named = parse_extensions(response.get_all("Sec-WebSocket-Extensions"))
-    except ValueError as error:
-        raise refused(f"expected a list of extensions, {error}") from None
-    factories = {factory.name: factory for factory in extensions}
-    accepted: list[tuple[str, Parameters, Extension]] = []
-    used = 0
-    for name, parameters in named:
-        factory = factories.pop(name, None)
-        if factory is None:
-            offered = ", ".join(each.name for each in extensions)
-            raise refused(
-                f"expected each of the extensions that were offered ({clip(offered)}) at most once"
-                if offered
-                else "expected no extension, as none was offered"
-            )
-        try:
-            extension = factory.accept(parameters)
-        except ValueError as error:
-            raise refused(f"{name} does not answer the offer: {error}") from None
-        check_extension(name, extension)
-        if extension.rsv & used:
-            raise refused("two extensions use the same reserved bit")
-        used |= extension.rsv
-        accepted.append((name, parameters, extension))
-    return accepted
-
-
-def check_extension(name: str, extension: Extension) -> None:
-    """InvalidOptionType if what a factory made cannot be used as an extension."""
-    rsv = getattr(extension, "rsv", None)
-    if (
-        not callable(getattr(extension, "encode", None))
-        or not callable(getattr(extension, "decode", None))
-        or not is_int(rsv)
-        or rsv not in (4, 2, 1)
-    ):
-        raise InvalidOptionType(
-            f"{clip(name)} made {type(extension).__name__} with rsv={rsv!r}: expected an Extension "
-            "whose rsv is 4, 2 or 1",
-            "extensions",
-        )
-
-
-def has_option(values: Iterable[str], option: str) -> bool:
-    """Whether the comma-separated lists in `values` have `option`, in any case."""
-    return any(element.lower() == option for element in parse_token_list(values))
 
 
 # The two together.

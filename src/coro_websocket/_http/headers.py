@@ -15,6 +15,7 @@ from .._options.header_rules import OPTIONAL_WHITESPACE
 
 __all__ = [
     "Headers",
+    "has_option",
     "header_bytes",
     "parse_token_list",
     "too_long_list",
@@ -86,6 +87,11 @@ def parse_token_list(values: Iterable[str]) -> list[str]:
         for part in value.split(",")
         if (element := part.strip(OPTIONAL_WHITESPACE))
     ]
+
+
+def has_option(values: Iterable[str], option: str) -> bool:
+    """Whether the comma-separated lists in `values` have `option`, in any case."""
+    return any(element.lower() == option for element in parse_token_list(values))
 
 
 def too_long_list(headers: Headers) -> str | None:

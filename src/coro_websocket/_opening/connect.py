@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 import ssl
@@ -19,9 +18,12 @@ from .._http.opening_errors import ConnectError, ConnectTimeout, HandshakeError
 from .._http.refusal_text import refusal_text
 from .._options.options import Options
 from .._options.tls import client_context
-from .._runtimes.asyncio_runtime import running_loop
-from .dial import Phase, dial, tls_error, with_proxy_context
+from .._runtimes.current import running_loop
+from .dial import dial
+from .phase import Phase
+from .proxies import with_proxy_context
 from .redirects import is_redirect, redirected
+from .tls import tls_error
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from .._http.request_and_response import Response
     from .._options.options import OptionValues
     from .._options.url import URL
+    from .._runtimes.event_loop import SocketLoop
     from .._streams.opening_pipes import Pipe
 
 __all__ = ["connect"]
@@ -167,15 +170,18 @@ async def _open(
     options: Options, context: ssl.SSLContext | None, handshake: ClientHandshake
 ) -> Opened:
     """Dial and shake hands, wherever redirects lead."""
-    phase = Phase(options)
+    loop = running_loop("connect()")
+    phase = Phase(loop, options)
     try:
-        async with asyncio.timeout(options.timeout) as deadline:
+        async with loop.limit(options.timeout) as deadline:
             redirects = 0
             while True:
                 try:
                     limit = options.max_redirects if options.sock is None else 0
                     follow = limit is None or redirects < limit
-                    pipe, response = await _attempt(options, context, handshake, phase, follow)
+                    pipe, response = await _attempt(
+                        loop, options, context, handshake, phase, follow
+                    )
                     break
                 except HandshakeError as refusal:
                     there = _sent_to(options, refusal.response, redirects)
@@ -227,6 +233,7 @@ def _sent_to(options: Options, response: Response | None, redirects: int) -> Opt
 
 
 async def _attempt(
+    loop: SocketLoop,
     options: Options,
     context: ssl.SSLContext | None,
     handshake: ClientHandshake,
@@ -234,7 +241,7 @@ async def _attempt(
     follow: bool,
 ) -> tuple[Pipe, Response]:
     """One server: dial it, and shake hands with it. follow: do not wait for a redirect's body."""
-    pipe = await dial(asyncio.get_running_loop(), options, context, phase)
+    pipe = await dial(loop, options, context, phase)
     try:
         async with phase.of("handshake"):
             return pipe, await _shake_hands(pipe, options.url, handshake, follow)
@@ -276,7 +283,7 @@ async def _shake_hands(pipe: Pipe, url: URL, handshake: ClientHandshake, follow:
         if isinstance(error, ssl.SSLError):
             # With TLS 1.3 a server refuses our certificate when TLS is set up for us already
             # (RFC 8446 section 2).
-            raise tls_error(url.host, url.port, error) from error
+            raise tls_error(f"{url.host} port {url.port}", error) from error
         raise _lost(url, error.strerror or error, answered) from error
     return response
 

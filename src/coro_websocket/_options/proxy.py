@@ -50,7 +50,7 @@ class Proxy:
             return InvalidOption(f"{source or 'proxy'}: {what}", "proxy")
 
         # Errors of the standard library show what they stumble on, which may be a password:
-        # ours are raised outside their handlers, so that they are no context of ours either.
+        # ours are raised outside their handlers, so that they are not the context of ours either.
         host, port = "", None
         with contextlib.suppress(ValueError):  # InvalidURL is one
             parts = urlsplit(url if "://" in url else f"http://{url}")

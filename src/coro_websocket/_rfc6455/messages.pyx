@@ -27,7 +27,7 @@ FIELDS = ("fin", "rsv1", "rsv2", "rsv3", "opcode", "mask", "len", "payload")
 @cython.no_gc
 @cython.freelist(256)
 cdef class Message:
-    """A WebSocket message, or one frame of it: the specification's Message.
+    """A WebSocket message, or one frame of it: "Message" of luvit's coro-websocket page.
 
     What `read()` gives, and one of the things that `write` takes. It never changes, and
     can be compared and hashed.
@@ -180,7 +180,7 @@ cpdef Message as_message(object value):
 
 
 cpdef Message as_whole_message(object value):
-    """The text or binary message that a value stands for, if it is no fragment of one."""
+    """The text or binary message that a value stands for, if it is not a fragment of one."""
     cdef Message message = as_message(value)
     if not message.bits & FIN or opcode_of(message.bits) not in (TEXT, BINARY):
         raise InvalidMessage("expected a whole text or binary message (RFC 6455 section 5.6)")
@@ -210,7 +210,7 @@ cpdef Message as_fragment(object value, int opcode, bint begun, bint fin):
 
 
 cdef Message message_from_mapping(object mapping):
-    """The Message that a mapping with the specification's field names stands for."""
+    """The Message that a mapping with the field names of luvit's page stands for."""
     for name in mapping:
         if name not in FIELDS:
             raise InvalidMessageType(
@@ -219,7 +219,7 @@ cdef Message message_from_mapping(object mapping):
             )
     if not mapping:
         raise InvalidMessage(
-            "an empty mapping is no message; to send an empty message, write('') or write(b'')"
+            "an empty mapping is not a message; to send an empty message, write('') or write(b'')"
         )
     payload = plain_payload(mapping.get("payload", b""))
     return new_message(

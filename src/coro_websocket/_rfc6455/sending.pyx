@@ -160,8 +160,8 @@ cdef class Sending:
     ) except -1:
         """Tell of a frame; `start` is what is here of its payload, without the mask.
 
-        What is told may call the connection: its state must be whole. What it raises is no
-        fault of the frame's.
+        What is told may call the connection: its state must be whole. What it raises is
+        not the frame's fault.
         """
         try:
             shown = b"" if here == 0 else (<const char *>start)[: min(here, <size_t>SHOWN)]

@@ -18,7 +18,7 @@ import os
 import weakref
 from asyncio import _get_running_loop
 
-from .._errors import NoEventLoopError, OtherEventLoopError
+from .._errors import OtherEventLoopError
 
 cdef extern from "context.h":
     int context_call(object context, object callback, object argument) noexcept
@@ -394,14 +394,3 @@ cdef class Checkpoint:
 
     def close(self):
         self.passed = True
-
-
-def running_loop(what):
-    """The running event loop; without one, an error that says what was called."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        raise NoEventLoopError(
-            f"{what} was called outside a running event loop: call it from a coroutine "
-            "that asyncio runs, such as main() in asyncio.run(main())"
-        ) from None

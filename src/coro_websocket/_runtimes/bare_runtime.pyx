@@ -14,7 +14,7 @@ from .waiter cimport DONE, WAITING, WOKEN, DelegatingWaiter, Waiter
 import collections
 import functools
 import logging
-import time
+from time import monotonic
 
 from .._errors import NoEventLoopError
 
@@ -32,7 +32,7 @@ cdef class BareRuntime(Runtime):
     # Time
 
     cdef double time(self) except? -1:
-        return time.monotonic()
+        return monotonic()
 
     cdef object call_at(self, double when, object callback):
         return NEVER
@@ -160,6 +160,6 @@ async def pull(BareWaiter waiter not None):
 cdef object nobody_to_wait_for():
     return NoEventLoopError(
         "this has to wait for what another task does on the same connection, and that can be "
-        "done only on asyncio and trio: on another event loop, let one task at a time use a "
-        "connection of wrap_io()"
+        "done only on asyncio and trio: call wrap_io() in a coroutine that one of them runs, or "
+        "let one task at a time use its connection"
     )

@@ -6,29 +6,42 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .asyncio_runtime import runtime_of
-from .bare_runtime import BareRuntime
+from .._errors import NoEventLoopError
+from .asyncio_loop import asyncio_loop
+from .bare_loop import BareLoop
+from .trio_loop import TrioLoop
 
 if TYPE_CHECKING:
-    from .runtime import Runtime
+    from .event_loop import Loop, SocketLoop
 
-__all__ = ["current_runtime", "trio_of_caller"]
+__all__ = ["current_loop", "running_loop"]
+
+_BARE = BareLoop()
 
 
-def current_runtime() -> Runtime:
-    """The runtime of the loop that the caller runs on; one of its own where none is known."""
-    if trio_of_caller() is not None:
-        from .trio_runtime import runtime_of_run
-
-        return runtime_of_run()
+def current_loop() -> Loop:
+    """The event loop that the caller runs on."""
+    trio = _trio_of_caller()
+    if trio is not None:
+        return TrioLoop(trio)
     try:
-        loop = asyncio.get_running_loop()
+        return asyncio_loop(asyncio.get_running_loop())
     except RuntimeError:
-        return BareRuntime()
-    return runtime_of(loop)
+        return _BARE
 
 
-def trio_of_caller() -> Any:
+def running_loop(what: str) -> SocketLoop:
+    """The running event loop; without one, an error that says what was called."""
+    try:
+        return asyncio_loop(asyncio.get_running_loop())
+    except RuntimeError:
+        raise NoEventLoopError(
+            f"{what} was called outside a running event loop: call it from a coroutine "
+            "that asyncio runs, such as main() in asyncio.run(main())"
+        ) from None
+
+
+def _trio_of_caller() -> Any:
     """The module trio if the caller runs in a task of trio's, else None."""
     # To be asked first, as trio may itself run as a guest of asyncio's loop.
     trio = sys.modules.get("trio")

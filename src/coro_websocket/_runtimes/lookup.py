@@ -11,34 +11,33 @@ import contextlib
 import os
 import socket
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .._quoting import clip
 
 if TYPE_CHECKING:
-    import asyncio
+    from .event_loop import Event, SocketLoop
 
 __all__ = ["host_with_zone", "look_up", "look_up_to_listen", "scoped"]
 
 MOST = 32  # threads at a time; what is asked beyond that waits its turn
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Question:
-    loop: asyncio.AbstractEventLoop
-    answer: asyncio.Future[Any]
-    host: str
+    loop: SocketLoop
+    answered: Event
+    host: str | None
     port: int
     family: int
+    flags: int
+    found: list[tuple[Any, ...]] = field(default_factory=list)
+    error: Exception | None = None
 
-    def settle(self, found: Any, error: Exception | None) -> None:
-        if self.answer.done():
-            return
-        if error is None:
-            self.answer.set_result(found)
-        else:
-            self.answer.set_exception(error)
+    def settle(self, found: list[tuple[Any, ...]], error: Exception | None) -> None:
+        self.found, self.error = found, error
+        self.answered.set()
 
 
 class Threads:
@@ -75,15 +74,19 @@ class Threads:
                     self._running -= 1
                     return
                 question = self._waiting.popleft()
-            found, failure = None, None
+            found, failure = [], None
             try:
                 found = socket.getaddrinfo(
-                    question.host, question.port, question.family, socket.SOCK_STREAM
+                    question.host,
+                    question.port,
+                    question.family,
+                    socket.SOCK_STREAM,
+                    flags=question.flags,
                 )
             except Exception as error:
                 failure = error
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                question.loop.call_soon_threadsafe(question.settle, found, failure)
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                question.loop.call_soon(question.settle, found, failure)
             del question, found, failure
 
 
@@ -101,30 +104,30 @@ if hasattr(os, "register_at_fork"):
 
 
 async def look_up(
-    loop: asyncio.AbstractEventLoop, host: str, port: int, family: int = 0
+    loop: SocketLoop, host: str | None, port: int, family: int = 0, flags: int = 0
 ) -> list[tuple[Any, ...]]:
     """What `socket.getaddrinfo` says of a host, for streams. Raises OSError and UnicodeError."""
-    question = Question(loop, loop.create_future(), host, port, family)
+    question = Question(loop, loop.event(), host, port, family, flags)
     ours = threads
     ours.put(question)
     try:
-        found: list[tuple[Any, ...]] = await question.answer
+        await question.answered.wait()
     finally:
         ours.withdraw(question)
-    return found
+    if question.error is not None:
+        try:
+            raise question.error
+        finally:
+            del question  # which refers to the error, and that to this frame
+    return question.found
 
 
-async def look_up_to_listen(
-    loop: asyncio.AbstractEventLoop, host: str, port: int
-) -> list[tuple[Any, ...]]:
+async def look_up_to_listen(loop: SocketLoop, host: str, port: int) -> list[tuple[Any, ...]]:
     """What to listen on at a host, at every address for "". Raises OSError and UnicodeError."""
-    if "%" in host:  # uvloop would lose the zone
+    if "%" in host:  # the error for a zone says more than the system's
         address = scoped((host, port))
         return [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address)]
-    found: list[tuple[Any, ...]] = await loop.getaddrinfo(
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
-    return found
+    return await look_up(loop, host or None, port, flags=socket.AI_PASSIVE)
 
 
 # The zone of an IPv6 address (RFC 4007 section 11).

@@ -18,4 +18,4 @@ cdef class Outcome:
     cdef object error
 
 
-cdef Result new_result(Runtime runtime)
+cdef Result pending_result(Runtime runtime)

@@ -1,1 +1,3 @@
-class Result: ...
+from asyncio import Future as Result  # to asyncio's users; elsewhere it is like one
+
+__all__ = ["Result"]

@@ -111,7 +111,7 @@ cdef class Outcome:
         return self.value
 
 
-cdef Result new_result(Runtime runtime):
+cdef Result pending_result(Runtime runtime):
     cdef Result result = Result.__new__(Result)
     result.runtime = runtime
     return result

@@ -6,7 +6,7 @@ import collections
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import asyncio
+    from .event_loop import Event, SocketLoop
 
 __all__ = ["Throttle"]
 
@@ -14,11 +14,11 @@ __all__ = ["Throttle"]
 class Throttle:
     """Lets so many tasks go on in each turn of the loop, in the order of asking."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, most: int) -> None:
+    def __init__(self, loop: SocketLoop, most: int) -> None:
         self.loop = loop
         self.most = most
         self.left = most
-        self.waiting: collections.deque[asyncio.Future[None]] = collections.deque()
+        self.waiting: collections.deque[Event] = collections.deque()
 
     async def take(self) -> None:
         """Wait until it is the caller's turn."""
@@ -27,17 +27,20 @@ class Throttle:
         if self.left:
             self.left -= 1
             return
-        mine = self.loop.create_future()
+        mine = self.loop.event()
         self.waiting.append(mine)
-        await mine
+        try:
+            await mine.wait()
+        except BaseException:
+            if not mine.is_set():
+                self.waiting.remove(mine)
+            raise
 
     def renew(self) -> None:
         """The next turn of the loop has begun."""
         self.left = self.most
         while self.waiting and self.left:
-            future = self.waiting.popleft()
-            if not future.done():  # its task may have been cancelled
-                future.set_result(None)
-                self.left -= 1
+            self.waiting.popleft().set()
+            self.left -= 1
         if self.left < self.most:
             self.loop.call_soon(self.renew)

@@ -9,7 +9,7 @@ The rule: nothing that is ours may raise in a system task or in an instrument, a
 the run.
 """
 
-from .result cimport Outcome, new_result
+from .result cimport Outcome, pending_result
 from .runtime cimport Driven, Runtime, this_thread
 from .waiter cimport CANCELLED, DONE, WAITING, WOKEN, DelegatingWaiter, Waiter
 
@@ -24,14 +24,14 @@ from trio.lowlevel import (
     RunVar,
     add_instrument,
     checkpoint,
-    current_task,
+    current_task as running_task,
     current_trio_token,
     reschedule,
     spawn_system_task,
     wait_task_rescheduled,
 )
 
-from .._errors import OtherEventLoopError
+from .._errors import NoEventLoopError, OtherEventLoopError
 
 logger = logging.getLogger("coro_websocket")
 
@@ -100,7 +100,7 @@ cdef class TrioRuntime(Runtime):
 
     cdef object current_task(self):
         try:
-            return current_task()
+            return running_task()
         except RuntimeError:
             return None
 
@@ -128,7 +128,7 @@ cdef class TrioRuntime(Runtime):
         return Checkpoint.__new__(Checkpoint)
 
     cdef object new_result(self):
-        return new_result(self)
+        return pending_result(self)
 
     cdef object run_in_worker(self, object function, tuple arguments, object done):
         worker = functools.partial(work, self, function, arguments, done)
@@ -181,14 +181,14 @@ cdef class Alarm:
 
 
 async def work(TrioRuntime runtime not None, function, tuple arguments, done):
-    cdef Outcome outcome
+    cdef Outcome outcome = Outcome.__new__(Outcome)
     try:
         outcome = await trio.to_thread.run_sync(Outcome, function, *arguments)
-    except BaseException as error:  # the run is about to end, or there are no more threads
-        outcome = Outcome.__new__(Outcome)
+    except Exception as error:  # there are no more threads
         outcome.error = error
-        if not isinstance(error, Exception):
-            raise
+    except BaseException:
+        outcome.error = NoEventLoopError("the trio run is about to end")
+        raise
     finally:
         runtime.call(done, outcome)
 
@@ -216,7 +216,7 @@ cdef class TrioWaiter(DelegatingWaiter):
     cdef object suspend(self):
         if self.state != WAITING:  # it has been woken already
             return DONE
-        self.task = current_task()
+        self.task = running_task()
         return wait_task_rescheduled(self.abort)
 
     def abort(self, raise_cancel):

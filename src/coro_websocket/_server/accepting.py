@@ -6,21 +6,19 @@ accepted in each of its turns, and an error that stays is met with a pause.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import errno
-import logging
 from typing import TYPE_CHECKING, Any
 
 from .._connection.log import address_in_words
+from .log import logger
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-__all__ = ["ACCEPTS_PER_TURN", "accept_connections"]
+    from .._runtimes.event_loop import SocketLoop
 
-logger = logging.getLogger("coro_websocket.server")
+__all__ = ["ACCEPTS_PER_TURN", "accept_connections"]
 
 ACCEPTS_PER_TURN = 16  # of all listeners of a server
 PAUSE = 1.0  # seconds after an error
@@ -46,13 +44,15 @@ PAUSE_OF_CLIENTS = 0.01  # seconds, where many clients in succession have gone
 
 
 async def accept_connections(
-    listener: socket.socket, most: int, begin: Callable[[socket.socket, Any], None]
+    loop: SocketLoop,
+    listener: socket.socket,
+    most: int,
+    begin: Callable[[socket.socket, Any], None],
 ) -> None:
     """Give `begin` each connection with its peer's address until cancelled; close the listener.
 
     At most `most` are accepted in a turn of the loop: what each costs is paid before the next.
     """
-    loop = asyncio.get_running_loop()
     log = _ErrorLog(loop, address_in_words(listener.getsockname()))
     failures = 0  # in succession
     try:
@@ -60,7 +60,7 @@ async def accept_connections(
             for _ in range(most):
                 pause = 0.0
                 try:
-                    begin(*await _accept(loop, listener))
+                    begin(*await loop.accept(listener))
                     failures = 0
                 except Exception as error:
                     if listener.fileno() < 0:
@@ -73,40 +73,16 @@ async def accept_connections(
                     if pause:
                         log.write(error)
                 if pause:
-                    await asyncio.sleep(pause)
-            await asyncio.sleep(0)
+                    await loop.sleep(pause)
+            await loop.sleep(0)
     finally:
         listener.close()  # also where the loop ends and nobody has closed the server
-
-
-async def _accept(
-    loop: asyncio.AbstractEventLoop, listener: socket.socket
-) -> tuple[socket.socket, Any]:
-    """Accept; a client that has been accepted is not dropped by a cancellation."""
-    descriptor = listener.fileno()
-    while True:
-        with contextlib.suppress(BlockingIOError):
-            return listener.accept()
-        readable = loop.create_future()
-        try:
-            loop.add_reader(descriptor, _wake, readable)
-        except NotImplementedError:
-            return await loop.sock_accept(listener)
-        try:
-            await readable
-        finally:
-            loop.remove_reader(descriptor)
-
-
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 class _ErrorLog:
     """A line for each error at once, and now and then for one that stays."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, where: str) -> None:
+    def __init__(self, loop: SocketLoop, where: str) -> None:
         self.loop = loop
         self.where = where
         self.written_at: dict[object, float] = {}

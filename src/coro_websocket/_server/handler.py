@@ -1,19 +1,34 @@
-"""What may handle the connections of a server: `serve` refuses a mistake at once.
+"""The handler: what can be one, and what becomes of its connection when it ends.
 
-The rule: only what cannot be a handler is refused. A function that is not `async def` may return an
-awaitable all the same; of these, lambdas and what wraps a coroutine function are let through.
+The rules: only what cannot be a handler is refused. A function that is not `async def` may return
+an awaitable all the same; of these, lambdas and what wraps a coroutine function are let through.
+However a handler ends, its connection is closed. That it fails is logged; that its own connection
+has ended is not a failure.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .._errors import InvalidOptionType
+from .._connection.leaving import close_on_exit
+from .._errors import ConnectionClosedError, InvalidOptionType
 from .._quoting import clip
+from .log import in_words, logger
 
-__all__ = ["check_handler"]
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from .._connection.read_write import Read, Write
+    from .._http.request_and_response import Request
+    from .._rfc6455.engine import Engine
+    from .._runtimes.event_loop import Loop
+    from .opening import Opened
+
+__all__ = ["Handler", "check_handler", "run_handler"]
+
+Handler: TypeAlias = "Callable[[Request, Read, Write], Awaitable[object]]"
 
 _EXPECTED = "handler must be a coroutine function, async def handler(req, read, write)"
 
@@ -61,3 +76,28 @@ def _wrong_arguments(handler: Any) -> str | None:
         names = ", ".join(signature.parameters)
         return f"this one takes ({clip(names)[1:-1]})" if names else "this one takes no arguments"
     return None
+
+
+async def run_handler(loop: Loop, handler: Handler, opened: Opened) -> None:
+    """Call the handler with a connection; raises only what ends the task itself."""
+    request, read, write, engine = opened
+    try:
+        await handler(request, read, write)
+    except BaseException as error:
+        cancelled = loop.is_cancellation(error)
+        if not cancelled and not loop.is_failure(error):
+            raise  # the program ends
+        if not cancelled and not _tells_the_end_of(engine, error):
+            logger.exception("the handler failed for %s", in_words(request.peer, request.pathname))
+        await close_on_exit(write, error)
+        if cancelled:
+            raise
+    else:
+        await write.close()
+
+
+def _tells_the_end_of(engine: Engine, error: BaseException) -> bool:
+    """Whether this connection has raised the error: another one's end is the handler's failure."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_tells_the_end_of(engine, each) for each in error.exceptions)
+    return isinstance(error, ConnectionClosedError) and error._engine == id(engine)

@@ -7,10 +7,8 @@ be listening on it.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
-import logging
 import os
 import socket
 import stat
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .._errors import InvalidOption, ServeError
 from .._quoting import clip
 from .._runtimes.lookup import look_up_to_listen
+from .log import logger
 
 try:
     import fcntl
@@ -29,9 +28,9 @@ except ImportError:  # Windows, where Python has no unix sockets
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-__all__ = ["UnixFile", "check_listening", "listen_tcp", "listen_unix"]
+    from .._runtimes.event_loop import SocketLoop
 
-logger = logging.getLogger("coro_websocket.server")
+__all__ = ["UnixFile", "check_listening", "listen_tcp", "listen_unix"]
 
 BACKLOG = 1024
 FREE_PORT_TRIES = 20  # for a port that every address of a name has free
@@ -54,9 +53,8 @@ def check_listening(sock: socket.socket) -> None:
 # TCP
 
 
-async def listen_tcp(host: str, port: int) -> list[socket.socket]:
+async def listen_tcp(loop: SocketLoop, host: str, port: int) -> list[socket.socket]:
     """Listen on the addresses of `host`, on the same port; log those that cannot be had."""
-    loop = asyncio.get_running_loop()
     tries = 1 if port else FREE_PORT_TRIES
     where = clip(host) if host else "every address"
     where += f", port {port}" if port else ""
@@ -151,13 +149,13 @@ class UnixFile:
                 os.unlink(self.path)
 
 
-async def listen_unix(path: str) -> tuple[socket.socket, UnixFile | None]:
+async def listen_unix(loop: SocketLoop, path: str) -> tuple[socket.socket, UnixFile | None]:
     """Listen on a unix socket; one that a server has left behind is replaced."""
     if not hasattr(socket, "AF_UNIX"):
         raise InvalidOption("this platform has no unix sockets", "path")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        async with _only_one_starts(path):
+        async with _only_one_starts(loop, path):
             _make_room(path)
             listener.bind(path)
             listener.listen(BACKLOG)
@@ -189,7 +187,7 @@ def _make_room(path: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _only_one_starts(path: str) -> AsyncIterator[None]:
+async def _only_one_starts(loop: SocketLoop, path: str) -> AsyncIterator[None]:
     """Keep other servers from looking at this path until we listen on it.
 
     A socket that is bound and does not listen yet looks like one left behind. The lock is on the
@@ -206,7 +204,7 @@ async def _only_one_starts(path: str) -> AsyncIterator[None]:
                 with contextlib.suppress(BlockingIOError):
                     fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
-                await asyncio.sleep(LOCK_PAUSE)
+                await loop.sleep(LOCK_PAUSE)
         yield
 
 

@@ -11,7 +11,7 @@ between its lines: none of it is given the consumer's memory.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport SIZE_MAX, uint8_t, uint64_t
 
 from .stream cimport Consumer, Stream
 
@@ -19,6 +19,11 @@ cdef extern from "peer_state.h" nogil:
     bint socket_ended(int fd)
     size_t socket_unacknowledged(int fd)
     bint socket_unanswered(int fd)
+
+cdef enum:
+    # asyncio's TLS encrypts all that it is given, and tells of what waits in front of it only
+    # once the transport below, of which nobody can ask, is full.
+    SEAL = 65536  # bytes that TLS is given at once
 
 
 cdef class FedStream(Stream):
@@ -30,10 +35,13 @@ cdef class FedStream(Stream):
         transport: what has been connected.
     """
 
-    def __init__(self, runtime, socket, transport, *args):
+    def __init__(self, runtime, socket, transport):
         self.socket = socket
         self.transport = transport
         self.counts = hasattr(transport, "get_write_buffer_size")
+        self.at_once = SIZE_MAX
+        if transport.get_extra_info("ssl_object") is not None:
+            self.at_once = SEAL
         self.pulled = hasattr(transport, "fetch")
 
     cdef int begin(self) except -1:
@@ -67,10 +75,8 @@ cdef class FedStream(Stream):
             return
         if self.blocked:  # closing it would wait for the peer to take what it has not yet
             self.runtime.call_soon(self.abort_transport)
-        elif self.counts and self.transport.get_write_buffer_size():
+        elif not self.counts or self.transport.get_write_buffer_size():
             consumer.ending()  # nor may it wait for ever for a little
-        elif not self.counts:
-            consumer.ending()
 
     def pause_writing(self):
         """The transport holds as much as it may."""
@@ -100,18 +106,20 @@ cdef class FedStream(Stream):
     cdef int transmit(self) except -1:
         cdef Consumer consumer = self.consumer
         cdef size_t unsent = self.outbox.unsent()
+        cdef size_t n
         if self.sending:  # the call that runs goes on with what has been added
             return 0
         self.sending = True
         try:
-            while unsent and not self.lost and not self.broken:
+            while unsent and not self.lost and not self.broken and not self.blocked:
                 if self.transport.is_closing():
                     self.broken = True
                     consumer.cannot_send(None)
                     break
-                data = PyBytes_FromStringAndSize(<char *>self.outbox.data(), unsent)
-                consumer.sent(unsent)
-                self.bytes_out += unsent
+                n = min(unsent, self.at_once)
+                data = PyBytes_FromStringAndSize(<char *>self.outbox.data(), n)
+                consumer.sent(n)
+                self.bytes_out += n
                 self.transport.write(data)
                 unsent = self.outbox.unsent()
         except BaseException as error:  # whatever follows would leave a gap

@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Any
 from .._errors import ProtocolError
 from .._rfc6455.frames import decode_frame, encode_frame
 from .._rfc6455.messages import Message, as_message
-from .._runtimes.current import current_runtime
 from .pair_stream import PairStream
 
 if TYPE_CHECKING:
     from .._options.options import Options
-    from .._runtimes.loops import Event, Loop, Running
+    from .._runtimes.event_loop import Event, Loop, Running
 
 __all__ = ["Frame", "RawPair", "RawRead", "RawWrite"]
 
@@ -79,7 +78,7 @@ class RawPair:
     # What has been opened, for a connection
 
     def become_stream(self, options: Options) -> PairStream:
-        self.stream = PairStream(current_runtime(), self)
+        self.stream = PairStream(self.loop.runtime, self)
         return self.stream
 
     def unread(self) -> bytes:
@@ -194,6 +193,9 @@ class RawPair:
             self.stream.pause_writing()
         self.wake_writer()
         self.end_if_closed()
+
+    def get_extra_info(self, name: str) -> None:
+        """Nothing is known of what is behind the pair."""
 
     def get_write_buffer_size(self) -> int:
         return self.unsent

@@ -23,7 +23,7 @@ from .socket_stream cimport SocketStream, os_error
 from .stream cimport Consumer
 
 from _ssl import MemoryBIO, _SSLSocket
-from ssl import SSLError, SSLWantReadError
+from ssl import SSLError, SSLWantReadError, SSLZeroReturnError
 
 cdef extern from "socket_io.h" nogil:
     ssize_t socket_receive(int fd, void *to, size_t n)
@@ -212,6 +212,9 @@ cdef class TLSStream(SocketStream):
                         self.incoming.pending or (total == room and self.decrypted())
                     )
             except SSLWantReadError:
+                more = False
+            except SSLZeroReturnError:  # the peer's close_notify, behind ours
+                ended = True
                 more = False
             except BaseException as raised:
                 error = raised

@@ -6,13 +6,18 @@ import contextlib
 import errno
 import io
 import socket
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
 __all__ = ["ConnectionSocket"]
+
+
+class Transport(Protocol):
+    """What asyncio calls so."""
+
+    def is_closing(self) -> bool: ...
 
 
 class ConnectionSocket(socket.socket):
@@ -23,7 +28,7 @@ class ConnectionSocket(socket.socket):
     descriptor stays with the connection, which closes it.
 
     `in_use` says that a connection reads and writes the descriptor itself.
-    `transport` is asyncio's, where there is one: it closes the socket before it says so.
+    `transport` is what owns the descriptor, where there is one: it closes it before it says so.
     """
 
     __slots__ = ("_on_release", "bound", "in_use", "shut_down", "transport")
@@ -33,7 +38,7 @@ class ConnectionSocket(socket.socket):
     bound: bool
     in_use: bool
     shut_down: bool
-    transport: asyncio.BaseTransport | None
+    transport: Transport | None
 
     def __init__(
         self,

@@ -1,0 +1,153 @@
+"""What makes a request an opening handshake that a server accepts.
+
+The rule: it is accepted only if RFC 6455 section 4.2.1 allows it in every point. The checks come
+in the order of `check_request`, and the first that fails says what to answer.
+
+RFC 6455 sections 4.2.1 and 4.4; RFC 9112 section 3.2.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from .._errors import InvalidOption
+from .._options.header_rules import check_pathname, is_host, is_token
+from .._options.url import without_query, without_userinfo
+from .._quoting import clip
+from .answers import quoted, refusal
+from .headers import has_option, too_long_list
+from .origins import check_origin
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .origins import Origins
+    from .request_and_response import Request
+
+__all__ = ["check_request"]
+
+_KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
+# Host and port of an absolute target, without userinfo (RFC 9110 section 4.2.4).
+_AUTHORITY = re.compile(
+    r"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+)(?::[0-9]*)?"
+)
+
+
+def check_request(
+    request: Request,
+    *,
+    subprotocols: Sequence[str] = (),
+    origins: Origins = "same",
+) -> str | None:
+    """The subprotocol to agree on, or None, if `request` is an opening handshake to accept.
+
+    It is the first of `subprotocols`, the server's, that the client offers too. `origins` says
+    which `Origin` to accept; None, for any, is right only where neither cookies nor addresses are
+    trusted.
+
+    Raises:
+        HandshakeError: the request cannot be accepted. `response` is the answer to send.
+    """
+    _check_request_line(request)
+    _check_host(request)
+    _check_lists(request)
+    _check_upgrade(request)
+    _check_no_body(request)
+    _check_protocol_version(request)
+    _check_key(request)
+    _check_path(request)
+    _check_subprotocols(request)
+    check_origin(request, origins)
+    offered = request.subprotocols
+    return next((name for name in subprotocols if name in offered), None)
+
+
+def _check_request_line(request: Request) -> None:
+    # An upgrade is a thing of HTTP/1.1 (RFC 6455 section 4.2.1, item 1; RFC 9110 section 7.8).
+    if not 1.1 <= request.version < 2:
+        raise refusal(
+            400 if request.version == 1.0 else 505,
+            f"expected HTTP/1.1, received HTTP/{request.version}: a proxy in between may have "
+            "lowered it (RFC 6455 section 4.2.1)",
+        )
+    authority = request._host
+    if authority is not None and not _AUTHORITY.fullmatch(authority):
+        raise refusal(
+            400,
+            f"expected host and port in the target, received {clip(without_userinfo(authority))} "
+            "(RFC 9112 section 3.2.2)",
+        )
+    if request.method != "GET":
+        raise refusal(
+            405,
+            f"expected GET, received {clip(request.method)} (RFC 6455 section 4.2.1)",
+            [("Allow", "GET")],
+        )
+
+
+def _check_host(request: Request) -> None:
+    hosts = request.get_all("Host")
+    if len(hosts) != 1 or not is_host(hosts[0]):
+        received = ", ".join(clip(without_userinfo(host)) for host in hosts) or "none"
+        raise refusal(400, f"expected one Host, received {received} (RFC 9112 section 3.2)")
+
+
+def _check_lists(request: Request) -> None:
+    if (too_long := too_long_list(request)) is not None:
+        raise refusal(431, f"{too_long} (RFC 6585 section 5)")
+
+
+def _check_upgrade(request: Request) -> None:
+    for header, option in (("Upgrade", "websocket"), ("Connection", "upgrade")):
+        values = request.get_all(header)
+        if not has_option(values, option):
+            raise refusal(
+                426,
+                f"this is a WebSocket server: expected {option!r} in {header}, "
+                f"received {quoted(values)} (RFC 6455 section 4.2.1)",
+                [("Upgrade", "websocket")],
+            )
+
+
+def _check_no_body(request: Request) -> None:
+    if request.get("Content-Length", "0").strip("0") or "Transfer-Encoding" in request:
+        raise refusal(400, "expected no body in an opening handshake (RFC 6455 section 4.1)")
+
+
+def _check_protocol_version(request: Request) -> None:
+    versions = request.get_all("Sec-WebSocket-Version")
+    if versions != ["13"]:
+        # One that we do not speak, or none that could be read (RFC 6455 section 4.4).
+        raise refusal(
+            426 if len(versions) == 1 and versions[0].isdecimal() else 400,
+            f"expected one Sec-WebSocket-Version: 13, received {quoted(versions)} "
+            "(RFC 6455 section 4.4)",
+            [("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")],
+        )
+
+
+def _check_key(request: Request) -> None:
+    keys = request.get_all("Sec-WebSocket-Key")
+    if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
+        raise refusal(
+            400,
+            "expected one Sec-WebSocket-Key with 16 bytes in base64, "
+            f"received {quoted(keys)} (RFC 6455 section 4.2.1)",
+        )
+
+
+def _check_path(request: Request) -> None:
+    try:
+        check_pathname(request.pathname)
+    except InvalidOption:
+        received = clip(without_userinfo(without_query(request.pathname)))
+        raise refusal(
+            400, f"expected a path, received {received} (RFC 6455 section 4.2.1)"
+        ) from None
+
+
+def _check_subprotocols(request: Request) -> None:
+    if not all(map(is_token, request.subprotocols)):
+        # Without the value: bearer tokens travel there.
+        raise refusal(400, "expected tokens in Sec-WebSocket-Protocol (RFC 6455 section 4.1)")

@@ -1,0 +1,164 @@
+"""What opening and serving ask of asyncio's event loops, uvloop's among them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from .asyncio_runtime import runtime_of
+from .nonblocking import NonBlockingSockets
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Collection
+
+    from .event_loop import Event, Work
+    from .runtime import Runtime
+
+__all__ = ["AsyncioLoop", "asyncio_loop"]
+
+
+class AsyncioLoop(NonBlockingSockets):
+    """A loop that has `add_reader`. `loop` is asyncio's own."""
+
+    __slots__ = ("loop",)
+
+    spawns = True
+    watches_sockets = True
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+
+    @property
+    def runtime(self) -> Runtime:
+        return runtime_of(self.loop)
+
+    # Time and tasks
+
+    def time(self) -> float:
+        return self.loop.time()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def limit(self, seconds: float | None) -> AsyncioLimit:
+        return AsyncioLimit(seconds)
+
+    def event(self) -> Event:
+        return asyncio.Event()
+
+    def call_soon(self, function: Callable[..., object], *arguments: object) -> None:
+        self.loop.call_soon_threadsafe(function, *arguments)
+
+    def spawn(
+        self, work: Work, ended: Callable[[Any], object] | None = None
+    ) -> asyncio.Future[None]:
+        task = asyncio.ensure_future(work())
+        if ended is not None:
+            task.add_done_callback(ended)
+        return task
+
+    async def wait(
+        self, tasks: Collection[Any], within: float | None = None, *, first: bool = False
+    ) -> None:
+        if tasks:
+            until = asyncio.FIRST_COMPLETED if first else asyncio.ALL_COMPLETED
+            await asyncio.wait(tasks, timeout=within, return_when=until)
+
+    def current_task(self) -> object:
+        return asyncio.current_task()
+
+    def is_cancellation(self, error: BaseException) -> bool:
+        # A future that somebody has cancelled raises the same error where it is awaited.
+        if not isinstance(error, asyncio.CancelledError):
+            return False  # perhaps no loop runs any more
+        task = asyncio.current_task()
+        return task is None or task.cancelling() > 0
+
+    def is_failure(self, error: BaseException) -> bool:
+        fails = isinstance(error, (Exception, asyncio.CancelledError))
+        return fails and not self.is_cancellation(error)
+
+    # Sockets
+
+    async def readable(self, sock: socket.socket) -> None:
+        await self._ready(sock, self.loop.add_reader, self.loop.remove_reader)
+
+    async def writable(self, sock: socket.socket) -> None:
+        await self._ready(sock, self.loop.add_writer, self.loop.remove_writer)
+
+    async def _ready(
+        self, sock: socket.socket, watch: Callable[..., object], unwatch: Callable[[int], object]
+    ) -> None:
+        descriptor = sock.fileno()
+        ready = self.loop.create_future()
+        watch(descriptor, _settle, ready)
+        try:
+            await ready
+        finally:
+            unwatch(descriptor)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class TransportsOnlyLoop(AsyncioLoop):
+    """A loop without `add_reader`, such as Windows' proactor; its calls for sockets are its own."""
+
+    __slots__ = ()
+
+    watches_sockets = False
+
+    async def connect(self, sock: socket.socket, address: Any) -> None:
+        await self.loop.sock_connect(sock, address)
+
+    async def receive(self, sock: socket.socket, most: int) -> bytes:
+        return await self.loop.sock_recv(sock, most)
+
+    async def send(self, sock: socket.socket, data: bytes) -> None:
+        await self.loop.sock_sendall(sock, data)
+
+    async def accept(self, listener: socket.socket) -> tuple[socket.socket, Any]:
+        return await self.loop.sock_accept(listener)
+
+
+class AsyncioLimit:
+    """asyncio's timeout."""
+
+    __slots__ = ("timeout",)
+
+    def __init__(self, seconds: float | None) -> None:
+        self.timeout = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> AsyncioLimit:
+        await self.timeout.__aenter__()
+        return self
+
+    async def __aexit__(self, *raised: Any) -> None:
+        await self.timeout.__aexit__(*raised)
+
+    def expired(self) -> bool:
+        return self.timeout.expired()
+
+
+_kinds: dict[type[asyncio.AbstractEventLoop], type[AsyncioLoop]] = {}
+
+
+def asyncio_loop(loop: asyncio.AbstractEventLoop) -> AsyncioLoop:
+    """What an event loop of asyncio's gives us."""
+    kind = _kinds.get(type(loop))
+    if kind is None:
+        kind = _kinds[type(loop)] = AsyncioLoop if _has_add_reader(loop) else TransportsOnlyLoop
+    return kind(loop)
+
+
+def _has_add_reader(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        loop.remove_reader(-1)
+    except NotImplementedError:
+        return False
+    except (OSError, ValueError):  # there is no such descriptor
+        pass
+    return True

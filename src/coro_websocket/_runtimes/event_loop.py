@@ -1,0 +1,121 @@
+"""The few things that opening, serving and `wrap_io` ask of an event loop.
+
+They run once per connection, or less often. What a connection does for each message is a
+`Runtime`'s. Sockets are given to an event loop by what is to be done with them, and not by what
+they are ready for: Windows' proactor tells only when something has been done.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Awaitable, Callable, Collection
+    from contextlib import AbstractAsyncContextManager
+
+    from .runtime import Runtime
+
+    Work = Callable[[], Awaitable[None]]
+
+__all__ = ["Event", "Limit", "Loop", "Running", "SocketLoop"]
+
+
+class Event(Protocol):
+    def set(self) -> object: ...
+    def is_set(self) -> bool: ...
+    async def wait(self) -> object: ...
+
+
+class Running(Protocol):
+    """Work that goes on by itself."""
+
+    def cancel(self) -> object: ...
+    def done(self) -> bool: ...
+
+
+class Limit(Protocol):
+    """The deadline of a block."""
+
+    def expired(self) -> bool:
+        """Whether the block was ended because it took too long; it then raises TimeoutError."""
+        ...
+
+
+class Loop(Protocol):
+    """Tasks, and how they end.
+
+    `spawns` says whether it can run work by itself and let one task wait for another.
+    """
+
+    spawns: bool
+
+    @property
+    def runtime(self) -> Runtime:
+        """What the connections of this loop share."""
+        ...
+
+    def event(self) -> Event: ...
+
+    def spawn(self, work: Work, ended: Callable[[Any], object] | None = None) -> Running:
+        """Run the work in a task of its own.
+
+        ended: called with the task once that is over, also if it is cancelled before it begins.
+        """
+        ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+    def is_cancellation(self, error: BaseException) -> bool:
+        """Whether the running task is being cancelled, and this is what tells it so."""
+        ...
+
+    def is_failure(self, error: BaseException) -> bool:
+        """Whether the code that raised this has failed: it was not cancelled, nor told to exit."""
+        ...
+
+
+class SocketLoop(Loop, Protocol):
+    """What opening and serving need besides. Its sockets are non-blocking."""
+
+    @property
+    def watches_sockets(self) -> bool:
+        """Whether it can tell when a socket is ready, as the streams of ours need it."""
+        ...
+
+    def time(self) -> float: ...
+
+    def limit(self, seconds: float | None) -> AbstractAsyncContextManager[Limit]:
+        """A block that may take so many seconds; None: any number."""
+        ...
+
+    def current_task(self) -> object: ...
+
+    def call_soon(self, function: Callable[..., object], *arguments: object) -> None:
+        """Call it in the next turn of the loop. Any thread may ask for that.
+
+        Raises RuntimeError if the loop has ended.
+        """
+        ...
+
+    async def wait(
+        self, tasks: Collection[Running], within: float | None = None, *, first: bool = False
+    ) -> None:
+        """Wait for at most so many seconds until all have ended, or only the `first` of them."""
+        ...
+
+    async def connect(self, sock: socket.socket, address: Any) -> None:
+        """Connect to a resolved address. Raises OSError."""
+        ...
+
+    async def receive(self, sock: socket.socket, most: int) -> bytes:
+        """The next bytes; b"" at the end of the stream. Raises OSError."""
+        ...
+
+    async def send(self, sock: socket.socket, data: bytes) -> None:
+        """Send all of it. Raises OSError."""
+        ...
+
+    async def accept(self, listener: socket.socket) -> tuple[socket.socket, Any]:
+        """A client's socket and address; one is never lost by a cancellation. Raises OSError."""
+        ...

@@ -1,0 +1,155 @@
+"""What `wrap_io`, opening and serving ask of trio.
+
+Tasks are system tasks: a nursery belongs to whoever opened it, and what is ours may outlive that.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import math
+from typing import TYPE_CHECKING, Any
+
+from .nonblocking import NonBlockingSockets
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Collection
+
+    from .event_loop import Event, Running, Work
+    from .runtime import Runtime
+
+__all__ = ["TrioLoop"]
+
+
+class TrioLoop(NonBlockingSockets):
+    """The trio run that the caller is in. Another thread may use only its `call_soon`."""
+
+    __slots__ = ("_token", "trio")
+
+    spawns = True
+    watches_sockets = True
+
+    def __init__(self, trio: Any) -> None:
+        self.trio = trio
+        self._token = trio.lowlevel.current_trio_token()
+
+    @property
+    def runtime(self) -> Runtime:
+        from .trio_runtime import runtime_of_run  # which imports trio
+
+        return runtime_of_run()
+
+    # Time and tasks
+
+    def time(self) -> float:
+        now: float = self.trio.current_time()
+        return now
+
+    async def sleep(self, seconds: float) -> None:
+        await self.trio.sleep(seconds)
+
+    def limit(self, seconds: float | None) -> TrioLimit:
+        return TrioLimit(self.trio, seconds)
+
+    def event(self) -> Event:
+        event: Event = self.trio.Event()
+        return event
+
+    def call_soon(self, function: Callable[..., object], *arguments: object) -> None:
+        self._token.run_sync_soon(function, *arguments)
+
+    def spawn(self, work: Work, ended: Callable[[Any], object] | None = None) -> Running:
+        task = TrioTask(self.trio)
+        if ended is not None:
+            task.when_ended(functools.partial(ended, task))
+        context = contextvars.copy_context()
+        self.trio.lowlevel.spawn_system_task(task.run, work, context=context)
+        return task
+
+    async def wait(
+        self, tasks: Collection[Any], within: float | None = None, *, first: bool = False
+    ) -> None:
+        with self.trio.move_on_after(math.inf if within is None else within):
+            if first and tasks:
+                event = self.event()
+                for task in tasks:
+                    task.when_ended(event.set)
+                await event.wait()
+            else:
+                for task in tasks:
+                    event = self.event()
+                    task.when_ended(event.set)
+                    await event.wait()
+
+    def current_task(self) -> object:
+        return self.trio.lowlevel.current_task()
+
+    def is_cancellation(self, error: BaseException) -> bool:
+        return isinstance(error, self.trio.Cancelled)
+
+    def is_failure(self, error: BaseException) -> bool:
+        return isinstance(error, Exception)
+
+    # Sockets
+
+    async def readable(self, sock: socket.socket) -> None:
+        await self.trio.lowlevel.wait_readable(sock)
+
+    async def writable(self, sock: socket.socket) -> None:
+        await self.trio.lowlevel.wait_writable(sock)
+
+
+class TrioTask:
+    """Work in a system task."""
+
+    def __init__(self, trio: Any) -> None:
+        self._scope = trio.CancelScope()
+        self._over = False
+        self._callbacks: list[Callable[[], object]] = []
+
+    def cancel(self) -> None:
+        self._scope.cancel()
+
+    def done(self) -> bool:
+        return self._over
+
+    def when_ended(self, callback: Callable[[], object]) -> None:
+        """Call this once it is over; at once if it is."""
+        if self._over:
+            callback()
+        else:
+            self._callbacks.append(callback)
+
+    async def run(self, work: Work) -> None:
+        try:
+            with self._scope:
+                await work()
+        finally:
+            self._over = True
+            for callback in self._callbacks:
+                callback()
+
+
+class TrioLimit:
+    """A cancel scope with a deadline; TimeoutError where that has ended it."""
+
+    def __init__(self, trio: Any, seconds: float | None) -> None:
+        self.trio = trio
+        self.seconds = math.inf if seconds is None else seconds
+        self.scope = trio.CancelScope()
+
+    async def __aenter__(self) -> TrioLimit:
+        self.scope.deadline = self.trio.current_time() + self.seconds
+        self.scope.__enter__()
+        return self
+
+    async def __aexit__(self, *raised: Any) -> bool | None:
+        suppress: bool | None = self.scope.__exit__(*raised)
+        if self.scope.cancelled_caught:
+            raise TimeoutError
+        return suppress
+
+    def expired(self) -> bool:
+        expired: bool = self.scope.cancelled_caught
+        return expired

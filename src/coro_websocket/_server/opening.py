@@ -1,0 +1,138 @@
+"""Opening the connection of a client: TLS, its request, and the 101 that accepts it.
+
+The rule: this has one deadline, `timeout`, for all of it. Whatever goes wrong is logged and costs
+nobody but this client.
+
+RFC 6455 section 4.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .._connection.begin import begin_connection
+from .._connection.log import log_end
+from .._http.opening_errors import HandshakeError
+from .._http.server_handshake import ServerHandshake
+from .._runtimes.throttle import Throttle
+from .._streams.opening_pipes import open_pipe
+from .._streams.user_socket import ConnectionSocket
+from .log import in_words, log_failure, log_refusal, logger
+from .refusing import send_refusal
+
+if TYPE_CHECKING:
+    import socket
+    import ssl
+
+    from .._connection.read_write import Read, Write
+    from .._http.origins import Origins
+    from .._http.request_and_response import Request
+    from .._options.options import Options
+    from .._rfc6455.engine import Engine
+    from .._runtimes.event_loop import SocketLoop
+    from .._streams.opening_pipes import Pipe
+
+__all__ = ["Opened", "Opener", "Terms"]
+
+TLS_STEPS_PER_TURN = 4  # of TLS handshakes; a signature takes milliseconds
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a server opens its connections with."""
+
+    options: Options
+    tls: ssl.SSLContext | None
+    subprotocols: tuple[str, ...]
+    origins: Origins
+    headers: tuple[tuple[str, str], ...]  # of the 101
+
+
+class Opened(NamedTuple):
+    """An open connection, as its handler gets it."""
+
+    request: Request
+    read: Read
+    write: Write
+    engine: Engine
+
+
+class Opener:
+    """Opens the connections of one server."""
+
+    def __init__(self, loop: SocketLoop, terms: Terms) -> None:
+        self._loop = loop
+        self._terms = terms
+        self._throttle = Throttle(loop, TLS_STEPS_PER_TURN)
+
+    async def open(self, accepted: socket.socket, address: Any) -> Opened | None:
+        """The connection of a client that was accepted; None if it did not come to one."""
+        options = self._terms.options
+        sock = ConnectionSocket.taking_over(accepted)
+        handshake = self._new_handshake()
+        pipe: Pipe | None = None
+        try:
+            async with self._loop.limit(options.timeout) as limit:
+                pipe = await self._open_pipe(sock)
+                request = await self._shake_hands(pipe, handshake)
+        except HandshakeError as error:
+            assert pipe is not None
+            log_refusal(error, address, handshake.pathname)
+            await send_refusal(self._loop, pipe, handshake, options)
+            return None
+        except BaseException as error:
+            if pipe is not None:
+                pipe.close()
+            if not isinstance(error, Exception):
+                raise
+            if limit.expired():
+                error = TimeoutError(f"it took longer than {options.timeout:g} s (timeout)")
+            log_failure(error, address)
+            return None
+        return self._begin(pipe, handshake, request, address)
+
+    def _new_handshake(self) -> ServerHandshake:
+        terms = self._terms
+        return ServerHandshake(
+            subprotocols=terms.subprotocols,
+            origins=terms.origins,
+            extensions=terms.options.extension_factories,
+            max_head_size=terms.options.max_head_size,
+            max_header_lines=terms.options.max_header_lines,
+        )
+
+    async def _open_pipe(self, sock: ConnectionSocket) -> Pipe:
+        return await open_pipe(
+            self._loop,
+            sock,
+            tls=self._terms.tls,
+            server_side=True,
+            close_timeout=self._terms.options.close_timeout,
+            throttle=self._throttle,
+        )
+
+    async def _shake_hands(self, pipe: Pipe, handshake: ServerHandshake) -> Request:
+        request = None
+        while request is None:
+            request = handshake.receive(await pipe.receive())
+        await pipe.send(handshake.accept(self._terms.headers))
+        return request
+
+    def _begin(
+        self, pipe: Pipe, handshake: ServerHandshake, request: Request, address: Any
+    ) -> Opened:
+        tls = self._terms.tls is not None
+        request._bind(socket=pipe.socket, peer=address or None, tls=tls)
+        request._bind(ssl_object=pipe.ssl_object)
+        connection, read, write = begin_connection(
+            pipe,
+            self._terms.options,
+            client=False,
+            extensions=handshake.extensions,
+            leftover=handshake.leftover,
+        )
+        which = in_words(address, request.pathname)
+        logger.info("%s opened with 101", which)
+        log_end(logger, which, connection, pipe.socket)
+        return Opened(request, read, write, connection.engine)

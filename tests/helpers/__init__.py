@@ -1,0 +1,1 @@
+"""What plays the other side, and what tests compare with: no tests, nothing of pytest's."""

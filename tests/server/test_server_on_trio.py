@@ -1,0 +1,169 @@
+"""What a server does for its connections asks an event loop only for what trio gives, too."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import functools
+import logging
+import os
+import socket
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from tests.helpers.raw_peer import BOUND
+
+from coro_websocket._runtimes.trio_loop import TrioLoop
+from coro_websocket._server import accepting
+from coro_websocket._server.accepting import accept_connections
+from coro_websocket._server.client import Client
+from coro_websocket._server.closing import close_others
+from coro_websocket._server.listening import listen_unix
+
+
+def on_trio(main, *arguments):
+    async def limited():
+        with trio.fail_after(BOUND):
+            await main(TrioLoop(trio), *arguments)
+
+    trio.run(limited)
+
+
+def test_clients_are_accepted_until_that_is_cancelled():
+    async def main(loop):
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.setblocking(False)
+        address = listener.getsockname()
+        accepted = []
+        over = trio.Event()
+        running = loop.spawn(
+            lambda: accept_connections(loop, listener, 4, lambda *client: accepted.append(client)),
+            lambda _: over.set(),
+        )
+        clients = [socket.create_connection(address) for _ in range(10)]
+        while len(accepted) < 10:
+            await trio.sleep(0.001)
+        running.cancel()
+        await over.wait()
+        assert listener.fileno() < 0
+        assert {peer for _, peer in accepted} == {client.getsockname() for client in clients}
+        for sock in (*clients, *(sock for sock, _ in accepted)):
+            sock.close()
+
+    on_trio(main)
+
+
+def test_an_error_that_stays_is_met_with_a_pause_and_logged(monkeypatch, caplog):
+    class Failing(socket.socket):
+        def accept(self):
+            if not caplog.records:
+                raise OSError(errno.EMFILE, "Too many open files")
+            raise BlockingIOError
+
+    async def main(loop):
+        with Failing() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            listener.setblocking(False)
+            running = loop.spawn(lambda: accept_connections(loop, listener, 4, lambda *_: None))
+            while not caplog.records:
+                await trio.sleep(0.001)
+            running.cancel()
+            await loop.wait([running])
+
+    monkeypatch.setattr(accepting, "PAUSE", 0.001)
+    on_trio(main)
+    (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert line.endswith("Too many open files")
+
+
+def test_a_unix_socket_is_waited_for_while_another_server_starts(tmp_path, monkeypatch):
+    path = tmp_path / "socket"
+    folder = os.open(tmp_path, os.O_RDONLY)
+
+    async def main(loop):
+        async def start():
+            listener, file = await listen_unix(loop, str(path))
+            file.delete()
+            listener.close()
+
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        starting = loop.spawn(start)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not path.exists()
+        fcntl.flock(folder, fcntl.LOCK_UN)
+        await loop.wait([starting])
+        assert not path.exists()
+
+    try:
+        on_trio(main)
+    finally:
+        os.close(folder)
+
+
+class Telling:
+    """What is `write` to a server that closes."""
+
+    def __init__(self):
+        self.told = trio.Event()
+        self.close_frame = None
+
+    def close(self, *close_frame):
+        self.close_frame = close_frame
+        self.told.set()
+        return self.told.wait()
+
+
+@pytest.mark.parametrize("within", [0.01, None])
+def test_closing_waits_for_all_handlers_but_its_own(within):
+    """One that is late is cancelled, where there is a limit."""
+    told: dict[Any, Any] = {}
+    ended: list[Any] = []
+    clients: set[Any] = set()
+
+    async def main(loop):
+        started = trio.Event()
+
+        async def serve(client, name, handle):
+            client.begin(loop.current_task()).close()
+            write = Telling()
+            client.write = write if name != "shaking hands" else None
+            try:
+                await handle(write)
+            finally:
+                ended.append(name)
+                told[name] = write.close_frame
+
+        async def prompt(write):
+            await write.told.wait()
+
+        async def late(write):
+            await write.told.wait()
+            await trio.sleep_forever()
+
+        async def closer(write):
+            await started.wait()
+            await close_others(loop, clients, 1001, "going away", within)
+            assert set(ended) == {"prompt", "shaking hands", "late" if within else "prompt"}
+
+        async def shaking_hands(write):
+            await trio.sleep_forever()
+
+        handlers = [prompt, closer, shaking_hands, *([late] if within else [])]
+        for handle in handlers:
+            client = Client(socket.socket(), clients)
+            name = handle.__name__.replace("_", " ")
+            work = functools.partial(serve, client, name, handle)
+            client.running = loop.spawn(work, client.ended)
+        await trio.testing.wait_all_tasks_blocked()
+        started.set()
+        while clients:
+            await trio.sleep(0.001)
+
+    on_trio(main)
+    assert ended[-1] == "closer"
+    assert told.pop("closer") is None
+    assert told.pop("shaking hands") is None
+    assert set(told.values()) == {(1001, "going away")}
