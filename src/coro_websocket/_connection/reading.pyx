@@ -37,7 +37,7 @@ cdef dict OVERFLOW = {
     "close": CLOSE_CONNECTION,
 }
 
-cdef double LOOK_EVERY = 1  # seconds, while reading is paused
+LOOK_EVERY = 1.0  # seconds, while reading is paused; tests make it shorter
 
 cdef enum:
     LOOK_BEHIND = 131072  # bytes that may be received above read_high_water, to look behind it
@@ -255,7 +255,7 @@ cdef class Reading(Writing):
     cdef int look_later(self) except -1:
         cdef double at
         if self.look_at == NEVER:
-            at = self.runtime.time() + LOOK_EVERY
+            at = self.runtime.time() + <double> LOOK_EVERY
             self.arm(at)
             self.look_at = at
         return 0
