@@ -230,7 +230,7 @@ async def test_connections_that_end_for_want_of_memory_share_no_error(monkeypatc
 
         with monkeypatch.context() as patched:
             patched.setattr(MemoryTransport, "_hand_over", hand_over)
-            peer_write(b"x" * 20_000)
+            peer_write(b"x" * 20_000)  # type: ignore[unused-coroutine]
             async with asyncio.timeout(BOUND):
                 with contextlib.suppress(MemoryError, ConnectionClosedError):
                     await reading
