@@ -706,7 +706,7 @@ async def test_the_raw_writer_is_not_told_of_an_end_that_is_over():
         await asyncio.Event().wait()
 
     async with asyncio.timeout(BOUND):
-        read, write = wrap_io(asyncio.Event().wait, stuck)
+        read, write = wrap_io(asyncio.Event().wait, stuck)  # type: ignore[arg-type]
         await write("x")
         await turns_of_the_loop()
         (pair,) = RUNNING
