@@ -757,10 +757,10 @@ def test_a_connection_that_is_open_when_its_loop_ends_ends_quietly(caplog):
 
 def test_a_connection_that_is_open_when_its_loop_is_closed_does_not_keep_it():
     async def open_connection():
-        _, write = wrap_io(asyncio.Event().wait, raw_write)
+        _, write = wrap_io(asyncio.Queue().get, stuck)
         await write("x")
 
-    async def raw_write(_):
+    async def stuck(_):
         await asyncio.Event().wait()
 
     loop = asyncio.new_event_loop()
