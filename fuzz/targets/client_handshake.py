@@ -13,7 +13,7 @@ from coro_websocket._http.client_handshake import ClientHandshake
 from coro_websocket._http.keys import accept_key
 from coro_websocket._http.opening_errors import HandshakeError
 from coro_websocket._http.request_and_response import Response
-from coro_websocket.extensions import Deflate, DeflateExtension
+from coro_websocket._rfc6455.deflate import Deflate, DeflateExtension
 
 from ..plain_http import cut_short, fields_of, head_of
 from ..source import Source

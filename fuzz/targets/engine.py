@@ -6,8 +6,8 @@ With no reference beside it, this is the target for very many inputs.
 from __future__ import annotations
 
 from coro_websocket._errors import ProtocolError
+from coro_websocket._rfc6455.deflate import Deflate, DeflateExtension
 from coro_websocket._rfc6455.engine import Engine
-from coro_websocket.extensions import Deflate, DeflateExtension
 
 LIMIT = 65536
 

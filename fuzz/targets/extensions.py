@@ -6,7 +6,7 @@ import re
 
 from coro_websocket._errors import InvalidOption
 from coro_websocket._http.extension_header import format_extensions, parse_extensions
-from coro_websocket.extensions import Deflate, DeflateExtension
+from coro_websocket._rfc6455.deflate import Deflate, DeflateExtension
 
 from ..source import Source
 

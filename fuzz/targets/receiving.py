@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from tests.helpers.reference_frames import CLOSE, PING, PONG, Received, Terms, answers_of, receive
 
 from coro_websocket._errors import ProtocolError
+from coro_websocket._rfc6455.deflate import Deflate, DeflateExtension
 from coro_websocket._rfc6455.engine import Engine
-from coro_websocket.extensions import Deflate, DeflateExtension
 
 from ..frame_grammar import Peer
 from ..source import Source

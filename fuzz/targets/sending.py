@@ -22,9 +22,9 @@ from tests.helpers.reference_frames import (
 )
 
 from coro_websocket._errors import ConcurrencyError, ConnectionClosedError, InvalidMessage
+from coro_websocket._rfc6455.deflate import Deflate, DeflateExtension
 from coro_websocket._rfc6455.engine import Engine
 from coro_websocket._rfc6455.messages import Message
-from coro_websocket.extensions import Deflate, DeflateExtension
 
 from ..source import Source
 

@@ -33,12 +33,12 @@ from ._options.options import Options
 from ._options.tls import TLSInfo, TLSOptions
 from ._options.url import URL, parse_url
 from ._reconnect import reconnect, worth_retrying
+from ._rfc6455.deflate import Deflate
 from ._rfc6455.messages import Message
 from ._server.serve import serve
 from ._server.server import Server
 from ._wrap_io import wrap_io
 from .codec import decoder, encoder
-from .extensions import Deflate
 
 __all__ = [
     # Functions

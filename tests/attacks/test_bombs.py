@@ -18,8 +18,8 @@ from tests.helpers.raw_peer import turns_of_the_loop
 from tests.helpers.reference_frames import BINARY, CONT, TEXT, Frame, drain, encode, header
 
 from coro_websocket import Deflate, LimitError, ProtocolError
+from coro_websocket._rfc6455.deflate import DeflateExtension
 from coro_websocket._rfc6455.engine import Engine
-from coro_websocket.extensions import DeflateExtension
 from coro_websocket.testing import connected_pair
 
 from .bounds import GIB, KIB, MIB, assert_linear, measured

@@ -29,7 +29,6 @@ from tests.helpers.raw_peer import (
 
 from coro_websocket import (
     ConnectionClosedError,
-    InvalidMessage,
     ProtocolError,
     connect,
     serve,
@@ -103,47 +102,6 @@ async def test_a_close_that_crosses_ours_is_not_answered_again(side):
         assert (await peer.read()).close == (1000, "")
         peer.half_close()
         await peer.ended()
-        await closing
-
-
-@pytest.mark.parametrize(
-    ("code", "reason"),
-    [
-        (0, ""),
-        (999, ""),
-        (1004, ""),
-        (1005, ""),
-        (1006, ""),
-        (1015, ""),
-        (1016, ""),
-        (2999, ""),
-        (5000, ""),
-        (-1, ""),
-        (True, ""),
-        ("1000", ""),
-        (1000.0, ""),
-        (1000, "x" * 124),
-        (1000, "é" * 62),
-        (1000, "\ud800"),
-        (1000, b"bytes"),
-        (1000, None),
-        (None, "a reason without a code"),
-    ],
-)
-async def test_codes_and_reasons_that_may_not_be_sent_are_refused_rfc_6455_7_4(code, reason):
-    async with client_and_peer() as (end, peer):
-        with pytest.raises(InvalidMessage):
-            await end.write.close(code, reason)
-        # Nothing was sent: the connection is as it was.
-        await end.write("open")
-        assert await peer.message() == (TEXT, b"open")
-
-
-async def test_a_reason_of_123_bytes_is_sent():
-    async with client_and_peer() as (end, peer):
-        closing = asyncio.create_task(end.write.close(1000, "x" * 123))
-        assert (await peer.read()).close == (1000, "x" * 123)
-        peer.hang_up()
         await closing
 
 
@@ -369,34 +327,6 @@ async def test_close_timeout_none_waits_for_the_peer():
         await closing
 
 
-async def test_a_peer_that_hangs_up_instead_of_answering_ends_the_wait(side):
-    async with end_and_peer(side) as (end, peer):
-        closing = asyncio.create_task(end.write.close())
-        await peer.read()
-        peer.hang_up()
-        await closing
-        assert await end.read() is None
-
-
-async def test_what_comes_after_the_peers_close_is_ignored_rfc_6455_5_5_1(side):
-    async with end_and_peer(side) as (end, peer):
-        reading = asyncio.create_task(end.read())
-        await turns_of_the_loop()
-        await peer.send(
-            peer.frame(CLOSE, close_payload(1000))
-            + peer.frame(TEXT, "after")
-            + peer.frame(PING, "after")
-            + peer.frame(CLOSE, close_payload(4000))
-            + peer.frame(15)
-        )
-        assert (await peer.read()).close == (1000, "")
-        peer.half_close()
-        assert await reading is None
-        assert await end.read() is None
-        assert end.read.close_code == 1000
-        peer.hang_up()
-
-
 async def test_pings_are_answered_until_the_peers_close_comes_rfc_6455_5_5_2(side):
     """After our own Close no more may be sent: a Ping is then not answered."""
     async with end_and_peer(side) as (end, peer):
@@ -412,15 +342,6 @@ async def test_pings_are_answered_until_the_peers_close_comes_rfc_6455_5_5_2(sid
 # A Close that nobody reads
 
 
-async def test_a_close_is_answered_though_nobody_reads(side):
-    async with end_and_peer(side) as (end, peer):
-        await peer.write(CLOSE, close_payload(1001))
-        assert (await peer.read()).close == (1001, "")
-        peer.half_close()
-        await end.write.wait_closed()
-        assert await end.read() is None
-
-
 async def test_a_close_behind_pings_alone_is_answered_though_nobody_reads(side):
     """A program that only writes has been pinged; then the peer closes."""
     async with end_and_peer(side) as (_end, peer):
@@ -430,24 +351,6 @@ async def test_a_close_behind_pings_alone_is_answered_though_nobody_reads(side):
         await peer.write(CLOSE, close_payload(1001))
         async with asyncio.timeout(BOUND):
             assert (await peer.read()).close == (1001, "")
-
-
-async def test_a_close_behind_unread_messages_is_answered_when_it_is_reached(side):
-    async with end_and_peer(side) as (end, peer):
-        await peer.write(TEXT, "1")
-        await peer.write(TEXT, "2")
-        await peer.write(CLOSE, close_payload(1000))
-        await asyncio.sleep(0.02)
-        assert (await end.read()).payload == "1"
-        await end.write("answer to 1")
-        assert await peer.message() == (TEXT, b"answer to 1")
-        assert (await end.read()).payload == "2"
-        await end.write("answer to 2")
-        assert await peer.message() == (TEXT, b"answer to 2")
-        reading = asyncio.create_task(end.read())
-        assert (await peer.read()).close == (1000, "")
-        peer.half_close()
-        assert await reading is None
 
 
 async def test_a_close_behind_unread_messages_is_answered_after_close_timeout(side):
@@ -563,35 +466,12 @@ async def test_closing_twice_and_at_once_sends_one_close(side):
         await end.write.wait_closed()
 
 
-async def test_a_cancelled_close_has_been_sent_and_goes_on(side):
-    async with end_and_peer(side) as (end, peer):
-        closing = asyncio.create_task(end.write.close())
-        await turns_of_the_loop()
-        closing.cancel()
-        await asyncio.wait([closing])
-        assert (await peer.read()).close == (1000, "")
-        await peer.write(CLOSE, close_payload(1000))
-        peer.half_close()
-        await end.write.wait_closed()
-
-
 async def test_a_close_that_is_not_awaited_is_sent():
     async with client_and_peer() as (end, peer):
         closing = end.write.close()
         assert (await peer.read()).close == (1000, "")
         peer.hang_up()
         await closing
-
-
-async def test_wait_closed_waits_whoever_closes(side):
-    async with end_and_peer(side) as (end, peer):
-        waiting = [asyncio.create_task(end.write.wait_closed()) for _ in range(3)]
-        await turns_of_the_loop()
-        waiting[0].cancel()
-        assert not waiting[1].done()
-        peer.hang_up()
-        await asyncio.gather(*waiting[1:])
-        await asyncio.wait(waiting)
 
 
 @pytest.mark.parametrize(

@@ -206,6 +206,43 @@ async def test_without_memory_a_transport_is_given_up(monkeypatch):
         await peer_write.wait_closed()  # its transport has told it
 
 
+@pytest.mark.parametrize("failing", [4, 7, 8, 12])
+async def test_connections_that_end_for_want_of_memory_share_no_error(monkeypatch, failing):
+    """There may be no memory for the error either, at first: none is kept for them all."""
+
+    async def ended() -> ConnectionClosedError:
+        (_, read, write), (_, _, peer_write) = connected_pair(compression=None, close_timeout=0.2)
+        reading = asyncio.create_task(read())
+        await asyncio.sleep(0)
+
+        def hand_over(self, peer):
+            protocol = peer._protocol
+            buffer = protocol.get_buffer(len(self._sent))
+            size = min(len(buffer), len(self._sent))
+            buffer[:size] = self._sent[:size]
+            del self._sent[:size]
+            patched.undo()
+            testcapi.set_nomemory(0, failing)
+            try:
+                protocol.buffer_updated(size)
+            finally:
+                testcapi.remove_mem_hooks()
+
+        with monkeypatch.context() as patched:
+            patched.setattr(MemoryTransport, "_hand_over", hand_over)
+            peer_write(b"x" * 20_000)  # type: ignore[unused-coroutine]
+            async with asyncio.timeout(BOUND):
+                with contextlib.suppress(MemoryError, ConnectionClosedError):
+                    await reading
+                await write.wait_closed()
+                await peer_write.wait_closed()
+        with pytest.raises(ConnectionClosedError, match="out of memory") as caught:
+            await read()
+        return caught.value
+
+    assert await ended() is not await ended()
+
+
 async def test_a_message_that_never_ends_is_not_kept_after_the_connection(side):
     async with end_and_peer(side, compression=None) as (end, peer):
         tracemalloc.start()

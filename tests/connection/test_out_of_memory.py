@@ -18,8 +18,8 @@ import pytest
 from tests.helpers.raw_peer import BOUND, both_ends, turns_of_the_loop, until, watchdog
 
 from coro_websocket import ConnectionClosedError, Deflate, ProtocolError, WebSocketError, connect
+from coro_websocket._rfc6455.deflate import DeflateExtension
 from coro_websocket._rfc6455.engine import Engine
-from coro_websocket.extensions import DeflateExtension
 from coro_websocket.testing import FakeServer
 
 __all__ = ["watchdog"]

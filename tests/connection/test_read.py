@@ -7,7 +7,6 @@ import contextvars
 import random
 import struct
 import sys
-from typing import Any
 
 import pytest
 from tests.helpers.raw_peer import (
@@ -18,23 +17,19 @@ from tests.helpers.raw_peer import (
     PING,
     PONG,
     TEXT,
-    Frame,
     both_ends,
     client_and_peer,
     client_of_echo,
     close_payload,
     end_and_peer,
     frame,
-    head,
     turns_of_the_loop,
     until,
     watchdog,
 )
 
 from coro_websocket import (
-    ConcurrencyError,
     ConnectionClosedError,
-    LimitError,
     Message,
     ProtocolError,
     connect,
@@ -65,28 +60,6 @@ async def consume(read) -> list:
 
 
 # What comes
-
-
-async def test_a_message_has_the_fields_of_its_frame(side):
-    async with end_and_peer(side) as (end, peer):
-        await peer.write(TEXT, "naïve ✓")
-        await peer.write(BINARY, b"\x00\xff")
-        text, binary = await end.read(), await end.read()
-        assert (text.payload, text.opcode, text.fin, text.len) == ("naïve ✓", 1, True, 10)
-        assert (binary.payload, binary.opcode, binary.len) == (b"\x00\xff", 2, 2)
-        assert text.mask is binary.mask is peer.client
-        assert not (text.rsv1)
-        assert not (text.rsv2)
-        assert not (text.rsv3)
-
-
-@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 300_000])
-async def test_every_encoding_of_a_length_is_read_rfc_6455_5_2(side, size):
-    async with end_and_peer(side) as (end, peer):
-        data = random.Random(size).randbytes(size)
-        reading = asyncio.create_task(end.read())
-        await peer.write(BINARY, data)
-        assert (await reading).payload == data
 
 
 async def test_frames_in_the_segment_of_the_handshake_are_delivered(side):
@@ -132,26 +105,6 @@ async def test_bytes_that_come_one_at_a_time(side):
         assert await peer.close_received() == (1000, "")
         peer.hang_up()
         assert await reading == ["é" * 63, "fragmented"]
-
-
-async def test_fragments_are_put_together_with_control_frames_between_them_rfc_6455_5_4(side):
-    async with end_and_peer(side) as (end, peer):
-        await peer.write(TEXT, "a", fin=False)
-        await peer.write(PING, "1")
-        await peer.write(CONT, "", fin=False)
-        await peer.write(PONG, "unsolicited")
-        await peer.write(CONT, "b")
-        assert await end.read() == Message("ab", 1, mask=peer.client)
-        assert await peer.read() == Frame(PONG, b"1")
-
-
-async def test_text_may_be_split_inside_a_character_rfc_6455_5_6(side):
-    async with end_and_peer(side) as (end, peer):
-        text = "a€𝄞é"
-        data = text.encode()
-        for i in range(len(data)):
-            await peer.write(TEXT if i == 0 else CONT, data[i : i + 1], fin=i == len(data) - 1)
-        assert (await end.read()).payload == text
 
 
 async def test_a_large_message_in_many_fragments_arrives_whole():
@@ -321,25 +274,6 @@ async def test_a_reset_behind_more_than_is_received_at_once_is_noticed(side):
         assert n > 6
 
 
-async def test_messages_that_wait_when_we_close_can_still_be_read(side):
-    async with end_and_peer(side) as (end, peer):
-        await peer.write(TEXT, "1")
-        await peer.write(TEXT, "2")
-        closing = asyncio.create_task(end.write.close())
-        assert await peer.close_received() == (1000, "")
-        await peer.write(TEXT, "3")
-        await peer.write(CLOSE, close_payload(1000))
-        peer.half_close()
-        await closing
-        assert await consume(end.read) == ["1", "2", "3"]
-
-
-async def test_close_code_is_none_while_the_connection_is_open():
-    async with both_ends() as (client, _server):
-        assert client.read.close_code is None
-        assert client.read.close_reason == ""
-
-
 async def test_a_socket_that_we_shut_down_ends_reading_without_an_error(side):
     async with end_and_peer(side) as (end, peer):
         await peer.write(TEXT, "Hello There!")
@@ -499,42 +433,6 @@ async def test_eager_tasks_read_and_write():
 
 
 # One reader at a time
-
-
-async def test_two_readers_at_once_are_refused_and_the_first_goes_on(side):
-    async with end_and_peer(side) as (end, peer):
-        first = await waiting(end.read())
-        for second in (end.read(), anext(end.read), end.read.fragments()()):
-            with pytest.raises(ConcurrencyError, match="another task is reading"):
-                await second
-        await peer.write(TEXT, "x")
-        assert (await first).payload == "x"
-        await peer.write(TEXT, "y")
-        assert (await end.read()).payload == "y"
-
-
-async def test_different_tasks_may_read_one_after_the_other(side):
-    async with end_and_peer(side) as (end, peer):
-        for i in range(5):
-            reading = await waiting(end.read())
-            await peer.write(TEXT, str(i))
-            assert (await reading).payload == str(i)
-        for i in range(5):
-            await peer.write(TEXT, str(i))
-        for i in range(5):
-            assert (await asyncio.create_task(end.read())).payload == str(i)
-
-
-async def test_a_read_is_awaited_once():
-    async with client_and_peer() as (end, peer):
-        await peer.write(TEXT, "x")
-        await peer.write(TEXT, "y")
-        reading = end.read()
-        assert (await reading).payload == "x"
-        for _ in range(2):
-            with pytest.raises(RuntimeError, match="already awaited"):
-                await reading
-        assert (await end.read()).payload == "y"
 
 
 async def test_a_read_that_two_tasks_await_at_once_is_refused_to_the_second():
@@ -963,62 +861,6 @@ async def test_fragments_and_control_frames_are_shown_as_asked(side, fragments, 
         assert [(msg.payload, msg.opcode, msg.fin) for msg in got] == expected
 
 
-async def test_control_frames_that_are_shown_have_been_answered_already():
-    async with client_and_peer(control=True) as (end, peer):
-        await peer.write(PING, "p")
-        assert (await peer.read()).payload == b"p"
-        assert await end.read() == Message(b"p", 9)
-
-
-async def test_a_fragment_is_given_before_the_next_one_comes():
-    async with client_and_peer() as (end, peer):
-        frames = end.read.fragments()
-        await peer.write(BINARY, b"1", fin=False)
-        assert await frames() == Message(b"1", 2, fin=False)
-        reading = await waiting(frames())
-        await peer.write(CONT, b"2", fin=False)
-        assert await reading == Message(b"2", 0, fin=False)
-        await peer.write(CONT, b"")
-        assert await frames() == Message(b"", 0)
-
-
-async def test_a_character_split_over_fragments_is_given_with_the_one_that_ends_it():
-    async with client_and_peer() as (end, peer):
-        data = "a€b𝄞c".encode()
-        for i in range(len(data)):
-            await peer.write(TEXT if i == 0 else CONT, data[i : i + 1], fin=i == len(data) - 1)
-        pieces = []
-        async for fragment in end.read.fragments():
-            pieces.append(fragment.payload)
-            if fragment.fin:
-                break
-        assert pieces == ["a", "", "", "€", "b", "", "", "", "𝄞", "c"]
-
-
-async def test_iteration_of_fragments_may_be_broken_off_and_reading_goes_on():
-    async with client_and_peer() as (end, peer):
-        await peer.write(TEXT, "a", fin=False)
-        await peer.write(CONT, "b", fin=False)
-        await peer.write(CONT, "c")
-        await peer.write(TEXT, "next")
-        async for fragment in end.read.fragments():
-            assert fragment.payload == "a"
-            break
-        assert (await end.read()).payload == "bc"
-        assert (await end.read()).payload == "next"
-
-
-async def test_a_read_that_is_cancelled_between_fragments_leaves_them_to_fragments():
-    async with client_and_peer() as (end, peer):
-        reading = await waiting(end.read())
-        await peer.write(TEXT, "a", fin=False)
-        await turns_of_the_loop(10)
-        reading.cancel()
-        await asyncio.wait([reading])
-        await peer.write(CONT, "b")
-        assert "".join([(await end.read()).payload]) == "ab"
-
-
 # A reader that is slow, or not there
 
 
@@ -1065,23 +907,6 @@ async def test_a_slow_reader_gets_every_message_in_order(side):
             msg = await end.read()
             assert msg.payload == struct.pack(">I", i) + bytes(size)
         await sending
-
-
-async def test_a_message_larger_than_read_high_water_is_read():
-    async with client_and_peer(read_high_water=1000) as (end, peer):
-        sending = asyncio.create_task(peer.write(BINARY, b"x" * 3_000_000))
-        await turns_of_the_loop(20)
-        assert (await end.read()).len == 3_000_000
-        await sending
-
-
-async def test_read_high_water_none_holds_nothing_back():
-    async with client_and_peer(read_high_water=None) as (end, peer):
-        async with asyncio.timeout(BOUND):
-            for _ in range(20):
-                await peer.write(BINARY, b"x" * 1_000_000)
-        for _ in range(20):
-            assert (await end.read()).len == 1_000_000
 
 
 async def test_pings_are_answered_though_nobody_reads_rfc_6455_5_5_2(side):
@@ -1252,122 +1077,3 @@ async def test_what_comes_after_a_violation_is_nobodys(side):
         peer.hang_up()
         with pytest.raises(ProtocolError):
             await reading
-
-
-async def test_fragments_before_a_violation_are_given(side):
-    async with end_and_peer(side) as (end, peer):
-        await peer.write(TEXT, "a", fin=False)
-        await peer.write(CONT, "b", fin=False)
-        await peer.write(TEXT, "c")
-        frames = end.read.fragments()
-        assert (await frames()).payload == "a"
-        assert (await frames()).payload == "b"
-        reading = asyncio.create_task(frames())
-        assert (await peer.read()).close[0] == 1002
-        peer.hang_up()
-        with pytest.raises(ProtocolError, match=r"5\.4"):
-            await reading
-
-
-@pytest.mark.parametrize("pieces", [1, 2, 50])
-async def test_a_message_over_the_limit_closes_with_1009_rfc_6455_7_4_1(side, pieces):
-    async with end_and_peer(side, max_message_size=1000) as (end, peer):
-        reading = await waiting(end.read())
-        await peer.write(BINARY, b"x" * 1000)
-        assert (await reading).len == 1000
-        reading = await waiting(end.read())
-        size = 1001 // pieces + 1
-        for i in range(pieces):
-            await peer.write(CONT if i else BINARY, b"x" * size, fin=i == pieces - 1)
-        assert (await peer.read()).close[0] == 1009
-        peer.hang_up()
-        with pytest.raises(LimitError, match="max_message_size is 1000") as caught:
-            await reading
-        error = caught.value
-        assert (error.code, error.limit, error.value) == (1009, "max_message_size", 1000)
-        assert error.actual > 1000
-
-
-async def test_a_header_that_announces_too_much_is_refused_before_its_payload_comes(side):
-    async with end_and_peer(side) as (end, peer):
-        reading = await waiting(end.read())
-        await peer.send(head(0x82, 2**62, peer.client) + (b"mask" if peer.client else b""))
-        assert (await peer.read()).close[0] == 1009
-        peer.hang_up()
-        with pytest.raises(LimitError) as caught:
-            await reading
-        assert caught.value.actual == 2**62
-
-
-async def test_max_message_size_none_takes_what_is_larger_than_the_default():
-    async with client_and_peer(max_message_size=None) as (end, peer):
-        sending = asyncio.create_task(peer.write(BINARY, bytes(17 * 1024 * 1024)))
-        assert (await end.read()).len == 17 * 1024 * 1024
-        await sending
-
-
-# Batches
-
-
-async def test_a_batch_is_every_message_that_is_here(side):
-    async with end_and_peer(side) as (end, peer):
-        first = asyncio.create_task(end.read.batch())
-        await turns_of_the_loop()
-        await peer.send(b"".join(peer.frame(TEXT, str(i)) for i in range(50)))
-        payloads = [msg.payload for msg in await first]
-        while len(payloads) < 50:
-            payloads += [msg.payload for msg in await end.read.batch()]
-        assert payloads == [str(i) for i in range(50)]
-
-
-async def test_a_batch_of_fragments_is_their_whole_messages(side):
-    async with end_and_peer(side) as (end, peer):
-        frames = [
-            peer.frame(TEXT, "a", fin=False),
-            peer.frame(CONT, "b"),
-            peer.frame(BINARY, b"c"),
-            peer.frame(TEXT, "not", fin=False),
-        ]
-        await peer.send(b"".join(frames))
-        payloads: list[Any] = []
-        while len(payloads) < 2:
-            payloads += [msg.payload for msg in await end.read.batch()]
-        assert payloads == ["ab", b"c"]
-        await peer.send(peer.frame(CONT, " whole"))
-        assert [msg.payload for msg in await end.read.batch()] == ["not whole"]
-
-
-async def test_what_is_in_a_batch_can_be_answered_though_a_close_is_behind_it(side):
-    async with end_and_peer(side) as (end, peer):
-        frames = [peer.frame(TEXT, "a"), peer.frame(TEXT, "b"), peer.frame(CLOSE, b"\x03\xe8")]
-        await peer.send(b"".join(frames))
-        answered: list[Any] = []
-        while len(answered) < 2:
-            for msg in await end.read.batch():
-                await end.write(msg.payload)
-                answered.append(msg.payload)
-        assert [await peer.message() for _ in range(2)] == [(TEXT, b"a"), (TEXT, b"b")]
-        last = await waiting(end.read.batch()) if side == "client" else end.read.batch()
-        assert (await peer.read()).opcode == CLOSE
-        peer.hang_up()
-        assert await last == []
-
-
-async def test_a_batch_ends_before_a_violation_and_then_it_is_raised(side):
-    async with end_and_peer(side) as (end, peer):
-        await peer.send(peer.frame(TEXT, "a") + peer.frame(3, "reserved"))
-        assert [msg.payload for msg in await end.read.batch()] == ["a"]
-        peer.hang_up()
-        with pytest.raises(ProtocolError):
-            await end.read.batch()
-
-
-async def test_a_batch_that_is_cancelled_takes_nothing(side):
-    async with end_and_peer(side) as (end, peer):
-        reading = asyncio.create_task(end.read.batch())
-        await turns_of_the_loop()
-        reading.cancel()
-        await peer.send(peer.frame(TEXT, "a"))
-        with pytest.raises(asyncio.CancelledError):
-            await reading
-        assert [msg.payload for msg in await end.read.batch()] == ["a"]

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from tests.helpers.raw_peer import (
-    BINARY,
-    CONT,
-    PING,
     PONG,
     TEXT,
     both_ends,
@@ -17,7 +12,7 @@ from tests.helpers.raw_peer import (
     watchdog,
 )
 
-from coro_websocket import Stats, broadcast
+from coro_websocket import broadcast
 
 __all__ = ["watchdog"]
 
@@ -27,44 +22,6 @@ pytestmark = pytest.mark.usefixtures("no_tasks_left")
 @pytest.fixture(params=["client", "server"])
 def side(request):
     return request.param
-
-
-async def test_nothing_has_been_counted_at_the_beginning(side):
-    async with end_and_peer(side) as (end, _):
-        assert end.read.stats == Stats(
-            messages_in=0,
-            messages_out=0,
-            frames_in=0,
-            frames_out=0,
-            bytes_in=0,
-            bytes_out=0,
-            dropped=0,
-            latency=None,
-            compression_in=None,
-            compression_out=None,
-        )
-
-
-async def test_what_comes_is_counted(side):
-    async with end_and_peer(side) as (end, peer):
-        sent = [
-            peer.frame(TEXT, "whole"),
-            peer.frame(BINARY, b"one", fin=False),
-            peer.frame(PING, "p"),
-            peer.frame(CONT, b"two"),
-            peer.frame(BINARY, bytes(100_000)),
-            peer.frame(PONG),
-        ]
-        await peer.send(b"".join(sent))
-        for _ in range(3):
-            await end.read()
-        reading = asyncio.create_task(end.read())
-        await until(lambda: end.read.stats.frames_in == 6)
-        stats = end.read.stats
-        assert stats.messages_in == 3
-        assert stats.bytes_in == sum(map(len, sent))
-        reading.cancel()
-        await asyncio.wait([reading])
 
 
 async def test_control_frames_that_were_dropped_unread_are_counted(side):
@@ -90,25 +47,6 @@ async def test_what_is_sent_is_counted(side):
         stats = end.write.stats
         assert (stats.messages_out, stats.frames_out, stats.bytes_out) == (3, 6, size)
         assert end.read.stats == stats
-
-
-async def test_bytes_out_are_those_that_have_left(side):
-    async with end_and_peer(side, receive_buffer=4096) as (end, peer):
-        writing = asyncio.create_task(end.write(bytes(8_000_000)))
-        await end.settle()
-        assert 0 < end.write.stats.bytes_out < 8_000_000
-        assert len((await peer.read()).payload) == 8_000_000
-        await writing
-        assert end.write.stats.bytes_out > 8_000_000
-
-
-async def test_the_latency_is_that_of_the_last_ping():
-    async with both_ends() as (client, _server):
-        waiting = asyncio.create_task(_server.read())
-        assert client.read.stats.latency is None
-        assert await client.write.ping() == client.read.stats.latency
-        waiting.cancel()
-        await asyncio.wait([waiting])
 
 
 async def test_the_keepalive_measures_it_too(side):

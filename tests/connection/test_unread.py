@@ -36,10 +36,9 @@ from coro_websocket.testing import connected_pair
 
 __all__ = ["watchdog"]
 
-pytestmark = [
-    pytest.mark.usefixtures("no_tasks_left"),
-    pytest.mark.deep("transports", "uvloop"),  # an unread connection is looked at once a second
-]
+pytestmark = pytest.mark.usefixtures("no_tasks_left")
+
+LOOK_EVERY = 0.1  # seconds; the library's own is one
 
 COUNT, SIZE = 270, 1000  # of the messages: a little more than read_high_water
 QUIET = {"ping_interval": None, "compression": None}
@@ -47,6 +46,11 @@ UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
+
+
+@pytest.fixture(autouse=True)
+def looks_soon(monkeypatch):
+    monkeypatch.setattr("coro_websocket._connection.reading.LOOK_EVERY", LOOK_EVERY)
 
 
 @pytest.fixture(params=["client", "server"])
@@ -262,7 +266,7 @@ async def test_a_pong_and_a_close_a_little_behind_what_is_held_are_found(side):
 async def test_what_is_received_to_look_behind_the_unread_is_bounded(side):
     async with end_and_peer(side, read_high_water=50_000, compression=None) as (end, peer):
         sending = asyncio.create_task(peer.send(peer.frame(BINARY, numbered(0)) * 30_000))
-        await asyncio.sleep(3.5)  # several looks
+        await asyncio.sleep(4 * LOOK_EVERY)
         assert end.read.stats.bytes_in < 700_000
         assert not sending.done()
         sending.cancel()
@@ -370,7 +374,7 @@ async def test_a_peer_that_itself_reads_nothing_is_alive_while_nobody_reads(side
         sending = asyncio.create_task(peer.send(peer.frame(BINARY, numbered(0)) * 20_000))
         await until(lambda: end.read.stats.bytes_in >= 20_000)
         writing = asyncio.create_task(end.write(bytes(8_000_000)))
-        await asyncio.sleep(2)
+        await asyncio.sleep(6 * LOOK_EVERY)  # and three times what a dead peer is given
         assert end.read.close_code is None
         assert not writing.done()
         for each in (writing, sending):

@@ -67,16 +67,22 @@ async def test_write_without_a_message_closes(end: End) -> None:
 
 
 REFUSED: list[tuple[Any, Any]] = [
+    (-1, ""),
+    (0, ""),
     (999, ""),
     (1004, ""),
     (1005, ""),
     (1006, ""),
     (1015, ""),
+    (1016, ""),
     (2999, ""),
     (5000, ""),
     (True, ""),
     ("1000", ""),
+    (1000.0, ""),
     (1000, "x" * 124),
+    (1000, "\u00e9" * 62),
+    (1000, None),
     (1000, "\ud800"),
     (1000, b"bytes"),
     (None, "a reason without a code"),

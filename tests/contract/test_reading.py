@@ -36,7 +36,7 @@ async def test_an_empty_message_is_a_message(end: End) -> None:
 
 @behaviour()
 async def test_messages_of_every_size_are_given_in_order(end: End) -> None:
-    sizes = [0, 1, 125, 126, 65535, 65536, 300_000, 2]
+    sizes = [0, 1, 125, 126, 127, 65535, 65536, 300_000, 2]
     sending = end.spawn(end.peer.send, *(binary(bytes([i]) * n) for i, n in enumerate(sizes)))
     for i, size in enumerate(sizes):
         assert (await end.message()).payload == bytes([i]) * size
@@ -60,7 +60,7 @@ async def test_what_comes_while_nobody_reads_is_kept(end: End) -> None:
 
 @behaviour()
 async def test_fragments_are_put_together_whatever_control_frames_are_between(end: End) -> None:
-    await end.peer.send(text("a", fin=False), ping("p"), more("b"), pong("q"), last("c"))
+    await end.peer.send(text("a", fin=False), ping("p"), more(), pong("q"), more("b"), last("c"))
     assert await end.read() == Message("abc", 1, mask=not end.client)
 
 
@@ -174,7 +174,13 @@ async def test_a_control_frame_inside_a_message_is_given_before_it(end: End) -> 
 @behaviour()
 async def test_a_second_reader_is_refused_and_the_first_goes_on(end: End) -> None:
     reading = await end.waiting(end.read)
-    for read in (end.read, end.read.batch, end.read.stream, end.read.fragments()):
+    for read in (
+        end.read,
+        end.read.batch,
+        end.read.stream,
+        end.read.fragments(),
+        end.read.__anext__,
+    ):
         with pytest.raises(ConcurrencyError, match="one task reads at a time"):
             await read()
     await end.peer.send(text("for the first"))

@@ -42,8 +42,9 @@ from coro_websocket._http.client_handshake import ClientHandshake
 from coro_websocket._http.keys import accept_key
 from coro_websocket._http.server_handshake import ServerHandshake
 from coro_websocket._rfc6455.engine import Engine
+from coro_websocket._rfc6455.extension import Parameters
 from coro_websocket._rfc6455.messages import as_message
-from coro_websocket.extensions import Extension, ExtensionFactory, Parameters
+from coro_websocket.extensions import Extension, ExtensionFactory
 
 both_roles = pytest.mark.parametrize("client", [True, False], ids=["client", "server"])
 

@@ -697,6 +697,28 @@ async def test_a_raw_write_that_cannot_be_cancelled_does_not_keep_the_end_away(f
         await turns_of_the_loop()
 
 
+async def test_the_raw_writer_is_not_told_of_an_end_that_is_over():
+    """Its time is up in the moment when its last call has been cancelled."""
+    calls = []
+
+    async def stuck(frame):
+        calls.append(frame)
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(BOUND):
+        read, write = wrap_io(asyncio.Event().wait, stuck)
+        await write("x")
+        await turns_of_the_loop()
+        (pair,) = RUNNING
+        pair.abort()
+        await turns_of_the_loop(1)
+        pair.end()
+        await turns_of_the_loop()
+        assert calls == [Message(b"x", 1)]
+        with pytest.raises(ConnectionClosedError):
+            await read()
+
+
 async def test_a_read_at_the_end_waits_until_the_raw_writer_has_been_told(mask):
     async with asyncio.timeout(BOUND):
         told = asyncio.Event()

@@ -50,9 +50,9 @@ from coro_websocket._http.client_handshake import ClientHandshake, request_heade
 from coro_websocket._http.extension_header import parse_extensions
 from coro_websocket._http.keys import accept_key
 from coro_websocket._http.server_handshake import ServerHandshake
+from coro_websocket._rfc6455.deflate import DeflateExtension
 from coro_websocket._rfc6455.engine import Engine
 from coro_websocket._rfc6455.messages import as_message
-from coro_websocket.extensions import DeflateExtension
 
 both_roles = pytest.mark.parametrize("client", [True, False], ids=["client", "server"])
 
@@ -633,7 +633,7 @@ def test_level_window_and_memory_level_are_what_zlib_is_told(monkeypatch):
             return zlib.compressobj(*arguments)
 
     made: list[Any] = []
-    monkeypatch.setattr("coro_websocket.extensions.zlib", Recording())
+    monkeypatch.setattr("coro_websocket._rfc6455.deflate.zlib", Recording())
     sent(engine(True, Deflate(threshold=0, level=3, memory_level=7), send_bits=11), b"data")
     assert made == [(3, zlib.DEFLATED, -11, 7)]
 

@@ -9,7 +9,7 @@ import zlib
 import pytest
 
 from coro_websocket import Deflate, InvalidOption, ProtocolError, connect, serve
-from coro_websocket.extensions import DeflateExtension
+from coro_websocket._rfc6455.deflate import DeflateExtension
 
 TAIL = b"\x00\x00\xff\xff"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import random
 import threading
 from typing import Any
 
@@ -114,7 +115,7 @@ def test_trio_may_be_a_guest_of_asyncio():
     got = []
 
     async def guest(loop):
-        assert isinstance(current_runtime(), TrioRuntime)
+        assert isinstance(current_loop().runtime, TrioRuntime)
         end = FedEnd()
         loop.call_soon(end.stream.feed, frame(TEXT, "hello", masked=True))
         got.append((await end.read()).payload)
@@ -130,7 +131,7 @@ def test_trio_may_be_a_guest_of_asyncio():
             run_sync_soon_threadsafe=loop.call_soon_threadsafe,
             done_callback=ended.set_result,
         )
-        assert not isinstance(current_runtime(), TrioRuntime)
+        assert not isinstance(current_loop().runtime, TrioRuntime)
         (await asyncio.wait_for(ended, 8)).unwrap()
 
     asyncio.run(host())
@@ -247,6 +248,35 @@ async def test_a_read_that_is_cancelled_and_woken_in_one_pass_loses_nothing(ends
         end.frame(TEXT, "next")
         assert (await end.read()).payload == ("hello" if cancelled_first else "next")
         end.close()
+
+
+@pytest.mark.parametrize("seed", range(5))
+@on_trio(clock=mock_clock)
+async def test_reads_that_are_cancelled_at_any_time_lose_nothing_and_repeat_nothing(ends, seed):
+    """Many a deadline is that of the very pass in which the message comes."""
+    chance = random.Random(seed)
+    end = ends()
+    sent = [str(i) for i in range(150)]
+    got = []
+    cancelled = 0
+
+    async def feed():
+        data = b"".join(frame(TEXT, text, masked=True) for text in sent)
+        while data:
+            await trio.sleep(chance.randrange(3))
+            size = chance.randrange(1, 25)
+            end.stream.feed(data[:size])
+            data = data[size:]
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(feed)
+        while len(got) < len(sent):
+            with trio.move_on_after(chance.randrange(3)) as scope:
+                got.append((await end.read()).payload)
+            cancelled += scope.cancelled_caught
+    assert got == sent
+    assert cancelled > 10
+    end.close()
 
 
 @on_trio

@@ -210,6 +210,7 @@ cdef class NextMessage:
                 messages.append(message)
             except MemoryError:  # the next read gets it
                 connection.ready = message
+            if connection.ready is message:
                 break
             size += message.len
         return messages

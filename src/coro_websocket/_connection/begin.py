@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .._options.options import Options
+    from .._rfc6455.extension import Extension
     from .._streams.stream import Stream
-    from ..extensions import Extension
 
 __all__ = ["begin_connection"]
 

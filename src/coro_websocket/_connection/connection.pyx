@@ -145,11 +145,10 @@ cdef class Connection(Reading):
         self.engine.forget()
         self.stream.broken = True
         self.engine.outbox.drop()
+        self.out_of_memory = True
         try:
-            if self.cause is None:
-                self.cause = OUT_OF_MEMORY
-                self.cause = out_of_memory()
-        except MemoryError:
+            self.known_cause()
+        except MemoryError:  # it is made when it is asked for
             pass
         try:
             self.stream.abort()
@@ -165,7 +164,7 @@ cdef class Connection(Reading):
         """How the connection ended: None if cleanly."""
         cdef bint ended_by_us = False
         error = self.engine.error
-        if error is None and isinstance(self.cause, ConnectionClosedError):
+        if error is None and isinstance(self.known_cause(), ConnectionClosedError):
             error = self.cause
         elif error is None:
             ended_by_us = self.stream.ended_by_us() and not self.engine.close_received
@@ -399,7 +398,7 @@ cdef class Connection(Reading):
             bytes_in=self.bytes_in,
             bytes_out=engine.bytes_encoded - unsent,
             dropped=self.dropped,
-            latency=self.latency,
+            latency=None if self.latency < 0 else self.latency,
             compression_in=ratio(engine.coded_in, engine.decoded_in),
             compression_out=ratio(engine.coded_out, engine.decoded_out),
         )
@@ -407,10 +406,3 @@ cdef class Connection(Reading):
 
 cdef object ratio(uint64_t coded, uint64_t decoded):
     return coded / decoded if decoded else None
-
-
-cdef object out_of_memory():
-    return ConnectionClosedError("out of memory: the connection was given up", ABNORMAL)
-
-
-cdef object OUT_OF_MEMORY = out_of_memory()  # for where there is none for that either

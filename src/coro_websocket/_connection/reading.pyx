@@ -8,7 +8,7 @@ meanwhile is encoded into one buffer and sent when the task suspends.
 The rules: one task reads at a time; a read that is cancelled takes nothing.
 """
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
 from .._rfc6455.engine cimport Engine
@@ -37,7 +37,7 @@ cdef dict OVERFLOW = {
     "close": CLOSE_CONNECTION,
 }
 
-cdef double LOOK_EVERY = 1  # seconds, while reading is paused
+LOOK_EVERY = 1.0  # seconds, while reading is paused; tests make it shorter
 
 cdef enum:
     LOOK_BEHIND = 131072  # bytes that may be received above read_high_water, to look behind it
@@ -167,7 +167,7 @@ cdef class Reading(Writing):
             )
         except MemoryError:
             self.fail_memory()
-            return None
+        return None
 
     cdef Message drop_data(self, bint control):
         """Drop what is here, up to a control frame if these are wanted."""
@@ -255,7 +255,7 @@ cdef class Reading(Writing):
     cdef int look_later(self) except -1:
         cdef double at
         if self.look_at == NEVER:
-            at = self.runtime.time() + LOOK_EVERY
+            at = self.runtime.time() + <double> LOOK_EVERY
             self.arm(at)
             self.look_at = at
         return 0

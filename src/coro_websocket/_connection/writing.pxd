@@ -29,13 +29,14 @@ cdef class Writing(Consumer):
     cdef object options
     cdef bint uncopied  # large messages can be sent from where they are
     cdef object cause  # of the connection's end
+    cdef bint out_of_memory  # it ended for want of memory, and there was none for that cause either
     cdef size_t write_high_water
     cdef size_t write_low_water
     cdef list drain_waiters
     cdef list large_waiters  # for a thread that transforms their frame
     cdef MessageTurns turns
     cdef dict pings
-    cdef readonly object latency  # seconds, of the last Pong
+    cdef double latency  # seconds, of the last Pong; negative: none has come
 
     # What the closing handshake provides
     cdef int begin_closing(self) except -1
@@ -57,6 +58,7 @@ cdef class Writing(Consumer):
     # Fragmented messages, each in its turn
     cdef int break_off(self) except -1
     cdef object closed_error(self)
+    cdef object known_cause(self)
 
     # Pings
     cdef int settle_pings(self) except -1

@@ -56,6 +56,7 @@ cdef class Writing(Consumer):
         self.large_waiters = []
         self.turns = MessageTurns.__new__(MessageTurns, self)
         self.pings = {}
+        self.latency = -1
 
     # What the closing handshake provides
 
@@ -343,12 +344,21 @@ cdef class Writing(Consumer):
         if self.engine.close_sent:
             return self.engine.refuse_to_send()
         how = "the connection is lost"
-        if self.cause is not None:
-            how += f" ({str(self.cause) or type(self.cause).__name__})"
+        cause = self.known_cause()
+        if cause is not None:
+            how += f" ({str(cause) or type(cause).__name__})"
         error = ConnectionClosedError(f"cannot send: {how}", ABNORMAL)
-        error.__cause__ = self.cause
+        error.__cause__ = cause
         error._engine = id(self.engine)
         return error
+
+    cdef object known_cause(self):
+        """The cause of the connection's end, or None; made here if there was no memory for it."""
+        if self.out_of_memory and self.cause is None:
+            self.cause = ConnectionClosedError(
+                "out of memory: the connection was given up", ABNORMAL
+            )
+        return self.cause
 
     # Pings
 

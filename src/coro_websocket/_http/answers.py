@@ -22,7 +22,7 @@ from .request_and_response import Response
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ..extensions import Parameters
+    from .._rfc6455.extension import Parameters
     from .request_and_response import Request
 
 __all__ = [

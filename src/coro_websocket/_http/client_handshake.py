@@ -35,7 +35,7 @@ from .request_and_response import Response
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ..extensions import Extension, ExtensionFactory
+    from .._rfc6455.extension import Extension, ExtensionFactory
 
 __all__ = [
     "ClientHandshake",

@@ -20,7 +20,7 @@ from .opening_errors import HandshakeError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..extensions import Extension, ExtensionFactory, Parameters
+    from .._rfc6455.extension import Extension, ExtensionFactory, Parameters
     from .request_and_response import Request, Response
 
 __all__ = ["accept_extensions", "agree_on_extensions"]

@@ -15,7 +15,7 @@ from .._quoting import clip
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ..extensions import Parameters
+    from .._rfc6455.extension import Parameters
 
 __all__ = ["format_extensions", "parse_extensions"]
 

@@ -25,7 +25,7 @@ from .request_rules import check_request
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ..extensions import Extension, ExtensionFactory, Parameters
+    from .._rfc6455.extension import Extension, ExtensionFactory, Parameters
     from .origins import Origins
 
 __all__ = ["ServerHandshake"]

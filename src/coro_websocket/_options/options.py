@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
 
 from .._checks import check_names
 from .._errors import InvalidOption, InvalidOptionType
-from ..extensions import Deflate, ExtensionFactory
+from .._rfc6455.deflate import Deflate
+from .._rfc6455.extension import ExtensionFactory  # noqa: TC001
 from .proxy import Proxy, proxy_from_environment
 from .rules import NAMES_ELSEWHERE, RULES
 from .tls import TLSOptions  # noqa: TC001

@@ -18,7 +18,8 @@ from typing import Any
 from .._checks import check_int, is_int, wrong_type
 from .._errors import InvalidOption, InvalidOptionType, InvalidURL
 from .._quoting import clip
-from ..extensions import Deflate, ExtensionFactory
+from .._rfc6455.deflate import Deflate
+from .._rfc6455.extension import ExtensionFactory
 from .header_rules import check_subprotocols, is_token, normalise_headers
 from .proxy import Proxy
 from .tls import TLSOptions, errors_called, tls_options

@@ -12,21 +12,19 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import hashlib
 import os
 import re
 import ssl
-import stat
 import sys
-import tempfile
 import weakref
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, NoReturn, Self, TypeAlias
+from typing import Any, NoReturn, Self
 
 from .._checks import check_names, wrong_type
 from .._errors import InvalidOption
 from .._quoting import clip
+from .pem import PEM, as_file, pem_content, pem_text, read_pem, redacted_pem
 
 __all__ = [
     "PEM",
@@ -37,9 +35,6 @@ __all__ = [
     "server_context",
     "ssl_reason",
 ]
-
-PEM: TypeAlias = str | bytes | os.PathLike[str]
-"""PEM text, which is what has "-----BEGIN" in it, or else the path of a file that holds it."""
 
 _ALPN = ["http/1.1"]
 
@@ -62,9 +57,6 @@ _PASSING_REASONS = frozenset(
         "DECRYPTION_FAILED_OR_BAD_RECORD_MAC",
     }
 )
-
-# A key that was meant to be PEM may come as bare base64, and would be taken for a path.
-_MAY_BE_A_KEY = re.compile(r"[A-Za-z0-9+/=_-]{48,}")
 
 # An option's name in our messages, which is not part of a path.
 _OWN_NAME = re.compile(
@@ -299,16 +291,8 @@ def _redacted(name: str, value: object) -> str:
     if name == "key":
         return "[hidden]"
     if name == "ca" and isinstance(value, tuple):
-        return ", ".join(map(_redacted_pem, value)).join("[]" if len(value) > 1 else ("", ""))
-    return _redacted_pem(value) if name == "cert" else repr(value)
-
-
-def _redacted_pem(value: Any) -> str:
-    """A path as it is; PEM text, or what may be some, hidden."""
-    if _pem(value) is not None:
-        return "[PEM text]"
-    path = os.fsdecode(value)
-    return "[hidden]" if "\n" in path or _MAY_BE_A_KEY.fullmatch(path) else clip(path, 255)
+        return ", ".join(map(redacted_pem, value)).join("[]" if len(value) > 1 else ("", ""))
+    return redacted_pem(value) if name == "cert" else repr(value)
 
 
 # Contexts.
@@ -361,10 +345,10 @@ def _trusting(purpose: ssl.Purpose, options: TLSOptions) -> ssl.SSLContext:
         return _trusting_all() if options.insecure else ssl.create_default_context(purpose)
     certificates, directories = [], []
     for value in _authorities(options.ca):
-        if _pem(value) is None and os.path.isdir(value):
+        if pem_text(value) is None and os.path.isdir(value):
             directories.append(os.fsdecode(value))
         else:
-            certificates.append(_certificates(_read(value, "tls.ca"), "tls.ca"))
+            certificates.append(_certificates(read_pem(value, "tls.ca"), "tls.ca"))
     # Neither of the two is empty text, for which the system's roots would be loaded.
     context = ssl.create_default_context(
         purpose,
@@ -391,15 +375,15 @@ def _load_certificate(context: ssl.SSLContext, options: TLSOptions) -> None:
         if options.key is not None:
             raise InvalidOption("tls.key is given without tls.cert", "tls.cert")
         return
-    cert = _read(options.cert, "tls.cert")
+    cert = read_pem(options.cert, "tls.cert")
     _certificates(cert, "tls.cert")
-    key = cert if options.key is None else _read(options.key, "tls.key")
+    key = cert if options.key is None else read_pem(options.key, "tls.key")
     if b" PRIVATE KEY-----" not in key:
         place = "tls.key is missing, and tls.cert" if options.key is None else "tls.key"
         raise InvalidOption(f"{place} holds no private key in PEM", "tls.key")
     with (
-        _as_file(options.cert, cert, "tls.cert") as cert_file,
-        _as_file(options.key or options.cert, key, "tls.key") as key_file,
+        as_file(options.cert, cert, "tls.cert") as cert_file,
+        as_file(options.key or options.cert, key, "tls.key") as key_file,
     ):
         try:
             context.load_cert_chain(cert_file, key_file, password=_refuse_encrypted)
@@ -450,7 +434,7 @@ _kept: collections.deque[ssl.SSLContext] = collections.deque(maxlen=8)
 
 def _keep(context: ssl.SSLContext) -> None:
     """Keep the contexts without a private key that were used last."""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, IndexError):  # not there; another thread keeps one
         _kept.remove(context)
     _kept.append(context)
 
@@ -460,91 +444,10 @@ def _cache_key(options: TLSOptions) -> Hashable | None:
     authorities = () if options.ca is None else _authorities(options.ca)
     try:
         files = [
-            None if value is None else _content(value)
+            None if value is None else pem_content(value)
             for value in (options.cert, options.key, *authorities)
         ]
     except (OSError, ValueError):  # the error is for whoever reads it
         return None
     environment = (os.environ.get(name) for name in _ENVIRONMENT)
     return (*files, options.insecure, options.ciphers, options.protocol, *environment)
-
-
-def _content(value: PEM) -> Hashable:
-    """Stands for the content of PEM text, of which no key is kept, or of a file."""
-    text = _pem(value)
-    if text is not None:
-        return hashlib.sha256(text).digest()
-    status = os.stat(value)
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError("what a pipe or a directory has is not known beforehand")
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-# PEM text and files. OpenSSL, by way of Python, reads certificate and key from files only.
-
-
-def _pem(value: PEM) -> bytes | None:
-    """`value` if it is PEM text, None if it is a path."""
-    if isinstance(value, str):
-        value = value.encode("ascii", "replace") if "-----BEGIN" in value else b""
-    return value if isinstance(value, bytes) and b"-----BEGIN" in value else None
-
-
-def _read(value: PEM, option: str) -> bytes:
-    text = _pem(value)
-    if text is not None:
-        return text
-    try:
-        with open(value, "rb") as file:
-            return file.read()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is not a path"
-        raise InvalidOption(
-            f"{option} cannot be read: {reason}: {_redacted_pem(value)}", option
-        ) from None
-
-
-@contextlib.contextmanager
-def _as_file(value: PEM, text: bytes, option: str) -> Iterator[str]:
-    """The path of a file that holds `text`, read from `value`, for as long as the context lasts.
-
-    PEM text, and what came through a pipe, is kept in memory where the system can give that a path;
-    elsewhere in a file that only this user can read, and which is removed whatever happens.
-    """
-    if _pem(value) is None and os.path.isfile(value):
-        yield os.fsdecode(value)
-        return
-    with contextlib.ExitStack() as stack:
-        try:
-            path = _in_memory(text, stack) or _in_temporary_file(text, stack)
-        except OSError as error:
-            raise InvalidOption(
-                f"{option} cannot be handed to OpenSSL as PEM text, as no temporary file can be "
-                f"written ({error.strerror}): give the path of a file",
-                option,
-            ) from error
-        yield path
-
-
-def _in_memory(text: bytes, stack: contextlib.ExitStack) -> str | None:
-    if sys.platform != "linux" or not hasattr(os, "memfd_create"):
-        return None
-    try:
-        descriptor = os.memfd_create("pem")
-    except OSError:
-        return None
-    stack.callback(os.close, descriptor)
-    path = f"/proc/self/fd/{descriptor}"
-    if not os.path.exists(path):
-        return None
-    with open(descriptor, "wb", closefd=False) as file:
-        file.write(text)
-    return path
-
-
-def _in_temporary_file(text: bytes, stack: contextlib.ExitStack) -> str:
-    descriptor, path = tempfile.mkstemp(suffix=".pem")
-    stack.callback(os.unlink, path)
-    with open(descriptor, "wb") as file:
-        file.write(text)
-    return path

@@ -12,6 +12,7 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy, memmove
 
 cdef extern from "large_block.h" nogil:
+    bint large_blocks_kept
     void large_block_show(size_t size)
 
 cdef extern from "Python.h":
@@ -28,8 +29,6 @@ cdef enum:
     OUT_KEPT = 4096  # a larger send buffer is given back once it is empty
     LARGE = 65536  # bytes of a block that malloc may give back to the system at once
     LARGEST = 16777216  # bytes of a block that it had better keep for those that follow
-
-cdef bint large_blocks_kept = False
 
 
 cdef int keep_large_blocks() noexcept:

@@ -1,7 +1,7 @@
 from collections.abc import Iterable
 
 from .._errors import ConnectionClosedError, ProtocolError
-from ..extensions import Extension
+from .extension import Extension
 from .frame_log import Tracer
 from .messages import Message
 

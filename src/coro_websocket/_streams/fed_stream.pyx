@@ -168,7 +168,7 @@ cdef class FedStream(Stream):
         try:
             self.abort_transport()
         except MemoryError:  # it will not tell of the end at all
-            return self.lose(None)
+            self.lose(None)
         if not hasattr(self.transport, "abort"):  # it may wait for the peer
             self.lose(None)
         return 0

@@ -301,6 +301,8 @@ class RawPair:
 
     async def tell_end(self) -> None:
         self.telling = True
+        if self.over:  # it took too long to come to this
+            return
         try:
             with contextlib.suppress(Exception):
                 await self.call_raw_write(None)
@@ -326,6 +328,7 @@ class RawPair:
         if self.over:
             return
         self.over = self.closing = True
+        self.frames.clear()
         RUNNING.discard(self)
         if self.deadline is not None:
             self.deadline.cancel()

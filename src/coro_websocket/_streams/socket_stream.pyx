@@ -186,7 +186,7 @@ cdef class SocketStream(Stream):
                 self.runtime.unwatch(self)
                 self.runtime.watch(self)
         except MemoryError:
-            return self.consumer.fail_memory()
+            self.consumer.fail_memory()
         return 0
 
     cdef bint peer_ended(self) except -1:

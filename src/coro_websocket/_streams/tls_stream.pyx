@@ -81,6 +81,7 @@ cdef class TLSStream(SocketStream):
     cdef const uint8_t *unfed  # received, and not yet in the BIO
     cdef size_t unfed_size
     cdef bytes sealed  # encrypted, and not all sent
+    cdef size_t sealed_size  # of it, which other threads may ask for
     cdef size_t sealed_start
     cdef Ending ending
     cdef Ending ending_next  # asked for while `in_tls`
@@ -314,7 +315,7 @@ cdef class TLSStream(SocketStream):
         if self.in_tls:
             return 0 if self.queued else self.flush_soon()
         while not self.lost and not self.broken:
-            left = PyBytes_GET_SIZE(self.sealed) - self.sealed_start
+            left = self.sealed_size - self.sealed_start
             if left:
                 n = socket_send(
                     self.fd, PyBytes_AS_STRING(self.sealed) + self.sealed_start, left
@@ -331,7 +332,7 @@ cdef class TLSStream(SocketStream):
                 self.seal(min(unsent, <size_t>SEAL))
             else:
                 self.seal(0)
-            if <size_t>PyBytes_GET_SIZE(self.sealed) == self.sealed_start:
+            if self.sealed_size == self.sealed_start:
                 break
         if self.lost or self.broken:
             return 0
@@ -376,6 +377,7 @@ cdef class TLSStream(SocketStream):
         if self.lost or self.broken:  # by what ran meanwhile
             return 0
         self.sealed = sealed
+        self.sealed_size = PyBytes_GET_SIZE(sealed)
         self.sealed_start = 0
         return self.consumer.sent(taken) if n else 0
 
@@ -416,18 +418,19 @@ cdef class TLSStream(SocketStream):
 
     cdef int break_down(self, object cause) except -1:
         self.sealed = b""
-        self.sealed_start = 0
+        self.sealed_size = self.sealed_start = 0
         SocketStream.break_down(self, cause)
         return self.answers_taken()
 
     cdef int release(self) except -1:
         self.sealed = b""
-        self.sealed_start = 0
+        self.sealed_size = self.sealed_start = 0
         self.unfed_size = 0
         self.on_sealed = None
         return SocketStream.release(self)
 
     cdef size_t backlog(self) except? 1:
         cdef size_t answers = self.outgoing.pending if self.blocked else 0
-        cdef size_t sealed = PyBytes_GET_SIZE(self.sealed) - self.sealed_start
+        cdef size_t start = self.sealed_start
+        cdef size_t sealed = max(self.sealed_size, start) - start
         return self.outbox.unsent() + sealed + answers
