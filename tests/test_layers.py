@@ -20,14 +20,14 @@ PACKAGE = "coro_websocket"
 # for all files of a folder, a name without a dot for a file beside the folders.
 HOUSE: list[dict[str, str]] = [
     {"the ground": "_checks _errors _quoting _version"},
-    {"_rfc6455": "_rfc6455. _advice extensions"},
+    {"_rfc6455": "_rfc6455. _advice"},
     {"_options": "_options."},
     {"_http": "_http."},
     {"_runtimes": "_runtimes."},
     {"_streams": "_streams."},
     {"_connection": "_connection."},
     {"_opening": "_opening.", "_server": "_server."},
-    {"what users import": "__init__ __main__ _cli _reconnect _wrap_io codec testing"},
+    {"what users import": "__init__ __main__ _cli _reconnect _wrap_io codec extensions testing"},
 ]
 
 LOOPS = {"asyncio", "trio", "uvloop"}
