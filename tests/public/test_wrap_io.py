@@ -705,8 +705,11 @@ async def test_the_raw_writer_is_not_told_of_an_end_that_is_over():
         calls.append(frame)
         await asyncio.Event().wait()
 
+    async def never():
+        await asyncio.Event().wait()
+
     async with asyncio.timeout(BOUND):
-        read, write = wrap_io(asyncio.Event().wait, stuck)
+        read, write = wrap_io(never, stuck)
         await write("x")
         await turns_of_the_loop()
         (pair,) = RUNNING

@@ -257,7 +257,7 @@ async def test_reads_that_are_cancelled_at_any_time_lose_nothing_and_repeat_noth
     chance = random.Random(seed)
     end = ends()
     sent = [str(i) for i in range(150)]
-    got = []
+    got: list[str] = []
     cancelled = 0
 
     async def feed():

@@ -87,6 +87,11 @@ async def use(seed: int, sleep: Sleep, within: Any, run_all: Any) -> None:
     """Read, write and close with a pair, and be cancelled now and then."""
     rng = random.Random(seed)
     pair = Pair(rng, sleep, client=rng.random() < 0.5)
+    beats: list[dict[str, Any]] = [
+        {},
+        {"ping_interval": 0.003, "ping_timeout": 0.01},
+        {"heartbeat": 0.002},
+    ]
     read, write = wrap_io(
         pair.raw_read,
         pair.raw_write,
@@ -95,7 +100,7 @@ async def use(seed: int, sleep: Sleep, within: Any, run_all: Any) -> None:
         read_high_water=rng.choice([1, 5000, 262144]),
         write_high_water=rng.choice([1, 5000, 65536]),
         overflow=rng.choice(["wait", "drop_oldest", "keep_latest", "close"]),
-        **rng.choice([{}, {"ping_interval": 0.003, "ping_timeout": 0.01}, {"heartbeat": 0.002}]),
+        **rng.choice(beats),
     )
 
     async def reads() -> None:
