@@ -92,7 +92,7 @@ def wrap_io(
     return read, write
 
 
-_COUNT = frozenset(
+_USED = frozenset(
     {
         "mask",
         "max_message_size",
@@ -134,9 +134,9 @@ def _refuse_unused(given: Mapping[str, Any], more: Mapping[str, Any]) -> None:
                 name,
             )
     for name, value in more.items():
-        if name not in _COUNT and value not in (None, ()):
+        if name not in _USED and value not in (None, ()):
             raise InvalidOption(
                 f"{name} makes no difference to wrap_io(): what counts is "
-                + ", ".join(sorted(_COUNT)),
+                + ", ".join(sorted(_USED)),
                 name,
             )

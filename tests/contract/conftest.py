@@ -28,10 +28,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_itemcollected(item: pytest.Item) -> None:
     carried: Behaviour | None = getattr(getattr(item, "function", None), "contract", None)
     if carried is not None and isinstance(item, pytest.Function):
-        parameters: dict[str, Any] = dict(item.callspec.params)
-        place = parameters.pop("place")
+        place: Any = item.callspec.params["place"]
         if carried.goes_on(place, item.callspec.id.replace(repr(place), "", 1)):
             item.add_marker(pytest.mark.deep)
-        difference = carried.difference(place, parameters)
-        if difference is not None:
-            item.add_marker(pytest.mark.xfail(strict=True, reason=difference.because))

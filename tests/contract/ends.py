@@ -115,11 +115,11 @@ class Place(abc.ABC):
         narrow: with buffers that are soon full.
         """
 
-    def run(self, body: Body, options: dict[str, Any], narrow: bool, deadline: float) -> None:
+    def run(self, body: Body, options: dict[str, Any], narrow: bool) -> None:
         async def main() -> None:
             async with self.loop.within(BOUND), self.open({**DEFAULTS, **options}, narrow) as end:
                 try:
-                    async with self.loop.within(deadline):
+                    async with self.loop.within(BOUND / 2):
                         await body(end)
                 finally:
                     end.peer.cut()

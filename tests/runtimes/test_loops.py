@@ -294,6 +294,65 @@ async def test_the_cancellation_of_the_running_task_is_no_failure(loop):
     assert not loop.is_failure(KeyboardInterrupt())
 
 
+def test_the_cancellation_of_a_nursery_is_one_too():
+    """trio raises what was in it as a group."""
+    raised = []
+
+    async def wait(loop):
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep_forever)
+                await trio.sleep_forever()
+        except BaseException as error:
+            raised.append((loop.is_cancellation(error), loop.is_failure(error)))
+            raise
+
+    async def main():
+        loop = TrioLoop(trio)
+        task = loop.spawn(lambda: wait(loop))
+        await turns(loop)
+        task.cancel()
+        await loop.wait([task])
+        assert not loop.is_cancellation(BaseExceptionGroup("", [KeyboardInterrupt()]))
+        assert loop.is_failure(ExceptionGroup("", [ValueError()]))
+
+    trio.run(main)
+    assert raised == [(True, False)]
+
+
+def test_what_fails_in_a_task_of_ours_does_not_end_the_trio_run(caplog):
+    """Beside its cancellation, too: trio raises both as a group."""
+    ended = []
+
+    async def fail():
+        raise ValueError("at once")
+
+    async def fail_late():
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("when cancelled")
+
+    async def wait():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            nursery.start_soon(fail_late)
+
+    async def main():
+        loop = TrioLoop(trio)
+        tasks = [loop.spawn(work, ended.append) for work in (fail, wait)]
+        await turns(loop)
+        tasks[1].cancel()
+        await loop.wait(tasks)
+        assert ended == tasks
+
+    trio.run(main)
+    assert len(caplog.records) == 2
+    for record in caplog.records:
+        assert record.name == "coro_websocket"
+        assert record.exc_info[1].subgroup(ValueError) is not None
+
+
 def test_an_end_that_comes_after_the_loops_own_is_neither_a_cancellation_nor_a_failure():
     """A coroutine that is collected with its loop gets a GeneratorExit, and no loop runs then."""
 

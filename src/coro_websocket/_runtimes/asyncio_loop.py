@@ -44,8 +44,8 @@ class AsyncioLoop(NonBlockingSockets):
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    def limit(self, seconds: float | None) -> AsyncioLimit:
-        return AsyncioLimit(seconds)
+    def limit(self, seconds: float | None) -> asyncio.Timeout:
+        return asyncio.timeout(seconds)
 
     def event(self) -> Event:
         return asyncio.Event()
@@ -125,25 +125,6 @@ class TransportsOnlyLoop(AsyncioLoop):
 
     async def accept(self, listener: socket.socket) -> tuple[socket.socket, Any]:
         return await self.loop.sock_accept(listener)
-
-
-class AsyncioLimit:
-    """asyncio's timeout."""
-
-    __slots__ = ("timeout",)
-
-    def __init__(self, seconds: float | None) -> None:
-        self.timeout = asyncio.timeout(seconds)
-
-    async def __aenter__(self) -> AsyncioLimit:
-        await self.timeout.__aenter__()
-        return self
-
-    async def __aexit__(self, *raised: Any) -> None:
-        await self.timeout.__aexit__(*raised)
-
-    def expired(self) -> bool:
-        return self.timeout.expired()
 
 
 _kinds: dict[type[asyncio.AbstractEventLoop], type[AsyncioLoop]] = {}

@@ -1,12 +1,14 @@
 """What `wrap_io`, opening and serving ask of trio.
 
 Tasks are system tasks: a nursery belongs to whoever opened it, and what is ours may outlive that.
+The rule: an error in one of them is logged, as raised it would end the run.
 """
 
 from __future__ import annotations
 
 import contextvars
 import functools
+import logging
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from .runtime import Runtime
 
 __all__ = ["TrioLoop"]
+
+logger = logging.getLogger("coro_websocket")
 
 
 class TrioLoop(NonBlockingSockets):
@@ -89,6 +93,8 @@ class TrioLoop(NonBlockingSockets):
         return self.trio.lowlevel.current_task()
 
     def is_cancellation(self, error: BaseException) -> bool:
+        if isinstance(error, BaseExceptionGroup):  # of a nursery
+            return error.subgroup(self.trio.Cancelled) is not None
         return isinstance(error, self.trio.Cancelled)
 
     def is_failure(self, error: BaseException) -> bool:
@@ -128,6 +134,8 @@ class TrioTask:
         try:
             with self._scope:
                 await work()
+        except* Exception as failures:  # raised beside a cancellation, say
+            logger.error("a task of a WebSocket connection failed", exc_info=failures)
         finally:
             self._over = True
             for callback in self._callbacks:
