@@ -8,7 +8,7 @@ import random
 import sys
 import threading
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,7 +16,7 @@ from coro_websocket import ConnectionClosedError, Message, Read, Write, broadcas
 from coro_websocket.extensions import Deflate
 
 if TYPE_CHECKING:
-    from conftest import Certificates
+    from tests.conftest import Certificates
 
 THREADS = 4
 BOUND = 60  # seconds, for all of it
@@ -24,7 +24,7 @@ SHARED = [Message("ä" * 500, opcode=1), Message(b"\x00\xff" * 40_000), Message(
 COMPRESSION = Deflate(threshold=0)
 
 
-class Town:
+class Connections:
     """The servers' ends of all threads' connections, for those who look at them from elsewhere."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Town:
         self.over = threading.Event()
         self.failed: list[BaseException] = []
 
-    async def visit(self, number: int, options: dict, certificates: Certificates) -> None:
+    async def visit(self, number: int, options: dict[str, Any], certificates: Certificates) -> None:
         """Serve, and have three clients of the same thread send and read."""
 
         async def echo(request, read, write) -> None:
@@ -58,14 +58,17 @@ class Town:
                     assert received is not None
                     assert received.payload == message.payload
 
-        tls = {"tls": certificates.server} if number % 2 else {}
-        trust = {"tls": certificates.client} if number % 2 else {}
+        tls: dict[str, Any] = {"tls": certificates.server} if number % 2 else {}
+        trust: dict[str, Any] = {"tls": certificates.client} if number % 2 else {}
         async with serve(echo, host="127.0.0.1", **options, **tls) as server:
             url = f"{'wss' if tls else 'ws'}://127.0.0.1:{server.port}/"
             await asyncio.gather(*(client(url, 10 * number + seed) for seed in range(3)))
 
     def live(self, number: int, certificates: Certificates) -> None:
-        options = {"ping_interval": 0.005, "compression": COMPRESSION if number < 2 else None}
+        options: dict[str, Any] = {
+            "ping_interval": 0.005,
+            "compression": COMPRESSION if number < 2 else None,
+        }
 
         async def main() -> None:
             self.loops[number] = asyncio.get_running_loop()
@@ -90,7 +93,7 @@ class Town:
                         assert write.stats.bytes_in >= 0
                         assert repr(read)
                         assert read.close_code in (None, 1000, 1005, 1006)
-                        self.call(broadcast([write], "to all"), loop)
+                        self.call(broadcast([write], "to all"), loop)  # type: ignore[arg-type]
                         self.call(write.pong(), loop)
                     except BaseException as error:
                         self.failed.append(error)
@@ -109,18 +112,19 @@ def switching_often():
 
 
 def test_threads_with_loops_of_their_own_do_not_meet(switching_often, certificates):
-    town = Town()
+    connections = Connections()
     living = [
-        threading.Thread(target=town.live, args=(number, certificates)) for number in range(THREADS)
+        threading.Thread(target=connections.live, args=(number, certificates))
+        for number in range(THREADS)
     ]
-    looking = threading.Thread(target=town.look)
+    looking = threading.Thread(target=connections.look)
     for thread in (*living, looking):
         thread.start()
     for _ in living:
-        town.done.acquire()
-    town.looked_at.set()
+        connections.done.acquire()
+    connections.looked_at.set()
     looking.join()
-    town.over.set()
+    connections.over.set()
     for thread in living:
         thread.join()
-    assert not town.failed
+    assert not connections.failed
