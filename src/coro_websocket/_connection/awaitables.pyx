@@ -90,46 +90,67 @@ cdef class NextMessage:
             if not runs_here(connection.runtime):
                 raise connection.runtime.other_loop("read()")
         if self.state == SUSPENDED:
-            waiter = connection.waiter
-            if waiter.state == WAITING and not waiter.pulls:
-                raise RuntimeError("read() is being awaited already")
-            if waiter.delegate is not None and self.wait_on(waiter, value, result):
+            if self.still_waits(value, result):
                 return 1
-            waiter.gone_on()
-        if self.state == NEW and connection.reader is not None:
+        elif connection.reader is not None:
             raise two_readers()
-        if connection.streaming and (
-            self.stream is None or self.stream.number != connection.streaming
-        ):
-            # Whoever reads on has given up the message that was streamed.
+        if connection.streaming:
+            self.leave_other_stream()
+        while True:
+            message = connection.take(self.unit, self.control)
+            if message is not None:
+                self.leave()
+                return give(message if self.wanted <= ITEM else self.made_of(message), result)
+            if connection.has_ended():
+                self.leave()
+                return give(self.end(), result)
+            waiter = self.begin_to_wait()
+            if not connection.stream.lost:
+                if not waiter.delegates:
+                    return give(waiter, result) + 1
+                if self.suspend(waiter, result):
+                    return 1
+            waiter.gone_on()
+
+    cdef bint still_waits(self, PyObject *value, PyObject **result) except -1:
+        """Whether it goes on waiting now that its task runs; what with is in `result` then."""
+        cdef Waiter waiter = self.connection.waiter
+        if waiter.state == WAITING and not waiter.pulls:
+            raise RuntimeError("read() is being awaited already")
+        if waiter.delegate is not None and self.wait_on(waiter, value, result):
+            return True
+        waiter.gone_on()
+        return False
+
+    cdef int leave_other_stream(self) noexcept:
+        """Whoever reads on has given up the message that was streamed."""
+        cdef Connection connection = self.connection
+        if self.stream is None or self.stream.number != connection.streaming:
             connection.streaming = 0
             connection.skipping = True
-        message = connection.take(self.unit, self.control)
-        if message is not None:
-            self.leave()
-            outcome = message if self.wanted <= ITEM else self.made_of(message)
-            Py_INCREF(outcome)
-            result[0] = <PyObject *>outcome
-            return 0
-        if connection.has_ended():
-            self.leave()
-            connection.engine.forget()  # nothing that is here can become a message
-            error = connection.end_error()
-            if error is not None:
-                raise error.with_traceback(None)
-            if self.wanted == ITEM:
-                raise StopAsyncIteration
-            if self.wanted == CHUNK:
-                raise connection.engine.cut_off_error()
-            outcome = [] if self.wanted == BATCH else None
-            Py_INCREF(outcome)
-            result[0] = <PyObject *>outcome
-            return 0
+        return 0
+
+    cdef object end(self):
+        """What is given once no more will come, unless that is an error."""
+        cdef Connection connection = self.connection
+        connection.engine.forget()  # nothing that is here can become a message
+        error = connection.end_error()
+        if error is not None:
+            raise error.with_traceback(None)
+        if self.wanted == ITEM:
+            raise StopAsyncIteration
+        if self.wanted == CHUNK:
+            raise connection.engine.cut_off_error()
+        return [] if self.wanted == BATCH else None
+
+    cdef Waiter begin_to_wait(self):
+        """Nothing is here: be who reads, and have the waiter armed that wakes the task."""
+        cdef Connection connection = self.connection
+        cdef Waiter waiter = connection.waiter
         if not runs_here(connection.runtime):
             raise connection.runtime.other_loop("read()")
         if connection.reader is not None and connection.reader is not self:
             raise two_readers()  # the other has begun while an extension or a log handler ran
-        waiter = connection.waiter
         if waiter is None or (waiter.state != IDLE and waiter.state != WOKEN):
             waiter = connection.waiter = connection.runtime.new_waiter(connection.stream, True)
         waiter.arm()
@@ -142,13 +163,7 @@ cdef class NextMessage:
                 connection.stream.resume()
             except MemoryError:
                 connection.fail_memory()
-            if connection.stream.lost:
-                return self.step(Py_None, result)
-        if waiter.delegates:
-            return 1 if self.suspend(waiter, result) else self.step(Py_None, result)
-        Py_INCREF(waiter)
-        result[0] = <PyObject *>waiter
-        return 1
+        return waiter
 
     cdef bint suspend(self, Waiter waiter, PyObject **result) except -1:
         """Wait as the runtime has it; False if that is over already."""
@@ -315,6 +330,12 @@ cdef int next_message_send(PyObject *self, PyObject *value, PyObject **result) e
 
 
 awaitable_install(NextMessage, <void *>next_message_next, <void *>next_message_send)
+
+
+cdef inline int give(object outcome, PyObject **result) noexcept:
+    Py_INCREF(outcome)
+    result[0] = <PyObject *>outcome
+    return 0
 
 
 cdef object awaited_before():
