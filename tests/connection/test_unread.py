@@ -40,6 +40,7 @@ pytestmark = pytest.mark.usefixtures("no_tasks_left")
 
 LOOK_EVERY = 0.1  # seconds; the library's own is one
 
+CLIENTS = 6
 COUNT, SIZE = 270, 1000  # of the messages: a little more than read_high_water
 QUIET = {"ping_interval": None, "compression": None}
 UPGRADE = (
@@ -229,9 +230,9 @@ async def test_clients_that_leave_behind_unread_messages_leave_nothing(overflow,
     options = {**QUIET, "overflow": overflow, "close_timeout": 0.5, **pings, **tls}
     async with serve(handler, **options) as server, asyncio.timeout(2 * BOUND):
         async with asyncio.TaskGroup() as clients:
-            for _ in range(20):
+            for _ in range(CLIENTS):
                 clients.create_task(asyncio.to_thread(refused_or, play, script, server, secure))
-        await until(lambda: len(ended) == 20)
+        await until(lambda: len(ended) == CLIENTS)
         await until(lambda: not server.connections)
     gc.collect()
     assert connections() <= before

@@ -165,15 +165,6 @@ async def test_what_cannot_be_sent_is_refused_and_nothing_is_sent(message, kind)
         assert await peer.read() == Frame(TEXT, b"next")
 
 
-async def test_bytes_are_taken_when_write_is_called():
-    async with client_and_peer() as (end, peer):
-        data = bytearray(b"before")
-        written = end.write(data)
-        data[:] = b"AFTER!"
-        await written
-        assert await peer.message() == (BINARY, b"before")
-
-
 async def test_a_write_need_not_wait_and_may_be_awaited_in_any_way():
     async with client_and_peer() as (end, peer):
         await asyncio.create_task(end.write("1"))
@@ -188,45 +179,6 @@ async def test_a_write_need_not_wait_and_may_be_awaited_in_any_way():
 
 
 # Fragments
-
-
-@pytest.mark.parametrize(
-    ("fragments", "frames"),
-    [
-        (["a"], [(TEXT, b"a")]),
-        (["a", "b", "c"], [(TEXT, b"a"), (CONT, b"b"), (CONT, b"c")]),
-        ((b"a", bytearray(b"b"), memoryview(b"c")), [(BINARY, b"a"), (CONT, b"b"), (CONT, b"c")]),
-        (lambda: (str(i) for i in range(2)), [(TEXT, b"0"), (CONT, b"1")]),
-        (["", "", "x", ""], [(TEXT, b""), (CONT, b""), (CONT, b"x"), (CONT, b"")]),
-        ([b""], [(BINARY, b"")]),
-        ({"a": 1}.keys(), [(TEXT, b"a")]),
-    ],
-    ids=shown,
-)
-async def test_an_iterable_is_one_message_in_fragments_rfc_6455_5_4(side, fragments, frames):
-    async with end_and_peer(side) as (end, peer):
-        await end.write(fragments() if callable(fragments) else fragments)
-        for i, (opcode, payload) in enumerate(frames):
-            assert await peer.read() == Frame(opcode, payload, fin=i == len(frames) - 1)
-        await end.write("next")
-        assert await peer.message() == (TEXT, b"next")
-
-
-async def test_fragments_of_an_async_generator_go_out_as_they_come():
-    async with client_and_peer() as (end, peer):
-        go_on: asyncio.Queue[Any] = asyncio.Queue()
-
-        async def pieces():
-            while (piece := await go_on.get()) is not None:
-                yield piece
-
-        writing = asyncio.create_task(end.write(pieces()))
-        for i in range(3):
-            go_on.put_nowait(f"{i}")
-            assert await peer.read() == Frame(CONT if i else TEXT, b"%d" % i, fin=False)
-        go_on.put_nowait(None)
-        assert await peer.read() == Frame(CONT, b"")
-        await writing
 
 
 @pytest.mark.parametrize("kind", ["iterator", "async iterator"])
@@ -312,26 +264,6 @@ async def test_a_fragmented_write_cancelled_while_it_waits_for_room_does_not_blo
             assert (await peer.read()).close[0] == 1011
         else:
             raise AssertionError("a message was begun inside another one")
-
-
-async def test_a_character_may_be_split_over_fragments_of_bytes():
-    async with client_and_peer() as (end, peer):
-        data = "€".encode()
-        await end.write(Message(data[:1], 1, fin=False))
-        await end.write(Message(data[1:2], 0, fin=False))
-        await end.write(Message(data[2:], 0))
-        assert await peer.message() == (TEXT, data)
-
-
-async def test_text_that_is_no_utf8_is_refused_in_its_fragment_rfc_6455_5_6():
-    async with client_and_peer() as (end, peer):
-        await end.write(Message(b"\xe2", 1, fin=False))
-        with pytest.raises(InvalidMessage, match="UTF-8"):
-            await end.write(Message(b"x", 0))
-        with pytest.raises(InvalidMessage, match="UTF-8"):
-            await end.write(Message(b"\x82", 0))
-        await end.write(Message(b"\x82\xac", 0))
-        assert await peer.message() == (TEXT, "€".encode())
 
 
 async def test_a_task_that_began_a_message_cannot_start_another_rfc_6455_5_4():
@@ -462,19 +394,6 @@ async def test_a_task_that_ends_inside_its_message_blocks_no_other():
         assert await peer.read() == Frame(TEXT, b"a", fin=False)
         close = await peer.read()
         assert close.payload == close_payload(1011, "a fragmented message was broken off")
-
-
-async def test_a_task_that_ends_after_its_message_disturbs_nobody():
-    async with client_and_peer() as (end, peer):
-
-        async def in_two() -> None:
-            await end.write(Message("a", 1, fin=False))
-            await end.write(Message("b", 0))
-
-        await asyncio.create_task(in_two())
-        await turns_of_the_loop()
-        await end.write("c")
-        assert [await peer.message() for _ in range(2)] == [(TEXT, b"ab"), (TEXT, b"c")]
 
 
 async def test_who_reads_learns_that_a_message_was_broken_off():
@@ -828,16 +747,6 @@ async def test_a_ping_gives_the_round_trip_time_rfc_6455_5_5_2(side):
         await asyncio.wait([reading])
 
 
-async def test_a_ping_needs_no_reader():
-    async with client_of_echo() as end:
-        assert await end.write.ping() > 0
-        assert await end.write.ping(b"payload") > 0
-        assert await end.write.ping("text") > 0
-        assert await end.write.ping(b"") > 0
-        await end.write("x")
-        assert (await end.read()).payload == "x"
-
-
 @pytest.mark.parametrize("message", ["unread", "compressible " * 100, b"\0" * 100_000], ids=len)
 async def test_a_ping_behind_unread_messages_is_measured(message):
     async with client_of_echo() as end:
@@ -850,58 +759,6 @@ async def test_a_ping_behind_unread_messages_is_measured(message):
         async with asyncio.timeout(BOUND):
             assert await end.write.ping() > 0
         assert (await end.read()).payload == message
-
-
-async def test_a_ping_has_at_most_125_bytes_rfc_6455_5_5():
-    async with client_and_peer() as (end, peer):
-        end.write.ping(b"x" * 125)
-        for send in (end.write.ping, end.write.pong):
-            with pytest.raises(InvalidMessage, match="125"):
-                send(b"x" * 126)
-            with pytest.raises(InvalidMessageType):
-                send(5)  # type: ignore[arg-type]
-            with pytest.raises(InvalidMessage):
-                send("\ud800")
-        assert await peer.read() == Frame(PING, b"x" * 125)
-        await end.write("no more")
-        assert await peer.message() == (TEXT, b"no more")
-
-
-async def test_two_pings_with_one_payload_are_refused_until_the_first_is_answered():
-    async with client_and_peer() as (end, peer):
-        first = end.write.ping(b"same")
-        with pytest.raises(ConcurrencyError, match="payload"):
-            end.write.ping(b"same")
-        assert (await peer.read()).payload == b"same"
-        await peer.write(PONG, "same")
-        await first
-        again = end.write.ping(b"same")
-        await peer.write(PONG, "same")
-        await again
-
-
-async def test_a_pong_answers_earlier_pings_too_rfc_6455_5_5_3():
-    async with client_and_peer() as (end, peer):
-        pings = [end.write.ping(bytes([i])) for i in range(4)]
-        await peer.write(PONG, bytes([2]))
-        await asyncio.gather(*pings[:3])
-        assert not pings[3].done()
-        await peer.write(PONG, bytes([3]))
-        await pings[3]
-
-
-async def test_unsolicited_pongs_are_ignored_rfc_6455_5_5_3(side):
-    async with end_and_peer(side) as (end, peer):
-        await peer.write(PONG)
-        await peer.write(PONG, "nobody asked")
-        pinged = end.write.ping(b"1")
-        await peer.write(PONG, "another")
-        await turns_of_the_loop(10)
-        assert not pinged.done()
-        await peer.write(PONG, "1")
-        await pinged
-        await peer.write(TEXT, "x")
-        assert (await end.read()).payload == "x"
 
 
 @pytest.mark.parametrize("message", [Message(b"mine", 9), {"payload": b"mine", "opcode": 9}])
@@ -917,15 +774,6 @@ async def test_a_ping_written_as_a_message_is_answered_like_any(side, message, r
         await peer.write(TEXT, "x")
         assert (await (reading or end.read())).payload == "x"
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
-
-
-async def test_a_cancelled_ping_is_forgotten():
-    async with client_and_peer() as (end, peer):
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(end.write.ping(b"1"), 0.01)
-        await peer.write(PONG, "1")
-        await peer.write(TEXT, "x")
-        assert (await end.read()).payload == "x"
 
 
 @pytest.mark.parametrize("how", ["hang_up", "reset", "close", "we close"])

@@ -277,6 +277,8 @@ async def test_a_pong_that_may_not_be_sent_is_refused(end: End) -> None:
         await end.write.pong(b"x" * 126)
     with pytest.raises(InvalidMessageType):
         await end.write.pong(5)  # type: ignore[arg-type]
+    with pytest.raises(InvalidMessage):
+        await end.write.pong("\ud800")
     await end.write("next")
     await end.peer.expect(text("next"))
 

@@ -145,8 +145,9 @@ async def test_writes_go_out_in_the_order_of_their_calls(end: End) -> None:
         ),
         (["", "", "x", ""], [text(fin=False), more(), more("x"), last()]),
         ([b""], [binary()]),
+        ({"a": 1}.keys(), [text("a")]),
     ],
-    ids=["one", "three", "bytes-like", "empty ones", "an empty one"],
+    ids=["one", "three", "bytes-like", "empty ones", "an empty one", "a view"],
 )
 @behaviour()
 async def test_an_iterable_is_one_message_in_fragments(
@@ -261,5 +262,7 @@ async def test_text_that_is_not_utf8_is_refused_in_its_fragment(end: End) -> Non
     await end.write(Message(b"\xe2", 1, fin=False))
     with pytest.raises(InvalidMessage, match="UTF-8"):
         await end.write(Message(b"x", 0))
+    with pytest.raises(InvalidMessage, match="UTF-8"):
+        await end.write(Message(b"\x82", 0))
     await end.write(Message(b"\x82\xac", 0))
     assert await end.peer.message() == (1, "\u20ac".encode())

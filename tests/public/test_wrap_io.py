@@ -7,6 +7,7 @@ import contextlib
 import gc
 import time
 import types
+import weakref
 from typing import Any
 
 import pytest
@@ -779,6 +780,29 @@ def test_a_connection_that_is_open_when_its_loop_ends_ends_quietly(caplog):
     assert not caplog.records
 
 
+def test_a_connection_that_is_open_when_its_loop_is_closed_does_not_keep_it():
+    async def open_connection():
+        _, write = wrap_io(asyncio.Queue().get, stuck)
+        await write("x")
+
+    async def stuck(_):
+        await asyncio.Event().wait()
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(open_connection())
+    loop.close()
+    kept = weakref.ref(loop)
+    del loop
+    asyncio.run(begin_another())
+    gc.collect()
+    assert kept() is None
+    assert not RUNNING
+
+
+async def begin_another():
+    Wire(SERVER)
+
+
 async def test_a_raw_reader_that_never_makes_us_wait_leaves_others_their_turn():
     async with asyncio.timeout(BOUND):
         read_first = 1000
@@ -1198,6 +1222,65 @@ def test_the_peers_end_is_told_of_on_an_unknown_event_loop():
         write("x")  # type: ignore[unused-coroutine]
 
 
+def test_a_write_that_is_interrupted_on_an_unknown_event_loop_keeps_no_other_from_writing():
+    written = []
+    stuck = True
+
+    async def raw_read():
+        return Message("come", 1, mask=True)
+
+    async def raw_write(frame):
+        if stuck:
+            await until_told()
+        written.append(frame.payload)
+
+    for end in (interrupt, give_up):
+        written.clear()
+        read, write = wrap_io(raw_read, raw_write)
+        stuck = True
+        writing = awaiting(write("interrupted"))
+        writing.send(None)
+        end(writing)
+        stuck = False
+        assert take_turns(awaiting(write("next")), awaiting(read())) == [None, None]
+        assert written == [b"next"]
+
+
+@types.coroutine
+def until_told():
+    yield
+
+
+class Interrupted(BaseException):
+    pass
+
+
+def give_up(coroutine):
+    coroutine.close()
+
+
+def interrupt(coroutine):
+    with pytest.raises(Interrupted):
+        coroutine.throw(Interrupted())
+
+
+def test_the_end_can_be_read_on_an_unknown_event_loop_though_telling_of_it_was_interrupted():
+    async def raw_read():
+        return None
+
+    async def raw_write(_):
+        await until_told()
+
+    for end in (interrupt, give_up):
+        read, write = wrap_io(raw_read, raw_write)
+        reading = awaiting(read())
+        reading.send(None)
+        end(reading)
+        raised, closed = take_turns(awaiting(read()), awaiting(write.wait_closed()))
+        assert isinstance(raised, ConnectionClosedError)
+        assert closed is None
+
+
 def test_a_connection_that_is_open_when_its_trio_run_ends_ends_quietly(caplog):
     trio = pytest.importorskip("trio")
     reads = []
@@ -1258,6 +1341,67 @@ def test_a_raw_reader_that_never_makes_us_wait_leaves_others_their_turn_on_trio(
             for _ in range(3):
                 await trio.lowlevel.checkpoint()
             assert count - before < 1000
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("failing", ["raw_read", "raw_write", "at the end"])
+def test_whatever_the_pair_raises_on_trio_ends_the_connection_and_not_the_run(failing):
+    trio = pytest.importorskip("trio")
+
+    async def raw_read():
+        if failing == "raw_read":
+            raise Interrupted
+        await trio.sleep_forever()
+
+    async def raw_write(frame):
+        if failing == ("at the end" if frame is None else "raw_write"):
+            raise Interrupted
+
+    async def main():
+        read, write = wrap_io(raw_read, raw_write, close_timeout=0.02)
+        with trio.fail_after(BOUND):
+            if failing == "at the end":
+                await write.close()
+                assert await read() is None
+                return
+            await write("x")
+            with pytest.raises(ConnectionClosedError) as raised:
+                await read()
+            assert isinstance(raised.value.__cause__, Interrupted)
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("failing", ["raw_read", "raw_write"])
+def test_a_nursery_that_fails_as_it_is_cancelled_does_not_end_the_trio_run(failing):
+    trio = pytest.importorskip("trio")
+
+    async def fail_as_it_ends():
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise OSError("reset")
+
+    async def work():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail_as_it_ends)
+            await trio.sleep_forever()
+
+    async def raw_read():
+        await (work if failing == "raw_read" else trio.sleep_forever)()
+
+    async def raw_write(frame):
+        if frame is not None and failing == "raw_write":
+            await work()
+
+    async def main():
+        read, write = wrap_io(raw_read, raw_write, close_timeout=0.02)
+        with trio.fail_after(BOUND):
+            await write("x")
+            await trio.testing.wait_all_tasks_blocked()
+            await write.close()
+            assert await read() is None
 
     trio.run(main)
 

@@ -33,6 +33,9 @@ class AsyncioLoop(NonBlockingSockets):
     def runtime(self) -> Runtime:
         return runtime_of(self.loop)
 
+    def is_closed(self) -> bool:
+        return self.loop.is_closed()
+
     # Time and tasks
 
     def time(self) -> float:

@@ -164,6 +164,7 @@ cdef class AsyncioRuntime(Runtime):
         return 0
 
 
+# Shared by all threads. Each asks for its own loop's runtime only, in single steps of the dict's.
 _runtimes = weakref.WeakKeyDictionary()
 
 

@@ -25,6 +25,9 @@ class BareLoop:
     def runtime(self) -> Runtime:
         return BareRuntime()  # one for each connection: they have nothing in common
 
+    def is_closed(self) -> bool:
+        return False  # nobody could tell
+
     def event(self) -> Event:
         raise self._error()
 

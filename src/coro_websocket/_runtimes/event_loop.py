@@ -55,6 +55,10 @@ class Loop(Protocol):
         """What the connections of this loop share."""
         ...
 
+    def is_closed(self) -> bool:
+        """Whether nothing runs on it any more, though work may have been left unfinished."""
+        ...
+
     def event(self) -> Event: ...
 
     def spawn(self, work: Work, ended: Callable[[Any], object] | None = None) -> Running:

@@ -10,7 +10,6 @@ Where there can be no tasks of ours, whoever waits for the connection reads and 
 from __future__ import annotations
 
 import collections
-import contextlib
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -86,6 +85,7 @@ class RawPair:
 
     def begin(self) -> None:
         if self.loop.spawns:
+            RUNNING.difference_update([pair for pair in RUNNING if pair.loop.is_closed()])
             RUNNING.add(self)
             self.reader = self.loop.spawn(self.read_frames)
             self.writer = self.loop.spawn(self.write_frames)
@@ -101,7 +101,7 @@ class RawPair:
         except BaseException as error:
             if not self.closing:  # else it may be we who have cancelled this
                 self.fail(error)
-            if not isinstance(error, Exception):
+            if self.passes_on(error):
                 raise
 
     async def read_next(self) -> bool:
@@ -221,7 +221,7 @@ class RawPair:
                 self.writer = self.loop.spawn(self.tell_end)
             else:
                 self.fail(error)
-            if not isinstance(error, Exception):
+            if self.passes_on(error):
                 raise
 
     async def write_next(self) -> None:
@@ -233,6 +233,9 @@ class RawPair:
             self.stream.fail_writing(error)
         finally:
             self.unsent -= min(size, self.unsent)
+        self.make_room()
+
+    def make_room(self) -> None:
         if self.full and self.unsent <= self.high // 4:
             self.full = False
             self.stream.resume_writing()
@@ -264,8 +267,11 @@ class RawPair:
         return self.in_raw_write or (receiving and self.in_raw_read)
 
     async def write_waiting(self) -> None:
-        while self.frames:
-            await self.write_next()
+        try:
+            while self.frames:
+                await self.write_next()
+        finally:  # whoever does this may be interrupted
+            self.make_room()
 
     # The end
 
@@ -304,13 +310,23 @@ class RawPair:
         if self.over:  # it took too long to come to this
             return
         try:
-            with contextlib.suppress(Exception):
-                await self.call_raw_write(None)
-        except GeneratorExit:  # its loop has been closed
-            self.over = True
+            await self.call_raw_write(None)
+        except GeneratorExit:  # its loop has been closed, if there is one
+            self.over = self.loop.spawns
             raise
+        except BaseException as error:
+            if self.passes_on(error):
+                raise
         finally:
             self.end_soon()
+
+    def passes_on(self, error: BaseException) -> bool:
+        """Whether the loop, or whoever drives us, has to see what the pair has raised.
+
+        On trio, whatever a task of ours raised would end the run.
+        """
+        kinds = (KeyboardInterrupt, SystemExit) if self.loop.spawns else BaseException
+        return isinstance(error, kinds) and not isinstance(error, Exception)
 
     def fail(self, error: BaseException) -> None:
         """A task of ours cannot go on: the loop is about to end, or there is no memory."""
