@@ -7,16 +7,13 @@ import contextlib
 import random
 import sys
 import threading
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pytest
+from tests.conftest import Certificates
 
 from coro_websocket import ConnectionClosedError, Message, Read, Write, broadcast, connect, serve
 from coro_websocket.extensions import Deflate
-
-if TYPE_CHECKING:
-    from conftest import Certificates
 
 THREADS = 4
 BOUND = 60  # seconds, for all of it
@@ -24,18 +21,20 @@ SHARED = [Message("ä" * 500, opcode=1), Message(b"\x00\xff" * 40_000), Message(
 COMPRESSION = Deflate(threshold=0)
 
 
-class Town:
-    """The servers' ends of all threads' connections, for those who look at them from elsewhere."""
+class Threads:
+    """An event loop in each, and the servers' ends of their connections, for one that has none."""
 
     def __init__(self) -> None:
         self.writes: list[dict[Write, Read]] = [{} for _ in range(THREADS)]
         self.loops: dict[int, asyncio.AbstractEventLoop] = {}
         self.done = threading.Semaphore(0)
-        self.looked_at = threading.Event()
+        self.used_enough = threading.Event()
         self.over = threading.Event()
         self.failed: list[BaseException] = []
 
-    async def visit(self, number: int, options: dict, certificates: Certificates) -> None:
+    async def serve_and_connect(
+        self, number: int, options: dict[str, Any], certificates: Certificates
+    ) -> None:
         """Serve, and have three clients of the same thread send and read."""
 
         async def echo(request, read, write) -> None:
@@ -58,20 +57,23 @@ class Town:
                     assert received is not None
                     assert received.payload == message.payload
 
-        tls = {"tls": certificates.server} if number % 2 else {}
-        trust = {"tls": certificates.client} if number % 2 else {}
+        tls: Any = {"tls": certificates.server} if number % 2 else {}
+        trust: Any = {"tls": certificates.client} if number % 2 else {}
         async with serve(echo, host="127.0.0.1", **options, **tls) as server:
             url = f"{'wss' if tls else 'ws'}://127.0.0.1:{server.port}/"
             await asyncio.gather(*(client(url, 10 * number + seed) for seed in range(3)))
 
-    def live(self, number: int, certificates: Certificates) -> None:
-        options = {"ping_interval": 0.005, "compression": COMPRESSION if number < 2 else None}
+    def run(self, number: int, certificates: Certificates) -> None:
+        options: dict[str, Any] = {
+            "ping_interval": 0.005,
+            "compression": COMPRESSION if number < 2 else None,
+        }
 
         async def main() -> None:
             self.loops[number] = asyncio.get_running_loop()
             try:
                 async with asyncio.timeout(BOUND):
-                    await self.visit(number, options, certificates)
+                    await self.serve_and_connect(number, options, certificates)
             finally:
                 self.done.release()
             await asyncio.to_thread(self.over.wait)  # what others have asked of the loop is done
@@ -81,9 +83,9 @@ class Town:
         except BaseException as error:
             self.failed.append(error)
 
-    def look(self) -> None:
+    def use_from_elsewhere(self) -> None:
         """Use the connections of all threads from one that has no loop."""
-        while not self.looked_at.is_set():
+        while not self.used_enough.is_set():
             for number, loop in list(self.loops.items()):
                 for write, read in list(self.writes[number].items()):
                     try:
@@ -95,7 +97,7 @@ class Town:
                     except BaseException as error:
                         self.failed.append(error)
 
-    def call(self, coroutine: Coroutine, loop: asyncio.AbstractEventLoop) -> None:
+    def call(self, coroutine: Any, loop: asyncio.AbstractEventLoop) -> None:
         with contextlib.suppress(ConnectionClosedError):
             asyncio.run_coroutine_threadsafe(coroutine, loop).result(BOUND)
 
@@ -109,18 +111,19 @@ def switching_often():
 
 
 def test_threads_with_loops_of_their_own_do_not_meet(switching_often, certificates):
-    town = Town()
-    living = [
-        threading.Thread(target=town.live, args=(number, certificates)) for number in range(THREADS)
+    threads = Threads()
+    running = [
+        threading.Thread(target=threads.run, args=(number, certificates))
+        for number in range(THREADS)
     ]
-    looking = threading.Thread(target=town.look)
-    for thread in (*living, looking):
+    using = threading.Thread(target=threads.use_from_elsewhere)
+    for thread in (*running, using):
         thread.start()
-    for _ in living:
-        town.done.acquire()
-    town.looked_at.set()
-    looking.join()
-    town.over.set()
-    for thread in living:
+    for _ in running:
+        threads.done.acquire()
+    threads.used_enough.set()
+    using.join()
+    threads.over.set()
+    for thread in running:
         thread.join()
-    assert not town.failed
+    assert not threads.failed
