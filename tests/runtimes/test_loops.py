@@ -322,7 +322,7 @@ def test_the_cancellation_of_a_nursery_is_one_too():
 
 def test_what_fails_in_a_task_of_ours_does_not_end_the_trio_run(caplog):
     """Beside its cancellation, too: trio raises both as a group."""
-    ended: list[Any] = []
+    ended: list[object] = []
 
     async def fail():
         raise ValueError("at once")

@@ -12,7 +12,7 @@ from libc.stdint cimport uint64_t
 from .._rfc6455.frames cimport BINARY, FIN, TEXT
 from .._rfc6455.messages cimport Message
 from .._rfc6455.receiving cimport FRAME, PIECE, Unit
-from .._runtimes.runtime cimport runs_here, this_thread
+from .._runtimes.runtime cimport kept_thread, runs_here, this_thread
 from .._runtimes.waiter cimport (
     IDLE,
     WAITING,
@@ -86,8 +86,9 @@ cdef class NextMessage:
         result[0] = NULL
         if self.state == FINISHED:
             raise awaited_before()
-        if this_thread() != connection.runtime.thread and not runs_here(connection.runtime):
-            raise connection.runtime.other_loop("read()")
+        if this_thread() != kept_thread(&connection.runtime.thread):
+            if not runs_here(connection.runtime):
+                raise connection.runtime.other_loop("read()")
         if self.state == SUSPENDED:
             waiter = connection.waiter
             if waiter.state == WAITING and not waiter.pulls:

@@ -26,4 +26,23 @@ static inline uintptr_t this_thread(void)
 #endif
 }
 
+/* The number of a thread, kept where other threads may look at it meanwhile. */
+static inline void keep_thread(uintptr_t *where, uintptr_t thread)
+{
+#if defined(__GNUC__) || defined(__clang__)
+    __atomic_store_n(where, thread, __ATOMIC_RELAXED);
+#else
+    *(volatile uintptr_t *)where = thread;
+#endif
+}
+
+static inline uintptr_t kept_thread(const uintptr_t *where)
+{
+#if defined(__GNUC__) || defined(__clang__)
+    return __atomic_load_n(where, __ATOMIC_RELAXED);
+#else
+    return *(const volatile uintptr_t *)where;
+#endif
+}
+
 #endif

@@ -10,7 +10,7 @@ A runtime is reached by way of its loop, and is to die with it: it refers to it 
 
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
-from .runtime cimport Driven, Runtime, this_thread
+from .runtime cimport Driven, Runtime, keep_thread, this_thread
 from .waiter cimport CANCELLED, WAITING, WOKEN, Waiter, raise_thrown
 
 import asyncio
@@ -73,7 +73,7 @@ cdef class AsyncioRuntime(Runtime):
     cdef bint check_thread(self) except -1:
         if _get_running_loop() is not self.loop():
             return False
-        self.thread = this_thread()
+        keep_thread(&self.thread, this_thread())
         return True
 
     cdef object other_loop(self, str call):

@@ -8,7 +8,7 @@ The rule: nothing here runs by itself. What is to be called soon is called by wh
 """
 
 from .result cimport Outcome
-from .runtime cimport Driven, Runtime, this_thread
+from .runtime cimport Driven, Runtime, keep_thread, this_thread
 from .waiter cimport DONE, WAITING, WOKEN, DelegatingWaiter, Waiter
 
 import collections
@@ -58,7 +58,7 @@ cdef class BareRuntime(Runtime):
     # Tasks
 
     cdef bint check_thread(self) except -1:
-        self.thread = this_thread()  # wherever the caller is driven
+        keep_thread(&self.thread, this_thread())  # wherever the caller is driven
         return True
 
     cdef object current_task(self):

@@ -97,6 +97,8 @@ cdef class Driven:
 
 cdef extern from "this_thread.h":
     uintptr_t this_thread() noexcept
+    void keep_thread(uintptr_t *where, uintptr_t thread) noexcept
+    uintptr_t kept_thread(const uintptr_t *where) noexcept
 
 
 cdef inline bint runs_here(Runtime runtime) except -1:
@@ -104,7 +106,7 @@ cdef inline bint runs_here(Runtime runtime) except -1:
 
     While the loop runs one of our callbacks, or is about to, the thread tells.
     """
-    if this_thread() == runtime.thread:
+    if this_thread() == kept_thread(&runtime.thread):
         if runtime.resuming or runtime.flush_scheduled:
             return True
     return runtime.check_thread()

@@ -145,7 +145,7 @@ cdef class Runtime:
         """The loop has called us, and we may resume a task."""
         if self.resuming:
             self.nested()
-        self.thread = this_thread()
+        keep_thread(&self.thread, this_thread())
         self.resuming = not self.nests
         return 0
 
@@ -250,7 +250,7 @@ cdef class Runtime:
         elif not self.flush_scheduled:
             self.call_soon(self.flush_callback)
             self.flush_scheduled = True
-            self.thread = this_thread()
+            keep_thread(&self.thread, this_thread())
         return True
 
     def flush_in_turn(self):
@@ -262,7 +262,7 @@ cdef class Runtime:
 
     def forget_parent(self):
         """In a forked child: the loop, its tasks and what they were sending are the parent's."""
-        self.thread = 0
+        keep_thread(&self.thread, 0)
         self.unsent_count = 0
         self.unsent = []
 
@@ -324,11 +324,13 @@ cdef class Driven:
 
     cdef int flush_soon(self) except -1:
         cdef Runtime runtime = self.runtime
+        cdef bint scheduled
         if not (runtime.nesting_looked_for if runtime.resuming else runtime.flush_scheduled):
             try:
-                if not runtime.schedule_flush():
-                    return self.send_now()
+                scheduled = runtime.schedule_flush()
             except MemoryError:
+                scheduled = False
+            if not scheduled:
                 return self.send_now()
         self.queued = runtime.add_unsent(self)
         return 0 if self.queued else self.send_now()

@@ -10,7 +10,7 @@ the run.
 """
 
 from .result cimport Outcome, pending_result
-from .runtime cimport Driven, Runtime, this_thread
+from .runtime cimport Driven, Runtime, keep_thread, this_thread
 from .waiter cimport CANCELLED, DONE, WAITING, WOKEN, DelegatingWaiter, Waiter
 
 import contextvars
@@ -80,7 +80,7 @@ cdef class TrioRuntime(Runtime):
                 return False
         except RuntimeError:  # trio does not run here
             return False
-        self.thread = this_thread()
+        keep_thread(&self.thread, this_thread())
         return True
 
     cdef object other_loop(self, str call):
