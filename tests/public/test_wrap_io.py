@@ -781,12 +781,14 @@ def test_a_connection_that_is_open_when_its_loop_ends_ends_quietly(caplog):
 
 
 def test_a_connection_that_is_open_when_its_loop_is_closed_does_not_keep_it():
-    async def open_connection():
-        _, write = wrap_io(asyncio.Queue().get, stuck)
-        await write("x")
+    """The queues raise a RuntimeError then, as they cannot tell the loop who waits no longer."""
 
-    async def stuck(_):
-        await asyncio.Event().wait()
+    async def open_connection():
+        full: asyncio.Queue[Message | None] = asyncio.Queue(1)
+        _, write = wrap_io(asyncio.Queue().get, full.put)
+        await write("x")
+        await write("y")
+        await turns_of_the_loop()
 
     loop = asyncio.new_event_loop()
     loop.run_until_complete(open_connection())

@@ -13,12 +13,9 @@ from .waiter cimport DONE, WAITING, WOKEN, DelegatingWaiter, Waiter
 
 import collections
 import functools
-import logging
 from time import monotonic
 
 from .._errors import NoEventLoopError
-
-logger = logging.getLogger("coro_websocket")
 
 
 cdef class BareRuntime(Runtime):
@@ -89,10 +86,6 @@ cdef class BareRuntime(Runtime):
 
     cdef object run_in_worker(self, object function, tuple arguments, object done):
         self.soon.append(functools.partial(do_now, function, arguments, done))
-
-    cdef int report(self, str message, object error) except -1:
-        logger.error(message, exc_info=error)
-        return 0
 
     # Sending
 

@@ -13,9 +13,13 @@ from libc.stdint cimport uint8_t
 
 from .waiter cimport Waiter
 
+import logging
+
 cdef extern from "Python.h":
     int list_append "PyList_Append"(object into, object item) noexcept
     void PyErr_Clear() noexcept
+
+logger = logging.getLogger("coro_websocket")
 
 cdef double NESTING = 0.005  # seconds after which a callback that still runs is looked at
 
@@ -108,7 +112,8 @@ cdef class Runtime:
 
     cdef int report(self, str message, object error) except -1:
         """Tell of an error that nobody waits for."""
-        raise NotImplementedError
+        logger.error(message, exc_info=error)
+        return 0
 
     # Sockets
 

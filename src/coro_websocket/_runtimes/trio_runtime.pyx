@@ -15,7 +15,6 @@ from .waiter cimport CANCELLED, DONE, WAITING, WOKEN, DelegatingWaiter, Waiter
 
 import contextvars
 import functools
-import logging
 import weakref
 
 import trio
@@ -32,8 +31,6 @@ from trio.lowlevel import (
 )
 
 from .._errors import NoEventLoopError, OtherEventLoopError
-
-logger = logging.getLogger("coro_websocket")
 
 cdef object ABORTED = Abort.SUCCEEDED
 
@@ -133,10 +130,6 @@ cdef class TrioRuntime(Runtime):
     cdef object run_in_worker(self, object function, tuple arguments, object done):
         worker = functools.partial(work, self, function, arguments, done)
         spawn(worker, "a thread's work for a WebSocket connection")
-
-    cdef int report(self, str message, object error) except -1:
-        logger.error(message, exc_info=error)
-        return 0
 
     # Sending
 

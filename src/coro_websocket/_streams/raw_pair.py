@@ -129,6 +129,9 @@ class RawPair:
         self.in_raw_read = True
         try:
             return await self.raw_read()
+        except Exception:
+            self.go_with_loop()
+            raise
         finally:
             self.in_raw_read = False
 
@@ -244,8 +247,16 @@ class RawPair:
         self.in_raw_write = True
         try:
             await self.raw_write(frame)
+        except Exception:
+            self.go_with_loop()
+            raise
         finally:
             self.in_raw_write = False
+
+    def go_with_loop(self) -> None:
+        """Where our loop has been closed: end, whatever the pair makes of a GeneratorExit."""
+        if self.loop.is_closed():
+            raise GeneratorExit from None
 
     # Where there are no tasks of ours
 
