@@ -23,6 +23,7 @@ from coro_websocket import (
 )
 from coro_websocket._connection.begin import begin_connection
 from coro_websocket._options.options import Options
+from coro_websocket._runtimes import trio_runtime
 from coro_websocket._runtimes.current import current_loop
 from coro_websocket._runtimes.trio_runtime import TrioRuntime
 from coro_websocket._streams.fed_stream import FedStream
@@ -114,7 +115,7 @@ def test_trio_may_be_a_guest_of_asyncio():
     got = []
 
     async def guest(loop):
-        assert isinstance(current_runtime(), TrioRuntime)
+        assert isinstance(current_loop().runtime, TrioRuntime)
         end = FedEnd()
         loop.call_soon(end.stream.feed, frame(TEXT, "hello", masked=True))
         got.append((await end.read()).payload)
@@ -130,7 +131,7 @@ def test_trio_may_be_a_guest_of_asyncio():
             run_sync_soon_threadsafe=loop.call_soon_threadsafe,
             done_callback=ended.set_result,
         )
-        assert not isinstance(current_runtime(), TrioRuntime)
+        assert not isinstance(current_loop().runtime, TrioRuntime)
         (await asyncio.wait_for(ended, 8)).unwrap()
 
     asyncio.run(host())
@@ -688,6 +689,28 @@ async def test_a_ping_fails_with_the_connection(ends):
         with pytest.raises(ConnectionClosedError):
             await pong
     assert isinstance(pong.exception(), ConnectionClosedError)
+
+
+@on_trio
+async def test_who_waits_for_a_ping_learns_of_the_end_if_there_was_no_memory_to_wake_it(
+    ends, monkeypatch
+):
+    end = ends()
+    pong = end.write.ping(b"1")
+
+    def fail_once(task):
+        monkeypatch.undo()
+        raise MemoryError
+
+    async def wait_for_pong():
+        with pytest.raises(ConnectionClosedError, match="out of memory"):
+            await pong
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait_for_pong)
+        await blocked()
+        monkeypatch.setattr(trio_runtime, "reschedule", fail_once)
+        end.frame(PONG, b"1")
 
 
 @on_trio
