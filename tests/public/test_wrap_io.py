@@ -757,11 +757,12 @@ def test_a_connection_that_is_open_when_its_loop_ends_ends_quietly(caplog):
 
 def test_a_connection_that_is_open_when_its_loop_is_closed_does_not_keep_it():
     async def open_connection():
-        _, write = wrap_io(asyncio.Queue().get, stuck)
+        # A queue whose loop is closed raises RuntimeError where it is told to go.
+        full: asyncio.Queue = asyncio.Queue(1)
+        _, write = wrap_io(asyncio.Queue().get, full.put)
         await write("x")
-
-    async def stuck(_):
-        await asyncio.Event().wait()
+        asyncio.create_task(write(bytes(100_000)))  # noqa: RUF006
+        await turns_of_the_loop()
 
     loop = asyncio.new_event_loop()
     loop.run_until_complete(open_connection())
@@ -776,6 +777,28 @@ def test_a_connection_that_is_open_when_its_loop_is_closed_does_not_keep_it():
 
 async def begin_another():
     Wire(SERVER)
+
+
+async def test_pings_do_not_pile_up_answers_that_the_raw_writer_does_not_take(mask):
+    all_come = asyncio.Event()
+    pings = [Message(bytes(125), 9, mask=not mask)] * 5000
+
+    async def raw_read():
+        if not pings:
+            all_come.set()
+            await asyncio.Event().wait()
+        return pings.pop()
+
+    async def stuck(_):
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(BOUND):
+        read, write = wrap_io(raw_read, stuck, mask=mask, write_high_water=None, close_timeout=0.02)
+        await all_come.wait()
+        await turns_of_the_loop()
+        await write("though nobody takes it")
+        assert read.stats.frames_out < 1000
+        await write.close()
 
 
 async def test_a_raw_reader_that_never_makes_us_wait_leaves_others_their_turn():

@@ -10,7 +10,6 @@ Where there can be no tasks of ours, whoever waits for the connection reads and 
 from __future__ import annotations
 
 import collections
-import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +30,7 @@ RawWrite = Callable[[Message | None], Awaitable[object]]
 
 CLOSE = 8
 AHEAD = 65536  # bytes that are read before other tasks have their turn
+FULL = 65536  # bytes that are taken before the raw writer has; more wait in the connection
 FRAME = 1024  # bytes that each frame counts for besides its own
 
 RUNNING: set[RawPair] = set()  # until their end, whoever else has let go of them
@@ -65,7 +65,7 @@ class RawPair:
         self.more: Event | None = None  # for a writer that waits
         self.close_written = False
         high = options.write_high_water
-        self.high = math.inf if high is None else high
+        self.high = FULL if high is None else min(high, FULL)
         # The end
         self.closing = False
         self.aborted = False
@@ -129,6 +129,9 @@ class RawPair:
         self.in_raw_read = True
         try:
             return await self.raw_read()
+        except BaseException:
+            self.end_if_loop_closed()
+            raise
         finally:
             self.in_raw_read = False
 
@@ -213,7 +216,8 @@ class RawPair:
                     self.more = self.loop.event()
                     await self.more.wait()
                     self.more = None
-            await self.tell_end()
+            if not self.over:
+                await self.tell_end()
         except GeneratorExit:  # its loop has been closed
             raise
         except BaseException as error:
@@ -230,13 +234,14 @@ class RawPair:
             await self.call_raw_write(frame)
         except Exception as error:
             self.frames.clear()
-            self.stream.fail_writing(error)
+            if not self.over:
+                self.stream.fail_writing(error)
         finally:
             self.unsent -= min(size, self.unsent)
         self.make_room()
 
     def make_room(self) -> None:
-        if self.full and self.unsent <= self.high // 4:
+        if self.full and self.unsent <= self.high // 4 and not self.over:
             self.full = False
             self.stream.resume_writing()
 
@@ -244,6 +249,9 @@ class RawPair:
         self.in_raw_write = True
         try:
             await self.raw_write(frame)
+        except BaseException:
+            self.end_if_loop_closed()
+            raise
         finally:
             self.in_raw_write = False
 
@@ -336,6 +344,11 @@ class RawPair:
     def end_soon(self) -> None:
         if not self.over:
             self.stream.call_outside_tasks(self.end)  # behind what has arrived
+
+    def end_if_loop_closed(self) -> None:
+        """The pair fails because of that, and nobody can be told any more."""
+        if self.loop.is_closed():
+            self.over = self.closing = True
 
     def end(self) -> None:
         """Nothing is read or written any more, or ought to be."""
