@@ -233,7 +233,7 @@ def test_a_read_that_is_woken_before_it_is_suspended_goes_on():
     data = frame(BINARY, bytes(4000), masked=True)
     end.stream.feed(data[:2000])
     assert not end.transport.reading
-    end.transport.resume_reading = lambda: end.stream.feed(data[2000:])
+    end.transport.resume_reading = lambda: end.stream.feed(data[2000:])  # type: ignore[method-assign]
     message, yielded = drive(end.read())
     assert message.payload == bytes(4000)
     assert yielded == []

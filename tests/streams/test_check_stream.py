@@ -219,7 +219,7 @@ class Broken(HandTransport):
 
 @pytest.mark.parametrize("fault", ["loses a byte", "turns around", "goes on"])
 async def test_a_stream_that_does_not_is_told(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("check_stream.BOUND", 0.5)
+    monkeypatch.setattr("tests.helpers.check_stream.BOUND", 0.5)
 
     @contextlib.asynccontextmanager
     async def make() -> AsyncIterator[Pair]:
