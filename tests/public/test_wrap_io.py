@@ -801,6 +801,17 @@ async def test_pings_do_not_pile_up_answers_that_the_raw_writer_does_not_take(ma
         await write.close()
 
 
+@pytest.mark.parametrize("which", [0, 1], ids=["reader", "writer"])
+async def test_a_task_of_ours_that_is_cancelled_before_it_begins_ends_the_connection(which):
+    async with asyncio.timeout(BOUND):
+        before = asyncio.all_tasks()
+        wire = Wire(SERVER)
+        ours = sorted(asyncio.all_tasks() - before, key=lambda task: repr(task.get_coro()))
+        ours[which].cancel()
+        with pytest.raises(ConnectionClosedError):
+            await wire.read()
+
+
 async def test_a_raw_reader_that_never_makes_us_wait_leaves_others_their_turn():
     async with asyncio.timeout(BOUND):
         read_first = 1000

@@ -87,8 +87,13 @@ class RawPair:
         if self.loop.spawns:
             RUNNING.difference_update([pair for pair in RUNNING if pair.loop.is_closed()])
             RUNNING.add(self)
-            self.reader = self.loop.spawn(self.read_frames)
-            self.writer = self.loop.spawn(self.write_frames)
+            self.reader = self.loop.spawn(self.read_frames, self.task_ended)
+            self.writer = self.loop.spawn(self.write_frames, self.task_ended)
+
+    def task_ended(self, task: Running) -> None:
+        """It may have been cancelled before it began."""
+        if not self.closing and (task is self.writer or not self.reading_over):
+            self.fail(None)
 
     # Reading
 
@@ -334,7 +339,7 @@ class RawPair:
         kinds = (KeyboardInterrupt, SystemExit) if self.loop.spawns else BaseException
         return isinstance(error, kinds) and not isinstance(error, Exception)
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException | None) -> None:
         """A task of ours cannot go on: the loop is about to end, or there is no memory."""
         if not self.closing:
             self.error = error
