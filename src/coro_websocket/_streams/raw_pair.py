@@ -21,6 +21,7 @@ from .pair_stream import PairStream
 if TYPE_CHECKING:
     from .._options.options import Options
     from .._runtimes.event_loop import Event, Loop, Running
+    from .._runtimes.runtime import Runtime
 
 __all__ = ["Frame", "RawPair", "RawRead", "RawWrite"]
 
@@ -33,7 +34,8 @@ AHEAD = 65536  # bytes that are read before other tasks have their turn
 FULL = 65536  # bytes that are taken before the raw writer has; more wait in the connection
 FRAME = 1024  # bytes that each frame counts for besides its own
 
-RUNNING: set[RawPair] = set()  # until their end, whoever else has let go of them
+# Until their end, whoever else has let go of them, or until their loop is closed
+RUNNING: dict[Runtime, tuple[Loop, set[RawPair]]] = {}
 
 
 class RawPair:
@@ -47,6 +49,7 @@ class RawPair:
         self.options = options
         self.client = bool(options.mask)
         self.loop = loop
+        self.runtime = loop.runtime
         # What reading owns
         self.reader: Running | None = None
         self.in_raw_read = False
@@ -77,7 +80,7 @@ class RawPair:
     # What has been opened, for a connection
 
     def become_stream(self, options: Options) -> PairStream:
-        self.stream = PairStream(self.loop.runtime, self)
+        self.stream = PairStream(self.runtime, self)
         return self.stream
 
     def unread(self) -> bytes:
@@ -85,8 +88,10 @@ class RawPair:
 
     def begin(self) -> None:
         if self.loop.spawns:
-            RUNNING.difference_update([pair for pair in RUNNING if pair.loop.is_closed()])
-            RUNNING.add(self)
+            for runtime, (loop, _) in list(RUNNING.items()):  # other threads may have theirs
+                if loop.is_closed():
+                    RUNNING.pop(runtime, None)
+            RUNNING.setdefault(self.runtime, (self.loop, set()))[1].add(self)
             self.reader = self.loop.spawn(self.read_frames, self.task_ended)
             self.writer = self.loop.spawn(self.write_frames, self.task_ended)
 
@@ -360,7 +365,10 @@ class RawPair:
         if self.over:
             return
         self.over = self.closing = True
-        RUNNING.discard(self)
+        _, running = RUNNING.get(self.runtime, (self.loop, set()))
+        running.discard(self)
+        if not running:
+            RUNNING.pop(self.runtime, None)
         if self.deadline is not None:
             self.deadline.cancel()
         for task, busy in ((self.reader, self.in_raw_read), (self.writer, self.in_raw_write)):
