@@ -713,7 +713,8 @@ async def test_the_raw_writer_is_not_told_of_an_end_that_is_over():
         read, write = wrap_io(never, stuck)
         await write("x")
         await turns_of_the_loop()
-        (pair,) = RUNNING
+        ((_, pairs),) = RUNNING.values()
+        (pair,) = pairs
         pair.abort()
         await turns_of_the_loop(1)
         pair.end()
@@ -781,13 +782,12 @@ def test_a_connection_that_is_open_when_its_loop_ends_ends_quietly(caplog):
 
 
 def test_a_connection_that_is_open_when_its_loop_is_closed_does_not_keep_it():
-    """The queues raise a RuntimeError then, as they cannot tell the loop who waits no longer."""
-
     async def open_connection():
-        full: asyncio.Queue[Message | None] = asyncio.Queue(1)
+        # A queue whose loop is closed raises RuntimeError where it is told to go.
+        full: asyncio.Queue = asyncio.Queue(1)
         _, write = wrap_io(asyncio.Queue().get, full.put)
         await write("x")
-        await write("y")
+        asyncio.create_task(write(bytes(100_000)))  # noqa: RUF006
         await turns_of_the_loop()
 
     loop = asyncio.new_event_loop()
@@ -803,6 +803,39 @@ def test_a_connection_that_is_open_when_its_loop_is_closed_does_not_keep_it():
 
 async def begin_another():
     Wire(SERVER)
+
+
+async def test_pings_do_not_pile_up_answers_that_the_raw_writer_does_not_take(mask):
+    all_come = asyncio.Event()
+    pings = [Message(bytes(125), 9, mask=not mask)] * 5000
+
+    async def raw_read():
+        if not pings:
+            all_come.set()
+            await asyncio.Event().wait()
+        return pings.pop()
+
+    async def stuck(_):
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(BOUND):
+        read, write = wrap_io(raw_read, stuck, mask=mask, write_high_water=None, close_timeout=0.02)
+        await all_come.wait()
+        await turns_of_the_loop()
+        await write("though nobody takes it")
+        assert read.stats.frames_out < 1000
+        await write.close()
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["reader", "writer"])
+async def test_a_task_of_ours_that_is_cancelled_before_it_begins_ends_the_connection(which):
+    async with asyncio.timeout(BOUND):
+        before = asyncio.all_tasks()
+        wire = Wire(SERVER)
+        ours = sorted(asyncio.all_tasks() - before, key=lambda task: repr(task.get_coro()))
+        ours[which].cancel()
+        with pytest.raises(ConnectionClosedError):
+            await wire.read()
 
 
 async def test_a_raw_reader_that_never_makes_us_wait_leaves_others_their_turn():

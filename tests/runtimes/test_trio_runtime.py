@@ -24,6 +24,7 @@ from coro_websocket import (
 )
 from coro_websocket._connection.begin import begin_connection
 from coro_websocket._options.options import Options
+from coro_websocket._runtimes import trio_runtime
 from coro_websocket._runtimes.current import current_loop
 from coro_websocket._runtimes.trio_runtime import TrioRuntime
 from coro_websocket._streams.fed_stream import FedStream
@@ -718,6 +719,28 @@ async def test_a_ping_fails_with_the_connection(ends):
         with pytest.raises(ConnectionClosedError):
             await pong
     assert isinstance(pong.exception(), ConnectionClosedError)
+
+
+@on_trio
+async def test_who_waits_for_a_ping_learns_of_the_end_if_there_was_no_memory_to_wake_it(
+    ends, monkeypatch
+):
+    end = ends()
+    pong = end.write.ping(b"1")
+
+    def fail_once(task):
+        monkeypatch.undo()
+        raise MemoryError
+
+    async def wait_for_pong():
+        with pytest.raises(ConnectionClosedError, match="out of memory"):
+            await pong
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait_for_pong)
+        await blocked()
+        monkeypatch.setattr(trio_runtime, "reschedule", fail_once)
+        end.frame(PONG, b"1")
 
 
 @on_trio

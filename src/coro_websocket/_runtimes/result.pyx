@@ -50,7 +50,11 @@ cdef class Result:
         if self.settled:
             raise asyncio.InvalidStateError("this has been set already")
         self.settled = True
-        wake_all(self.waiters)
+        try:
+            wake_all(self.waiters)
+        except BaseException:  # they are told what is set next
+            self.settled = False
+            raise
         callbacks, self.callbacks = self.callbacks, []
         for callback, context in callbacks:
             self.call(callback, context)

@@ -10,7 +10,6 @@ Where there can be no tasks of ours, whoever waits for the connection reads and 
 from __future__ import annotations
 
 import collections
-import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from .pair_stream import PairStream
 if TYPE_CHECKING:
     from .._options.options import Options
     from .._runtimes.event_loop import Event, Loop, Running
+    from .._runtimes.runtime import Runtime
 
 __all__ = ["Frame", "RawPair", "RawRead", "RawWrite"]
 
@@ -31,9 +31,11 @@ RawWrite = Callable[[Message | None], Awaitable[object]]
 
 CLOSE = 8
 AHEAD = 65536  # bytes that are read before other tasks have their turn
+FULL = 65536  # bytes that are taken before the raw writer has; more wait in the connection
 FRAME = 1024  # bytes that each frame counts for besides its own
 
-RUNNING: set[RawPair] = set()  # until their end, whoever else has let go of them
+# Until their end, whoever else has let go of them, or until their loop is closed
+RUNNING: dict[Runtime, tuple[Loop, set[RawPair]]] = {}
 
 
 class RawPair:
@@ -47,6 +49,7 @@ class RawPair:
         self.options = options
         self.client = bool(options.mask)
         self.loop = loop
+        self.runtime = loop.runtime
         # What reading owns
         self.reader: Running | None = None
         self.in_raw_read = False
@@ -65,7 +68,7 @@ class RawPair:
         self.more: Event | None = None  # for a writer that waits
         self.close_written = False
         high = options.write_high_water
-        self.high = math.inf if high is None else high
+        self.high = FULL if high is None else min(high, FULL)
         # The end
         self.closing = False
         self.aborted = False
@@ -77,7 +80,7 @@ class RawPair:
     # What has been opened, for a connection
 
     def become_stream(self, options: Options) -> PairStream:
-        self.stream = PairStream(self.loop.runtime, self)
+        self.stream = PairStream(self.runtime, self)
         return self.stream
 
     def unread(self) -> bytes:
@@ -85,10 +88,17 @@ class RawPair:
 
     def begin(self) -> None:
         if self.loop.spawns:
-            RUNNING.difference_update([pair for pair in RUNNING if pair.loop.is_closed()])
-            RUNNING.add(self)
-            self.reader = self.loop.spawn(self.read_frames)
-            self.writer = self.loop.spawn(self.write_frames)
+            for runtime, (loop, _) in list(RUNNING.items()):  # other threads may have theirs
+                if loop.is_closed():
+                    RUNNING.pop(runtime, None)
+            RUNNING.setdefault(self.runtime, (self.loop, set()))[1].add(self)
+            self.reader = self.loop.spawn(self.read_frames, self.task_ended)
+            self.writer = self.loop.spawn(self.write_frames, self.task_ended)
+
+    def task_ended(self, task: Running) -> None:
+        """It may have been cancelled before it began."""
+        if not self.closing and (task is self.writer or not self.reading_over):
+            self.fail(None)
 
     # Reading
 
@@ -129,8 +139,8 @@ class RawPair:
         self.in_raw_read = True
         try:
             return await self.raw_read()
-        except Exception:
-            self.go_with_loop()
+        except BaseException:
+            self.end_if_loop_closed()
             raise
         finally:
             self.in_raw_read = False
@@ -216,7 +226,8 @@ class RawPair:
                     self.more = self.loop.event()
                     await self.more.wait()
                     self.more = None
-            await self.tell_end()
+            if not self.over:
+                await self.tell_end()
         except GeneratorExit:  # its loop has been closed
             raise
         except BaseException as error:
@@ -233,13 +244,14 @@ class RawPair:
             await self.call_raw_write(frame)
         except Exception as error:
             self.frames.clear()
-            self.stream.fail_writing(error)
+            if not self.over:
+                self.stream.fail_writing(error)
         finally:
             self.unsent -= min(size, self.unsent)
         self.make_room()
 
     def make_room(self) -> None:
-        if self.full and self.unsent <= self.high // 4:
+        if self.full and self.unsent <= self.high // 4 and not self.over:
             self.full = False
             self.stream.resume_writing()
 
@@ -247,16 +259,11 @@ class RawPair:
         self.in_raw_write = True
         try:
             await self.raw_write(frame)
-        except Exception:
-            self.go_with_loop()
+        except BaseException:
+            self.end_if_loop_closed()
             raise
         finally:
             self.in_raw_write = False
-
-    def go_with_loop(self) -> None:
-        """Where our loop has been closed: end, whatever the pair makes of a GeneratorExit."""
-        if self.loop.is_closed():
-            raise GeneratorExit from None
 
     # Where there are no tasks of ours
 
@@ -339,7 +346,7 @@ class RawPair:
         kinds = (KeyboardInterrupt, SystemExit) if self.loop.spawns else BaseException
         return isinstance(error, kinds) and not isinstance(error, Exception)
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException | None) -> None:
         """A task of ours cannot go on: the loop is about to end, or there is no memory."""
         if not self.closing:
             self.error = error
@@ -350,13 +357,21 @@ class RawPair:
         if not self.over:
             self.stream.call_outside_tasks(self.end)  # behind what has arrived
 
+    def end_if_loop_closed(self) -> None:
+        """The pair fails because of that, and nobody can be told any more."""
+        if self.loop.is_closed():
+            self.over = self.closing = True
+
     def end(self) -> None:
         """Nothing is read or written any more, or ought to be."""
         if self.over:
             return
         self.over = self.closing = True
         self.frames.clear()
-        RUNNING.discard(self)
+        _, running = RUNNING.get(self.runtime, (self.loop, set()))
+        running.discard(self)
+        if not running:
+            RUNNING.pop(self.runtime, None)
         if self.deadline is not None:
             self.deadline.cancel()
         for task, busy in ((self.reader, self.in_raw_read), (self.writer, self.in_raw_write)):
