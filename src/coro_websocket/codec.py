@@ -74,11 +74,12 @@ def decode(
         if not view.c_contiguous or view.itemsize != 1:
             raise InvalidOption("data must be contiguous bytes", "data")
         data = view.cast("B")
-    if not is_int(index):
+    if type(index) is not int and not is_int(index):  # as usual, without a call
         raise wrong_type("index", "int", index)
     if index < 0:
         raise IndexError("index is 0 or more")
-    _check_max_size(max_size)
+    if max_size is not MAX_SIZE:
+        _check_max_size(max_size)
     return decode_frame(data, index, max_size)
 
 
