@@ -32,7 +32,7 @@ class Server:
         self._loop = loop
         self._handler = handler
         self._terms = terms
-        self._opener = Opener(loop, terms)
+        self._opener = Opener(loop, terms, handler)
         self._listeners: list[socket.socket] = []
         self._path: str | None = None
         self._file: UnixFile | None = None
