@@ -203,6 +203,7 @@ class Request(Headers):
         "_method",
         "_pathname",
         "_peer",
+        "_server",
         "_socket",
         "_subprotocol",
         "_tls",
@@ -233,6 +234,7 @@ class Request(Headers):
         self._peer = peer
         self._tls = tls
         self._tls_info: Any = None
+        self._server: Any = None
 
     @property
     def method(self) -> str:
@@ -306,6 +308,14 @@ class Request(Headers):
             self._tls_info = TLSInfo.of(self._tls_info)
         return self._tls_info
 
+    @property
+    def server(self) -> Any:
+        """The Server that the connection came to; None where that is not one of `serve`.
+
+        `req.server.draining` tells a handler that the server lets nobody in any more.
+        """
+        return self._server
+
     def __bool__(self) -> bool:
         """True: also a request without headers is one."""
         return True
@@ -322,6 +332,7 @@ class Request(Headers):
         peer: Any = None,
         tls: bool | None = None,
         ssl_object: Any = None,
+        server: Any = None,
     ) -> Self:
         """Fill in what was not known when the head was parsed; only before it is handed out."""
         self._subprotocol = subprotocol if subprotocol is not None else self._subprotocol
@@ -329,4 +340,5 @@ class Request(Headers):
         self._peer = peer if peer is not None else self._peer
         self._tls = tls if tls is not None else self._tls
         self._tls_info = ssl_object if ssl_object is not None else self._tls_info
+        self._server = server if server is not None else self._server
         return self
