@@ -17,7 +17,7 @@ from .._options.url import without_query, without_userinfo
 from .._quoting import clip
 from .answers import quoted, refusal
 from .headers import has_option, too_long_list
-from .origins import check_origin
+from .origins import check_origin, check_origins
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +58,7 @@ def check_request(
     _check_key(request)
     _check_path(request)
     _check_subprotocols(request)
-    check_origin(request, origins)
+    check_origin(request, check_origins(origins))
     offered = request.subprotocols
     return next((name for name in subprotocols if name in offered), None)
 
