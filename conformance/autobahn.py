@@ -1,6 +1,7 @@
 """Run the Autobahn test suite against the library, as client and as server side by side.
 
-    python3 conformance/autobahn.py [--cases '12.*' '13.1.*'] [--python2 PATH] [--python PATH]
+    python3 conformance/autobahn.py [--cases '12.*' '13.1.*'] [--fast]
+                                    [--python2 PATH] [--python PATH]
 
 It needs Python 2.7, because the suite does: --python2, AUTOBAHN_PYTHON, PATH and pyenv's
 versions are searched for it. All else it installs from PyPI into `build/`: the suite, once,
@@ -48,6 +49,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--cases", nargs="+", default=["*"], metavar="CASE", help="only these, such as 7.1.5 or 9.*"
     )
+    parser.add_argument(
+        "--fast",
+        action="store_true",
+        help="compress with level 1 on both sides, which no case can tell from another level",
+    )
     parser.add_argument("--python2", metavar="PATH", help="the Python 2.7 to run the suite")
     parser.add_argument("--python", metavar="PATH", help="an interpreter that has the library")
     parser.add_argument(
@@ -74,7 +80,14 @@ def main() -> int:
     print(f"testing {imported_library(python)}", flush=True)
     shutil.rmtree(OUTPUT, ignore_errors=True)
     directions = [
-        Direction(testee, suite=suite, python=python, cases=given.cases, output=OUTPUT)
+        Direction(
+            testee,
+            suite=suite,
+            python=python,
+            cases=given.cases,
+            output=OUTPUT,
+            fast=given.fast,
+        )
         for testee in ("client", "server")
     ]
     run(directions, deadline)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 AGENT = "coro-websocket"
 TESTEE = str(Path(__file__).resolve().parent / "testee.py")
+FAST_SUITE = Path(__file__).resolve().parent / "python2"
 TIME_TO_LISTEN = 60.0
 
 
@@ -32,15 +33,25 @@ class Direction:
     Of its two processes the first listens until it is ended, the second ends by itself once
     all cases have run. Every file is left in `output`: the report in a folder that is named
     as the testee, what the processes said in `logs`.
+
+    fast: both compress with level 1.
     """
 
     def __init__(
-        self, testee: str, *, suite: Path, python: str, cases: list[str], output: Path
+        self,
+        testee: str,
+        *,
+        suite: Path,
+        python: str,
+        cases: list[str],
+        output: Path,
+        fast: bool = False,
     ) -> None:
         self.testee = testee
         self.suite = suite
         self.python = python
         self.cases = cases
+        self.fast = fast
         self.report_folder = output / testee
         self.logs = output / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -120,10 +131,12 @@ class Direction:
         path.write_text(json.dumps(spec | more, indent=2))
         # Port 0: no web server beside the suite's own, which would be on a fixed port.
         command = [str(self.suite), "--mode", mode, "--spec", str(path), "--webport", "0"]
-        self._start("suite", command, python2_environ())
+        more_of_path = {"PYTHONPATH": str(FAST_SUITE)} if self.fast else {}
+        self._start("suite", command, python2_environ(**more_of_path))
 
     def _start_testee(self, *arguments: str) -> None:
-        self._start("testee", [self.python, "-u", TESTEE, *arguments])
+        fast = ["--fast"] if self.fast else []
+        self._start("testee", [self.python, "-u", TESTEE, *fast, *arguments])
 
     def _start(self, name: str, command: list[str], env: dict[str, str] | None = None) -> None:
         with self._log(name).open("wb") as output:
