@@ -54,8 +54,8 @@ class ServerHandshake:
 
     Args:
         subprotocols: those that the server speaks, favourite first.
-        origins: the origins to accept: "same": that of the host and port in `Host`, and requests
-            without one; a list, None in it for a request without one; None: all.
+        origins: the origins to accept, as for `serve`: "same": that of the host and port in `Host`,
+            and requests without one; None: all.
         extensions: those that the server can use.
         max_head_size: the most bytes of the request's head.
         max_header_lines: the most header lines of it.

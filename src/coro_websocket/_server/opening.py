@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import ssl
 
     from .._connection.read_write import Read, Write
-    from .._http.origins import Origins
+    from .._http.origins import CheckedOrigins
     from .._http.request_and_response import Request
     from .._options.options import Options
     from .._rfc6455.engine import Engine
@@ -45,7 +45,7 @@ class Terms:
     options: Options
     tls: ssl.SSLContext | None
     subprotocols: tuple[str, ...]
-    origins: Origins
+    origins: CheckedOrigins | None
     headers: tuple[tuple[str, str], ...]  # of the 101
 
 
