@@ -1,8 +1,9 @@
 """Run the Autobahn test suite against the library, as client and as server side by side.
 
-    python3 conformance/autobahn.py [--cases '12.*' '13.1.*'] [--python2 PATH] [--python PATH]
-    python3 conformance/autobahn.py --world uvicorn            as a server under uvicorn
-    python3 conformance/autobahn.py --world asyncio uvicorn:300    and there the first 300 cases
+    python3 conformance/autobahn.py [--cases '12.*' '13.1.*'] [--fast]
+                                    [--python2 PATH] [--python PATH]
+    python3 conformance/autobahn.py --world uvicorn               as a server under uvicorn
+    python3 conformance/autobahn.py --world asyncio uvicorn:300   and there the first 300 cases
 
 It needs Python 2.7, because the suite does: --python2, AUTOBAHN_PYTHON, PATH and pyenv's
 versions are searched for it. All else it installs from PyPI into `build/`: the suite, once,
@@ -53,13 +54,18 @@ def arguments() -> argparse.Namespace:
         "--cases", nargs="+", default=["*"], metavar="CASE", help="only these, such as 7.1.5 or 9.*"
     )
     parser.add_argument(
-        *("--world", "-w"),
+        "--world",
         nargs="+",
         type=wanted,
         default=[wanted("asyncio")],
         metavar="WORLD[:FIRST]",
         help=f"where the library runs, side by side: {', '.join(WORLDS)} (asyncio); "
         "each with how many of the cases, the first ones, or all",
+    )
+    parser.add_argument(
+        "--fast",
+        action="store_true",
+        help="compress with level 1 on both sides, which no case can tell from another level",
     )
     parser.add_argument("--python2", metavar="PATH", help="the Python 2.7 to run the suite")
     parser.add_argument("--python", metavar="PATH", help="an interpreter that has the library")
@@ -90,6 +96,7 @@ def main() -> int:
                 python=python,
                 cases=cases_of(suite, given.cases, each.first),
                 output=OUTPUT,
+                fast=given.fast,
             )
             for each in given.world
             for role in each.world.roles

@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from environments import Deadline, python2_environ, short
@@ -15,11 +16,11 @@ from verdict import ALL_CASES, Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from worlds import World
 
 AGENT = "coro-websocket"
+FAST_SUITE = Path(__file__).resolve().parent / "python2"
 TIME_TO_LISTEN = 60.0
 
 
@@ -33,6 +34,8 @@ class Direction:
     Of its two processes the first listens until it is ended, the second ends by itself once
     all cases have run. Every file is left in `output`: the report in a folder that is named
     as the world and the role, what the processes said in `logs`.
+
+    fast: both compress with level 1, where the library is free to.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Direction:
         python: str,
         cases: list[str],
         output: Path,
+        fast: bool = False,
     ) -> None:
         self.world = world
         self.role = role
@@ -51,6 +55,7 @@ class Direction:
         self.suite = suite
         self.python = python
         self.cases = cases
+        self.fast = fast
         self.report_folder = output / f"{world.name}-{role}"
         self.logs = output / "logs"
         self.seconds = 0.0
@@ -130,10 +135,12 @@ class Direction:
         path.write_text(json.dumps(spec | more, indent=2))
         # Port 0: no web server beside the suite's own, which would be on a fixed port.
         command = [str(self.suite), "--mode", mode, "--spec", str(path), "--webport", "0"]
-        self._start("suite", command, python2_environ())
+        more_of_path = {"PYTHONPATH": str(FAST_SUITE)} if self.fast else {}
+        self._start("suite", command, python2_environ(**more_of_path))
 
     def _start_testee(self, *arguments: str) -> None:
-        self._start("testee", [self.python, "-u", self.world.path, *arguments])
+        fast = ["--fast"] if self.fast else []
+        self._start("testee", [self.python, "-u", self.world.path, *fast, *arguments])
 
     def _start(self, name: str, command: list[str], env: dict[str, str] | None = None) -> None:
         with self._log(name).open("wb") as output:

@@ -1,6 +1,8 @@
 """The library under uvicorn, as the Autobahn suite meets it: an ASGI application that echoes.
 
-python testee_uvicorn.py server         says its URL, and echoes until it is ended
+    python testee_uvicorn.py [--fast] server    says its URL, and echoes until it is ended
+
+--fast changes nothing: uvicorn has no setting for the level.
 """
 
 from __future__ import annotations

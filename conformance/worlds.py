@@ -2,8 +2,10 @@
 
 A world is a program of this folder, which needs nothing from the other files:
 
-    python PROGRAM server               says its URL, a line, and echoes until it is ended
-    python PROGRAM client URL AGENT     runs every case of the fuzzing server at URL
+    python PROGRAM [--fast] server              says its URL, a line, and echoes until it is ended
+    python PROGRAM [--fast] client URL AGENT    runs every case of the fuzzing server at URL
+
+--fast: compress with level 1, where the library's user can say so there.
 """
 
 from __future__ import annotations
