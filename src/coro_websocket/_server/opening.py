@@ -122,8 +122,7 @@ class Opener:
     def _begin(
         self, pipe: Pipe, handshake: ServerHandshake, request: Request, address: Any
     ) -> Opened:
-        tls = self._terms.tls is not None
-        request._bind(socket=pipe.socket, peer=address or None, tls=tls)
+        request._bind(socket=pipe.socket, peer=address or None)
         request._bind(ssl_object=pipe.ssl_object)
         connection, read, write = begin_connection(
             pipe,
