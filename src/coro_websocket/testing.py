@@ -88,6 +88,7 @@ def connected_pair(
     )
     request = answering.receive(asking.request())
     assert request is not None
+    answering.check()
     response = asking.receive(answering.accept())
     assert response is not None
     first, second = memory_pair(asyncio.get_running_loop(), asyncio.Protocol(), asyncio.Protocol())
@@ -355,6 +356,7 @@ class FakeServer:
         try:
             while request is None:
                 request = handshake.receive(await reader.read(65536))
+            handshake.check()
         except HandshakeError as error:
             writer.write(handshake.refusal())
             if error.response is not None:

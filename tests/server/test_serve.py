@@ -228,6 +228,20 @@ async def test_origins_that_are_not_allowed_get_403_rfc_6455_10_2():
         assert caught.value.response.code == 403
 
 
+async def test_a_function_of_origins_that_fails_is_logged_and_refused_with_500(caplog):
+    def allowed(origin):
+        return origin == "https://good.example" or origin.endswith(".example")
+
+    async with serve(echo, origins=["https://*.pages.example", allowed]) as server:
+        await exchange(server.url, origin="https://good.example")
+        await exchange(server.url, origin="https://a.pages.example")
+        with pytest.raises(HandshakeError) as caught:
+            await connect(server.url)
+    assert caught.value.response.code == 500
+    assert "AttributeError" in caplog.text
+    assert b"AttributeError" not in caught.value.response.body
+
+
 async def test_by_default_only_pages_of_the_host_itself_may_connect_rfc_6455_10_2(caplog):
     caplog.set_level(logging.INFO)
     async with serve(echo) as server:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
+from .._errors import InvalidOption
 from .._options.tls import TLSInfo
 from .._options.url import without_query
 from .._quoting import clip
@@ -338,6 +339,16 @@ class Request(Headers):
     def __repr__(self) -> str:
         pathname = clip(without_query(self._pathname))
         return f"<Request {self._method} {pathname} {self._redacted()!r}>"
+
+    def _choose(self, subprotocol: str | None) -> None:
+        """Agree on this subprotocol, or on none; InvalidOption if the client does not offer it."""
+        if subprotocol is not None and subprotocol not in self.subprotocols:
+            # Without its name: bearer tokens travel there.
+            raise InvalidOption(
+                "subprotocol must be one that the client offers, or None (RFC 6455 section 4.2.2)",
+                "subprotocol",
+            )
+        self._subprotocol = subprotocol
 
     def _bind(
         self,

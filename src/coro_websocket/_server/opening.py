@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import ssl
 
     from .._connection.read_write import Read, Write
-    from .._http.origins import Origins
+    from .._http.origins import CheckedOrigins
     from .._http.request_and_response import Request
     from .._options.options import Options
     from .._rfc6455.engine import Engine
@@ -45,7 +45,7 @@ class Terms:
     options: Options
     tls: ssl.SSLContext | None
     subprotocols: tuple[str, ...]
-    origins: Origins
+    origins: CheckedOrigins | None
     headers: tuple[tuple[str, str], ...]  # of the 101
 
 
@@ -75,7 +75,9 @@ class Opener:
         try:
             async with self._loop.limit(options.timeout) as limit:
                 pipe = await self._open_pipe(sock)
-                request = await self._shake_hands(pipe, handshake)
+                request = await self._receive_request(pipe, handshake)
+                self._bind(request, pipe, address)
+                await self._answer(pipe, handshake)
         except HandshakeError as error:
             assert pipe is not None
             log_refusal(error, address, handshake.pathname)
@@ -112,18 +114,27 @@ class Opener:
             throttle=self._throttle,
         )
 
-    async def _shake_hands(self, pipe: Pipe, handshake: ServerHandshake) -> Request:
+    async def _receive_request(self, pipe: Pipe, handshake: ServerHandshake) -> Request:
         request = None
         while request is None:
             request = handshake.receive(await pipe.receive())
-        await pipe.send(handshake.accept(self._terms.headers))
         return request
+
+    def _bind(self, request: Request, pipe: Pipe, address: Any) -> None:
+        """Say in the request what it came over, for whoever is to look at it."""
+        request._bind(
+            socket=pipe.socket,
+            peer=address or None,
+            ssl_object=pipe.ssl_object,
+        )
+
+    async def _answer(self, pipe: Pipe, handshake: ServerHandshake) -> None:
+        handshake.check()
+        await pipe.send(handshake.accept(self._terms.headers))
 
     def _begin(
         self, pipe: Pipe, handshake: ServerHandshake, request: Request, address: Any
     ) -> Opened:
-        request._bind(socket=pipe.socket, peer=address or None)
-        request._bind(ssl_object=pipe.ssl_object)
         connection, read, write = begin_connection(
             pipe,
             self._terms.options,

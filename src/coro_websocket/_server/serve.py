@@ -78,7 +78,10 @@ def serve(
         subprotocols: those that the handler speaks, favourite first (section 1.9).
         origins: which `Origin` is let in (section 10.2). "same", the default: that of pages from
             the host and port in `Host`, and clients that send none, as all do that are not
-            browsers. A list: these values, None among them for clients that send none. None: any.
+            browsers. A list: these values, patterns (`https://*.example.com`: every subdomain, but
+            not example.com; `http://localhost:*`: every port) and functions, and None for clients
+            that send none. A function: called with the origin, or None, it returns whether to let
+            it in. None: any.
         headers: more headers for the answer, as (name, value) pairs or a mapping.
         **options: `timeout` (for the opening handshake, TLS included), `close_timeout`,
             `heartbeat`, `ping_interval`, `ping_timeout`, `ping_message`, `max_message_size`,
