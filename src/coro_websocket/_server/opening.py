@@ -125,7 +125,6 @@ class Opener:
         request._bind(
             socket=pipe.socket,
             peer=address or None,
-            tls=self._terms.tls is not None,
             ssl_object=pipe.ssl_object,
         )
 
