@@ -26,6 +26,7 @@ from ._errors import (
     ServeError,
     WebSocketError,
 )
+from ._http.client_address import ClientAddress
 from ._http.http_response import HTTPResponse
 from ._http.opening_errors import ConnectError, ConnectTimeout, HandshakeError, ProxyError, TLSError
 from ._http.request_and_response import Request, Response
@@ -59,6 +60,7 @@ __all__ = [
     "Request",
     "Response",
     "HTTPResponse",
+    "ClientAddress",
     "Read",
     "Write",
     "MessageStream",

@@ -434,8 +434,9 @@ NAMES_ELSEWHERE_OF_SERVERS = {
         "process_request may call req.choose_subprotocol() for what 'subprotocols' cannot say",
         "select_subprotocol",
     ),
+    **_instead("'mode'", "permissions unix_socket_perms uds_mode"),
     **_told(
         "make a socket that listens as you want, and give it as 'sock'",
-        "backlog family reuse_address reuse_port start_serving",
+        "family reuse_address start_serving",
     ),
 }

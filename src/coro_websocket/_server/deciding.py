@@ -3,6 +3,7 @@
 The rule: whatever may act upon the user's cookies comes after the check of where the request was
 sent from, and nothing of the application's is asked about what is not well-formed HTTP.
 
+0. A server that is about to end refuses everybody.
 1. An upgrade from a page that `origins` does not let in is refused; with hooks, so are bodies.
 2. `process_request`, one after the other; the first answer counts.
 3. A handler that resolves requests, such as a router.
@@ -16,6 +17,7 @@ import contextlib
 import functools
 from typing import TYPE_CHECKING, NamedTuple
 
+from .._http.answers import refusal
 from .._http.http_response import SWITCHING_PROTOCOLS, HTTPResponse
 from .._http.opening_errors import HandshakeError
 from .._http.request_rules import asks_for_upgrade, check_for_hooks
@@ -29,9 +31,12 @@ if TYPE_CHECKING:
     from .._http.server_handshake import ServerHandshake
     from .._runtimes.event_loop import SocketLoop
     from .._streams.opening_pipes import Pipe
+    from .draining import Draining
     from .hooks import Hooks
 
 __all__ = ["Decider", "Decision"]
+
+RETRY_AFTER = 1  # seconds: by then another server listens, or a balancer knows that we do not
 
 
 class Decision(NamedTuple):
@@ -54,6 +59,7 @@ class Decider:
         hooks: the application's.
         handler: what handles connections; it is asked first if it is Resolving.
         headers: what every 101 has besides its own.
+        draining: whether the server is about to end.
     """
 
     def __init__(
@@ -62,11 +68,13 @@ class Decider:
         hooks: Hooks,
         handler: object,
         headers: tuple[tuple[str, str], ...],
+        draining: Draining,
     ) -> None:
         self._loop = loop
         self._hooks = hooks
         self._resolve = handler._resolve if isinstance(handler, Resolving) else None
         self._headers = headers
+        self._draining = draining
 
     async def decide(self, pipe: Pipe, handshake: ServerHandshake, request: Request) -> Decision:
         """What to answer; 101 if the connection is to be upgraded.
@@ -84,6 +92,7 @@ class Decider:
     async def _first(
         self, handshake: ServerHandshake, request: Request, during: During
     ) -> Decision:
+        self._refuse_where_draining()
         handshake.check_origin()
         if self._hooks.process_request:
             check_for_hooks(request)
@@ -95,8 +104,15 @@ class Decider:
             response = self._resolve(request)
             if response is not None:
                 return Decision(response, by="the handler")
+        self._refuse_where_draining()  # a hook may have taken its time
         handshake.check()
         return Decision(HTTPResponse(SWITCHING_PROTOCOLS, (*self._headers, *request._added)))
+
+    def _refuse_where_draining(self) -> None:
+        """RFC 9110 section 15.6.4."""
+        if self._draining:
+            headers = [("Retry-After", str(RETRY_AFTER))]
+            raise refusal(503, "the server is about to end: try again", headers)
 
     async def _last(self, request: Request, decision: Decision, during: During) -> Decision:
         hook = self._hooks.process_response

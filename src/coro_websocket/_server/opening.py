@@ -24,16 +24,17 @@ from .refusing import send_refusal
 
 if TYPE_CHECKING:
     import socket
-    import ssl
 
     from .._connection.read_write import Read, Write
-    from .._http.origins import Origins
+    from .._http.origins import CheckedOrigins
     from .._http.request_and_response import Request
     from .._options.options import Options
     from .._rfc6455.engine import Engine
     from .._runtimes.event_loop import SocketLoop
     from .._streams.opening_pipes import Pipe
+    from .draining import Draining
     from .hooks import Hooks
+    from .tls_source import TLSSource
 
 __all__ = ["Opened", "Opener", "Terms"]
 
@@ -45,9 +46,9 @@ class Terms:
     """What a server opens its connections with."""
 
     options: Options
-    tls: ssl.SSLContext | None
+    tls: TLSSource | None
     subprotocols: tuple[str, ...]
-    origins: Origins
+    origins: CheckedOrigins | None
     headers: tuple[tuple[str, str], ...]  # of the 101
     hooks: Hooks
 
@@ -64,10 +65,18 @@ class Opened(NamedTuple):
 class Opener:
     """Opens the connections of one server."""
 
-    def __init__(self, loop: SocketLoop, terms: Terms, handler: object) -> None:
+    def __init__(
+        self,
+        loop: SocketLoop,
+        terms: Terms,
+        handler: object,
+        draining: Draining,
+        server: object,
+    ) -> None:
         self._loop = loop
         self._terms = terms
-        self._decider = Decider(loop, terms.hooks, handler, terms.headers)
+        self._decider = Decider(loop, terms.hooks, handler, terms.headers, draining)
+        self._server = server  # for `req.server`
         self._throttle = Throttle(loop, TLS_STEPS_PER_TURN)
 
     async def open(self, accepted: socket.socket, address: Any) -> Opened | None:
@@ -119,7 +128,7 @@ class Opener:
         return await open_pipe(
             self._loop,
             sock,
-            tls=self._terms.tls,
+            tls=self._terms.tls.context if self._terms.tls is not None else None,
             server_side=True,
             close_timeout=self._terms.options.close_timeout,
             throttle=self._throttle,
@@ -136,8 +145,8 @@ class Opener:
         request._bind(
             socket=pipe.socket,
             peer=address or None,
-            tls=self._terms.tls is not None,
             ssl_object=pipe.ssl_object,
+            server=self._server,
         )
 
     def _begin(
