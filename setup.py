@@ -22,6 +22,7 @@ MODULES = [
             "messages",
             "buffers",
             "sending",
+            "shared",
             "incoming",
             "looking_ahead",
             "assembling",
@@ -50,10 +51,12 @@ MODULES = [
             "turns",
             "keepalive",
             "writing",
+            "sharing",
             "reading",
             "connection",
             "awaitables",
             "read_write",
+            "group",
         )
     ),
 ]

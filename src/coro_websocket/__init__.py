@@ -8,8 +8,9 @@ async for msg in read:
 
 from . import codec, extensions
 from ._connection.awaitables import MessageStream
-from ._connection.read_write import Read, Write, broadcast
-from ._connection.stats import Stats
+from ._connection.group import Group, broadcast
+from ._connection.read_write import Read, Write
+from ._connection.stats import BroadcastStats, Stats
 from ._errors import (
     ConcurrencyError,
     ConnectionClosedError,
@@ -61,6 +62,8 @@ __all__ = [
     "Write",
     "MessageStream",
     "Stats",
+    "Group",
+    "BroadcastStats",
     "Server",
     # Extensions
     "Deflate",

@@ -12,11 +12,13 @@ from .._runtimes.lookup import host_with_zone
 from .accepting import ACCEPTS_PER_TURN, accept_connections
 from .client import Client
 from .closing import cancel_others, close_others
+from .groups import NamedGroups
 from .handler import run_handler
 from .log import logger
 from .opening import Opener
 
 if TYPE_CHECKING:
+    from .._connection.group import Group
     from .._runtimes.event_loop import Running, SocketLoop
     from .handler import Handler
     from .listening import UnixFile
@@ -39,6 +41,7 @@ class Server:
         self._accepting: list[Running] = []
         self._clients: set[Client] = set()
         self._closed = loop.event()
+        self._groups = NamedGroups()
 
     # What the user sees
 
@@ -73,6 +76,13 @@ class Server:
     def connections(self) -> int:
         """How many connections there are, those in their opening handshake included."""
         return len(self._clients)
+
+    def group(self, name: str) -> Group:
+        """The group of connections of this name, a new one if there is none.
+
+        It is forgotten when it is empty and nobody holds it. May be called in any thread.
+        """
+        return self._groups.get(name)
 
     async def serve_forever(self) -> None:
         """Wait until the server is closed; when cancelled, close it."""
