@@ -106,6 +106,7 @@ def receive(handshake: ServerHandshake, pieces: list[bytes]) -> tuple[object, ..
         if request is None:
             handshake.receive(b"")
             raise AssertionError("the end of the stream must end the handshake")
+        handshake.check()
     except HandshakeError as error:
         assert str(error).isascii()
         assert str(error).isprintable(), str(error)
@@ -206,6 +207,7 @@ def ask_ourselves(source: Source, options: dict[str, object]) -> None:
     server = ServerHandshake(**options)
     request = server.receive(client.request())
     assert request is not None
+    server.check()
     response = client.receive(server.accept())
     assert response is not None
     assert response.subprotocol == request.subprotocol

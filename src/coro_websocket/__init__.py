@@ -27,6 +27,7 @@ from ._errors import (
     ServeError,
     WebSocketError,
 )
+from ._http.client_address import ClientAddress
 from ._http.opening_errors import ConnectError, ConnectTimeout, HandshakeError, ProxyError, TLSError
 from ._http.request_and_response import Request, Response
 from ._opening.connect import connect
@@ -58,6 +59,7 @@ __all__ = [
     "URL",
     "Request",
     "Response",
+    "ClientAddress",
     "Read",
     "Write",
     "MessageStream",

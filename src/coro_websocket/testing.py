@@ -88,6 +88,7 @@ def connected_pair(
     )
     request = answering.receive(asking.request())
     assert request is not None
+    answering.check()
     response = asking.receive(answering.accept())
     assert response is not None
     first, second = memory_pair(asyncio.get_running_loop(), asyncio.Protocol(), asyncio.Protocol())
@@ -95,7 +96,7 @@ def connected_pair(
     one = begin_connection(client, ours, client=True, extensions=asking.extensions)
     other = begin_connection(peer, theirs, client=False, extensions=answering.extensions)
     response._bind(socket=client.socket, url=ours.url)
-    request._bind(socket=peer.socket, tls=ours.url.tls)
+    request._bind(socket=peer.socket, scheme="wss" if ours.url.tls else "ws")
     return (response, *one[1:]), (request, *other[1:])
 
 
@@ -355,6 +356,7 @@ class FakeServer:
         try:
             while request is None:
                 request = handshake.receive(await reader.read(65536))
+            handshake.check()
         except HandshakeError as error:
             writer.write(handshake.refusal())
             if error.response is not None:

@@ -12,6 +12,7 @@ import time
 
 import pytest
 from tests.helpers.raw_peer import BOUND, answer_to, read_head, until, watchdog
+from tests.helpers.server_handshake import receive
 
 from coro_websocket import ConnectTimeout, HandshakeError, connect, serve
 from coro_websocket._http.client_handshake import ClientHandshake
@@ -191,7 +192,7 @@ async def test_many_slow_clients_do_not_keep_others_out():
 def served(request: bytes, **limits) -> ServerHandshake:
     handshake = ServerHandshake(subprotocols=["chat", "superchat"], **limits)
     with contextlib.suppress(HandshakeError):
-        handshake.receive(request)
+        receive(handshake, request)
     return handshake
 
 
@@ -246,8 +247,8 @@ def test_a_list_in_two_thousand_headers_costs_linear_time(kind):
 def test_a_subprotocol_is_matched_by_its_whole_name(offered, chosen):
     handshake = ServerHandshake(subprotocols=["chat", "superchat"])
     try:
-        request = handshake.receive(
-            REQUEST + b"Sec-WebSocket-Protocol: " + offered.encode() + b"\r\n\r\n"
+        request = receive(
+            handshake, REQUEST + b"Sec-WebSocket-Protocol: " + offered.encode() + b"\r\n\r\n"
         )
     except HandshakeError:
         assert chosen is None

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import pytest
 from tests.helpers.raw_peer import BOUND, answer_to, read_head, watchdog
+from tests.helpers.server_handshake import receive
 
 from coro_websocket import InvalidOption, InvalidURL, Options, codec, connect, parse_url, serve
 from coro_websocket._http.client_handshake import ClientHandshake
@@ -311,7 +312,7 @@ def test_no_option_of_a_server_forges_a_line_of_its_answer(option):
     refused = 0
     for text in TEXTS:
         handshake = ServerHandshake(subprotocols=["chat"])
-        handshake.receive(REQUEST)
+        receive(handshake, REQUEST)
         try:
             answer = SERVER[option](handshake, text)
         except InvalidOption as error:
@@ -328,7 +329,7 @@ def test_no_parameter_of_a_server_s_extension_forges_a_line_of_its_answer(where)
         factory = Named("x", (text, None) if where == "name" else ("p", text))
         handshake = ServerHandshake(extensions=[factory])
         with pytest.raises(ConnectionError, match="has failed"):
-            handshake.receive(REQUEST)
+            receive(handshake, REQUEST)
         check_head(handshake.refusal().partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
 
 
@@ -391,7 +392,7 @@ def test_what_a_client_sends_is_not_forged_into_its_refusal(header):
         handshake = ServerHandshake(origins=["https://example.com"])
         request = f"GET /{bad} HTTP/1.1\r\nHost: h\r\n{header}: {bad}\r\n\r\n"
         with pytest.raises(ConnectionError):
-            handshake.receive(request.encode("latin-1", "replace"))
+            receive(handshake, request.encode("latin-1", "replace"))
         head, _, body = handshake.refusal().partition(b"\r\n\r\n")
         check_head(head + b"\r\n\r\n")
         assert b"\r" not in body

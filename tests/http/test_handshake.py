@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.server_handshake import receive
 
 from coro_websocket._errors import InvalidOption, InvalidOptionType
 from coro_websocket._http.client_handshake import (
@@ -918,7 +919,7 @@ def test_pathological_lists_in_a_request_take_linear_time(name: str, unit: str):
             subprotocols=["x"], origins=[None], max_head_size=None, max_header_lines=None
         )
         with suppress(HandshakeError):
-            server.receive(client(headers={"X": "y"}).request()[:-2] + lists(size))
+            receive(server, client(headers={"X": "y"}).request()[:-2] + lists(size))
 
     def lists(size: int) -> bytes:
         return f"{name}: {unit * size}x\r\n".encode() * 2 + b"\r\n"

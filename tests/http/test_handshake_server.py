@@ -9,6 +9,7 @@ import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.server_handshake import receive
 
 from coro_websocket._errors import InvalidOption, InvalidOptionType
 from coro_websocket._http.answers import encode_response, response_headers
@@ -43,7 +44,7 @@ def request(*header_lines: str, start: str = "GET /chat HTTP/1.1") -> bytes:
 
 
 def accepted(*header_lines: str, start: str = "GET /chat HTTP/1.1", **options: Any) -> Request:
-    received = ServerHandshake(**options).receive(request(*header_lines, start=start))
+    received = receive(ServerHandshake(**options), request(*header_lines, start=start))
     assert received is not None
     return received
 
@@ -52,7 +53,7 @@ def refused(data: bytes, **options: Any) -> tuple[Response, str]:
     """The answer to `data`, read by h11, and the text of the error."""
     server = ServerHandshake(**options)
     with pytest.raises(HandshakeError) as caught:
-        server.receive(data)
+        receive(server, data)
     response = parse(server.refusal(), head_only=data.startswith(b"HEAD "))
     assert caught.value.response is not None
     assert response.code == caught.value.response.code
@@ -92,10 +93,11 @@ def drip(data: bytes, size: int = 1) -> Iterable[bytes]:
 
 def test_the_handshake_of_rfc_6455_section_1_3_gets_the_answer_that_stands_there():
     server = ServerHandshake(subprotocols=["chat"])
-    received = server.receive(
+    received = receive(
+        server,
         request(
             *lines(Origin="http://example.com", Sec_WebSocket_Protocol="chat, superchat"),
-        )
+        ),
     )
     assert received is not None
     assert (received.method, received.pathname, received.version) == ("GET", "/chat", 1.1)
@@ -115,7 +117,7 @@ def test_the_handshake_of_rfc_6455_section_1_3_gets_the_answer_that_stands_there
 def test_our_client_and_our_server_agree():
     client = ClientHandshake(host_header="a", pathname="/?q=%20", subprotocols=["x", "y", "z"])
     server = ServerHandshake(subprotocols=["z", "y"])
-    received = server.receive(client.request())
+    received = receive(server, client.request())
     assert received is not None
     assert received.pathname == "/?q=%20"
     res = client.receive(server.accept([("X-One", "1"), ("x-one", "2")]) + FRAMES)
@@ -182,13 +184,13 @@ def test_an_empty_line_before_the_request_is_ignored_rfc_9112_2_2(line_end: byte
     stream = line_end + request(*lines()) + FRAMES
     for at in range(1, len(stream)):
         server = ServerHandshake()
-        received = server.receive(stream[:at])
-        received = server.receive(stream[at:]) or received
+        received = receive(server, stream[:at])
+        received = receive(server, stream[at:]) or received
         assert received is not None
         assert server.leftover == FRAMES
     for start in (line_end * 2, b"\r\r\n", line_end + b" "):
         with pytest.raises(HandshakeError, match="expected an HTTP request"):
-            ServerHandshake().receive(start + request(*lines()))
+            receive(ServerHandshake(), start + request(*lines()))
 
 
 @pytest.mark.parametrize(
@@ -204,7 +206,7 @@ def test_an_empty_line_before_the_request_is_ignored_rfc_9112_2_2(line_end: byte
 def test_a_query_is_not_shown_when_a_request_is_refused(start: str):
     server = ServerHandshake()
     with pytest.raises(HandshakeError) as caught:
-        server.receive("\r\n".join([start, *lines(), "", ""]).encode("latin-1"))
+        receive(server, "\r\n".join([start, *lines(), "", ""]).encode("latin-1"))
     assert "secret" not in str(caught.value)
     assert b"secret" not in server.refusal()
 
@@ -212,7 +214,7 @@ def test_a_query_is_not_shown_when_a_request_is_refused(start: str):
 def test_a_subprotocol_that_is_refused_is_not_shown_as_it_may_be_a_token():
     server = ServerHandshake()
     with pytest.raises(HandshakeError, match="Sec-WebSocket-Protocol") as caught:
-        server.receive(request(*lines(Sec_WebSocket_Protocol="bearer secret=, b")))
+        receive(server, request(*lines(Sec_WebSocket_Protocol="bearer secret=, b")))
     assert "secret" not in str(caught.value)
     assert b"secret" not in server.refusal()
 
@@ -226,7 +228,7 @@ def test_the_servers_order_of_subprotocols_decides():
 
 def test_without_a_common_subprotocol_the_answer_names_none():
     server = ServerHandshake(subprotocols=["x"])
-    assert server.receive(request(*lines(Sec_WebSocket_Protocol="a")))
+    assert receive(server, request(*lines(Sec_WebSocket_Protocol="a")))
     assert b"Protocol:" not in server.accept()
 
 
@@ -237,8 +239,8 @@ def test_at_every_split_point_request_and_frames_are_the_same():
     stream = request(*lines()) + FRAMES
     for at in range(len(stream) + 1):
         server = ServerHandshake()
-        received = server.receive(stream[:at]) if at else None
-        received = server.receive(stream[at:]) or received
+        received = receive(server, stream[:at]) if at else None
+        received = receive(server, stream[at:]) or received
         assert received is not None
         assert list(received) == list(accepted(*lines()))
         assert server.leftover == FRAMES
@@ -251,7 +253,7 @@ def test_any_pieces_give_the_same_request_and_frames(data: st.DataObject, frames
     received = None
     while stream:
         at = data.draw(st.integers(1, len(stream)))
-        received = server.receive(stream[:at])
+        received = receive(server, stream[:at])
         stream = stream[at:]
     assert received is not None
     assert received.pathname == "/chat"
@@ -390,7 +392,7 @@ def test_what_is_no_request_is_quoted_as_far_as_its_first_line_and_never_a_heade
         server = ServerHandshake()
         with pytest.raises(HandshakeError) as caught:
             for piece in pieces:
-                server.receive(piece)
+                receive(server, piece)
         assert "sesame" not in str(caught.value)
         assert b"sesame" not in server.refusal()
         assert b"Sec-WebSocket-Key" not in server.refusal()
@@ -452,9 +454,9 @@ def test_the_client_may_go_away_without_an_answer():
     for data, message in ((b"", "without sending its request"), (b"GET /", "after 5 bytes")):
         server = ServerHandshake()
         if data:
-            assert server.receive(data) is None
+            assert receive(server, data) is None
         with pytest.raises(HandshakeError, match=message) as caught:
-            server.receive(b"")
+            receive(server, b"")
         assert caught.value.response is None
         assert server.refusal() == b""
 
@@ -463,9 +465,9 @@ def test_a_second_request_behind_a_refused_one_is_not_read():
     server = ServerHandshake()
     bad = request("Host: a", start="GET / HTTP/1.1")
     with pytest.raises(HandshakeError) as first:
-        server.receive(bad + request(*lines()))
+        receive(server, bad + request(*lines()))
     with pytest.raises(HandshakeError) as second:
-        server.receive(request(*lines()))
+        receive(server, request(*lines()))
     assert second.value is first.value
 
 
@@ -497,7 +499,7 @@ def test_only_listed_origins_may_connect(
 ):
     data = request(*lines(Origin=origin))
     if allowed:
-        assert ServerHandshake(origins=origins).receive(data)
+        assert receive(ServerHandshake(origins=origins), data)
     else:
         response, error = refused(data, origins=origins)
         assert response.code == 403
@@ -549,7 +551,7 @@ OTHER = [
 def test_by_default_a_page_of_the_host_itself_and_no_browser_may_connect(
     host: str, origin: str | None
 ):
-    assert ServerHandshake().receive(request(*lines(Host=host, Origin=origin)))
+    assert receive(ServerHandshake(), request(*lines(Host=host, Origin=origin)))
 
 
 @pytest.mark.parametrize(("host", "origin"), OTHER)
@@ -561,7 +563,7 @@ def test_by_default_no_page_of_another_host_may_connect(host: str, origin: str):
     for text in (error, response.body.decode()):
         assert f"received Origin {shown!r} and Host {host!r}" in text
         assert "RFC 6455 section 10.2" in text
-    assert ServerHandshake(origins=None).receive(data)
+    assert receive(ServerHandshake(origins=None), data)
 
 
 def test_the_host_of_a_target_in_absolute_form_counts_for_the_origin_rfc_9112_3_2_2():
@@ -575,7 +577,7 @@ def test_the_host_of_a_target_in_absolute_form_counts_for_the_origin_rfc_9112_3_
 def test_a_refusal_says_which_option_lets_the_origin_in(origin: str):
     data = request(*lines(Origin=origin))
     assert f"; origins=[{origin!r}, None] lets it in" in refused(data)[1]
-    assert ServerHandshake(origins=[origin]).receive(data)
+    assert receive(ServerHandshake(origins=[origin]), data)
     assert "lets it in" not in refused(request(*lines(Origin="https://a/" + "b" * 500)))[1]
 
 
@@ -598,7 +600,7 @@ def test_two_origins_are_refused(origins: Any):
 
 def test_origins_may_come_from_a_generator():
     data = request(*lines(Origin="https://a.example"))
-    assert ServerHandshake(origins=(each for each in ["https://a.example"])).receive(data)  # type: ignore[arg-type]
+    assert receive(ServerHandshake(origins=(each for each in ["https://a.example"])), data)  # type: ignore[arg-type]
 
 
 def test_same_stands_alone():
@@ -625,9 +627,8 @@ def test_what_no_origin_header_can_be_is_refused_as_an_option(origin: str):
         ("example.com", "did you mean 'https://example.com'?"),
         ("localhost:3000", "did you mean 'https://localhost:3000'?"),
         ("*", "give origins=None to let in any"),
-        ("https://*", "no wildcards"),
-        ("*.example.com", "no wildcards"),
-        ("https://*.example.com", "no wildcards"),
+        ("https://*", "give origins=None to let in any"),
+        ("*.example.com", "did you mean 'https://*.example.com'?"),
         ("https://exämple.com", "is not an origin"),
         ("https://a b", "is not an origin"),
         ("https://a:port", "is not an origin"),
@@ -656,7 +657,7 @@ def test_an_origin_that_could_never_match_is_refused_with_one_that_does(origin: 
     ],
 )
 def test_an_origin_as_programs_send_it_is_let_in(origin: str):
-    assert ServerHandshake(origins=[origin]).receive(request(*lines(Origin=origin)))
+    assert receive(ServerHandshake(origins=[origin]), request(*lines(Origin=origin)))
 
 
 @pytest.mark.parametrize("origins", ["https://a", "SAME", b"https://a", [b"https://a"], [1], 1])
@@ -678,10 +679,10 @@ def test_the_servers_subprotocols_are_checked_too(subprotocols: Any):
 def test_the_limit_on_the_heads_size_is_exact_in_any_pieces(piece: int):
     spare = 65536 - len(request(*lines(X="")))
     server = ServerHandshake()
-    assert [server.receive(data) for data in drip(request(*lines(X="x" * spare)), piece)][-1]
+    assert [receive(server, data) for data in drip(request(*lines(X="x" * spare)), piece)][-1]
     server = ServerHandshake()
     with pytest.raises(HandshakeError, match="max_head_size=65536"):
-        [server.receive(data) for data in drip(request(*lines(X="x" * spare + "x")), piece)]
+        [receive(server, data) for data in drip(request(*lines(X="x" * spare + "x")), piece)]
     assert parse(server.refusal()).code == 431
 
 
@@ -704,7 +705,7 @@ def test_random_bytes_raise_nothing_but_handshake_errors(pieces: list[bytes]):
     server = ServerHandshake()
     for piece in pieces:
         with suppress(HandshakeError):
-            server.receive(piece)
+            receive(server, piece)
     refusal = server.refusal()
     assert not refusal or parse(refusal).code >= 400
 
@@ -722,8 +723,94 @@ def test_random_http_raises_nothing_but_handshake_errors(words: list[bytes], siz
     server = ServerHandshake(origins=["https://a"])
     for piece in (*drip(b"".join(words), size), b"", b"more"):
         with suppress(HandshakeError):
-            server.receive(piece)
+            receive(server, piece)
     server.refusal()
+
+
+# Between the steps.
+
+
+@pytest.mark.parametrize(
+    ("code", "start", "header_lines"),
+    [
+        (426, "GET /health?full HTTP/1.1", ["Host: a"]),
+        (405, "HEAD /health?full HTTP/1.1", ["Host: a"]),
+        (400, "GET /health?full HTTP/1.0", []),
+        (405, "POST /health?full HTTP/1.1", ["Host: a", "Content-Length: 5"]),
+        (426, "GET http://a/health?full HTTP/1.1", ["Host: b", "Origin: https://evil.example"]),
+    ],
+)
+def test_a_request_that_is_no_opening_handshake_can_be_read_before_it_is_refused(
+    code: int, start: str, header_lines: list[str]
+):
+    server = ServerHandshake()
+    received = server.receive(request(*header_lines, start=start))
+    assert received is not None
+    assert (received.method, received.pathname) == (start.partition(" ")[0], "/health?full")
+    server.check_origin()
+    head_only = received.method == "HEAD"
+    assert parse(server.reject(200, body="ok"), head_only=head_only).code == 200
+    with pytest.raises(HandshakeError):
+        server.check()
+    assert parse(server.refusal(), head_only=head_only).code == code
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        request("Host: a", start="GET / HTTP/2.0"),
+        request("Host: a", start="GET / HTTP/0.9"),
+        request("Host: a", start="GET relative HTTP/1.1"),
+        request("Host: a", start="GET * HTTP/1.1"),
+        request("Host: a", start="GET /#part HTTP/1.1"),
+        request("Host: a", start="GET http://user@a/ HTTP/1.1"),
+        request("Host: a", "Host: b"),
+        request("Host: a b"),
+        request(),
+        request("Host: a", "Connection: " + "upgrade," * 200),
+    ],
+)
+def test_what_is_not_well_formed_is_not_even_handed_out(data: bytes):
+    with pytest.raises(HandshakeError):
+        ServerHandshake().receive(data)
+
+
+def test_where_a_page_may_not_connect_its_request_is_refused_before_all_other_rules():
+    server = ServerHandshake()
+    server.receive(request(*lines(Origin="https://evil.example", Sec_WebSocket_Key=None)))
+    with pytest.raises(HandshakeError, match="refused with 403"):
+        server.check_origin()
+    assert parse(server.refusal()).code == 403
+
+
+def test_the_application_may_choose_another_subprotocol_of_those_offered():
+    for chosen, line in (("b", b"Sec-WebSocket-Protocol: b\r\n"), (None, b"")):
+        server = ServerHandshake(subprotocols=["a"])
+        received = receive(server, request(*lines(Sec_WebSocket_Protocol="a, b")))
+        assert received is not None
+        assert received.subprotocol == "a"
+        server.choose(chosen)
+        assert received.subprotocol == chosen
+        assert (b"Sec-WebSocket-Protocol" in server.accept()) == bool(line)
+        assert line in server.accept()
+
+
+def test_a_subprotocol_that_was_not_offered_cannot_be_chosen():
+    server = ServerHandshake(subprotocols=["a"])
+    receive(server, request(*lines(Sec_WebSocket_Protocol="bearer.secret")))
+    with pytest.raises(InvalidOption, match="one that the client offers") as caught:
+        server.choose("bearer.other")
+    assert "bearer" not in str(caught.value)
+
+
+def test_the_steps_have_an_order():
+    server = ServerHandshake()
+    for too_early in (server.accept, server.check, server.check_origin, lambda: server.choose("a")):
+        with pytest.raises(RuntimeError, match="no request"):
+            too_early()
+    server.receive(request(*lines()))
+    with pytest.raises(RuntimeError, match="not checked"):
+        server.accept()
 
 
 # What a handler adds to the answer, or answers instead.
@@ -731,7 +818,7 @@ def test_random_http_raises_nothing_but_handshake_errors(words: list[bytes], siz
 
 def test_accept_sends_the_handlers_headers_in_order_and_case():
     server = ServerHandshake()
-    server.receive(request(*lines()))
+    receive(server, request(*lines()))
     data = server.accept([("set-COOKIE", "a=caf\xe9"), ("Set-Cookie", "b")])
     assert data.endswith(b"\r\nset-COOKIE: a=caf\xe9\r\nSet-Cookie: b\r\n\r\n")
 
@@ -743,7 +830,7 @@ def test_accept_sends_the_handlers_headers_in_order_and_case():
 )  # fmt: skip
 def test_headers_that_make_the_handshake_cannot_be_set(name: str):
     server = ServerHandshake()
-    server.receive(request(*lines()))
+    receive(server, request(*lines()))
     with pytest.raises(InvalidOption, match=f"'{name}' cannot be set"):
         server.accept({name: "x"})
 

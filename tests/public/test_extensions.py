@@ -24,6 +24,7 @@ from tests.helpers.reference_frames import (
     encode,
     frames_of,
 )
+from tests.helpers.server_handshake import receive
 
 from coro_websocket import (
     ConnectionClosedError,
@@ -244,7 +245,7 @@ def agreed(factories: Sequence[ExtensionFactory], offers: str) -> tuple[str, lis
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
         f"Sec-WebSocket-Extensions: {offers}\r\n\r\n"
     )
-    assert handshake.receive(request.encode()) is not None
+    assert receive(handshake, request.encode()) is not None
     answer = handshake.accept().decode()
     header = answer.partition("Sec-WebSocket-Extensions: ")[2].partition("\r\n")[0]
     return header, handshake.extensions
@@ -342,10 +343,11 @@ def test_what_is_no_extension_is_refused_with_the_name_of_its_factory(act):
 def test_a_server_whose_extension_fails_to_agree_answers_500_and_says_no_more(act):
     handshake = ServerHandshake(extensions=[Faulty("agree", act)])
     with pytest.raises(HandshakeError, match="x-shift' has failed") as caught:
-        handshake.receive(
+        receive(
+            handshake,
             b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-            b"Sec-WebSocket-Extensions: x-shift\r\n\r\n"
+            b"Sec-WebSocket-Extensions: x-shift\r\n\r\n",
         )
     assert caught.value.__cause__ is not None
     answer = handshake.refusal()

@@ -32,6 +32,7 @@ from tests.helpers.reference_frames import (
     frames_of,
     split,
 )
+from tests.helpers.server_handshake import receive
 
 from coro_websocket import (
     ConcurrencyError,
@@ -346,7 +347,7 @@ def agreement(settings: Deflate | None, *offers: str) -> tuple[str | None, list]
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13",
         *(f"Sec-WebSocket-Extensions: {value}" for value in offers), "", "",
     ]  # fmt: skip
-    assert handshake.receive("\r\n".join(lines).encode()) is not None
+    assert receive(handshake, "\r\n".join(lines).encode()) is not None
     for line in handshake.accept().decode().split("\r\n"):
         name, _, value = line.partition(": ")
         if name == "Sec-WebSocket-Extensions":

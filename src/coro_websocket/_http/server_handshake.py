@@ -1,13 +1,15 @@
 """The server's half of the opening handshake: from bytes to a request, from answers to bytes.
 
 The rule: bytes in, bytes out. As in `client_handshake`, neither a socket nor a clock is touched.
-What may be asked stands in `request_rules`, what is answered in `answers`.
+What may be asked stands in `request_rules`, what is answered in `answers`. Reading a request and
+checking that it is an opening handshake are two steps: what comes between them may answer others.
 
 RFC 6455 section 4.2; RFC 9112 sections 2.2 and 3.2.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import TYPE_CHECKING
 
@@ -20,10 +22,15 @@ from .opening_errors import HandshakeError
 from .origins import check_origins
 from .parsing import HeadBuffer, decode_headers, parse_head, redacted_start
 from .request_and_response import Request, Response
-from .request_rules import check_request
+from .request_rules import (
+    check_opening,
+    check_origin_of_upgrade,
+    check_well_formed,
+    choose_subprotocol,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from .._rfc6455.extension import Extension, ExtensionFactory, Parameters
     from .origins import Origins
@@ -34,16 +41,21 @@ _ABSOLUTE = re.compile(r"(?:http|ws)s?://([^/?#]*)", re.IGNORECASE)  # RFC 9112 
 
 
 class ServerHandshake:
-    """One opening handshake from the server's side.
+    """One opening handshake from the server's side, in steps.
 
-    Pass what comes from the client to `receive` until it returns the Request, then send either
-    `accept()` or `reject(...)`; where it raises, send `refusal()` and close. `leftover` has what
-    came after the head.
+    1. `receive` takes what comes from the client until it returns the Request, which is
+       well-formed HTTP and need not be an opening handshake. `leftover` has what came after it.
+    2. `check_origin`, where something is to look at the request before step 3.
+    3. `check` holds it to the rules of an opening handshake.
+    4. `choose` may change the subprotocol; `accept` gives the 101. `reject` gives another answer,
+       from step 1 on.
+
+    Where one raises HandshakeError, send `refusal()` and close.
 
     Args:
         subprotocols: those that the server speaks, favourite first.
-        origins: the origins to accept: "same": that of the host and port in `Host`, and requests
-            without one; a list, None in it for a request without one; None: all.
+        origins: the origins to accept, as for `serve`: "same": that of the host and port in `Host`,
+            and requests without one; None: all.
         extensions: those that the server can use.
         max_head_size: the most bytes of the request's head.
         max_header_lines: the most header lines of it.
@@ -70,6 +82,8 @@ class ServerHandshake:
         self._pathname: str | None = None
         self._begun = False
         self._request: Request | None = None
+        self._origin_checked = False
+        self._checked = False
         self._error: HandshakeError | None = None
 
     @property
@@ -90,10 +104,11 @@ class ServerHandshake:
     def receive(self, data: bytes) -> Request | None:
         """Take bytes from the client; `b""` says that no more will come.
 
-        Returns None while more is needed, and the Request once it is there and can be accepted.
+        Returns None while more is needed, and the Request once it is there: any request that is
+        well-formed and within the limits.
 
         Raises:
-            HandshakeError: it cannot be. `response` is the answer that `refusal()` encodes, or
+            HandshakeError: it is not. `response` is the answer that `refusal()` encodes, or
                 None if the client is gone.
         """
         if self._error is not None:
@@ -101,8 +116,13 @@ class ServerHandshake:
         self._heads.feed(data)
         if self._request is not None:
             return self._request
-        try:
+        with self._keeping_error():
             return self._receive(end=not data)
+
+    @contextlib.contextmanager
+    def _keeping_error(self) -> Iterator[None]:
+        try:
+            yield
         except HandshakeError as error:
             self._error = error
             raise
@@ -116,7 +136,12 @@ class ServerHandshake:
         self._check_start()
         head = self._next_head()
         if head is not None:
-            return self._checked(self._parse(head))
+            request = self._parse(head)
+            self._method = request.method
+            self._pathname = request.pathname
+            check_well_formed(request)
+            self._request = request
+            return request
         if end:
             size = len(self._heads.rest)
             where = f"after {size} bytes of" if size else "without sending"
@@ -148,21 +173,53 @@ class ServerHandshake:
         assert isinstance(event, h11.Request)
         return _request(event)
 
-    def _checked(self, request: Request) -> Request:
-        """The request with what was agreed on, if it can be accepted."""
-        self._method = request.method
-        self._pathname = request.pathname
-        chosen = check_request(request, subprotocols=self._subprotocols, origins=self._origins)
-        self._agreed = agree_on_extensions(request, self._factories)
-        self._request = request._bind(subprotocol=chosen)
+    def check_origin(self) -> None:
+        """Hold a request for an upgrade to `origins`, if `check` is not to come at once.
+
+        Raises:
+            HandshakeError: the page that has it sent is not let in (RFC 6455 section 10.2).
+        """
+        if not self._origin_checked:
+            with self._keeping_error():
+                check_origin_of_upgrade(self._received(), self._origins)
+            self._origin_checked = True
+
+    def check(self) -> None:
+        """Hold the request to the rules of an opening handshake, and agree on what it offers.
+
+        `request.subprotocol` is then the first of the server's that the client offers.
+
+        Raises:
+            HandshakeError: it cannot be accepted. `response` is the answer to send.
+        """
+        self.check_origin()
+        request = self._received()
+        with self._keeping_error():
+            check_opening(request)
+            self._agreed = agree_on_extensions(request, self._factories)
+        request._bind(subprotocol=choose_subprotocol(request, self._subprotocols))
+        self._checked = True
+
+    def _received(self) -> Request:
+        if self._request is None:
+            raise RuntimeError("there is no request yet")
         return self._request
+
+    def choose(self, subprotocol: str | None) -> None:
+        """Agree on this subprotocol, or on none, in place of what `check` has chosen.
+
+        Raises:
+            InvalidOption: the client does not offer it.
+        """
+        self._received()._choose(subprotocol)
 
     def accept(self, headers: Iterable[tuple[str, str]] | Mapping[str, str] | None = ()) -> bytes:
         """The 101 that completes the handshake, with `headers` added (RFC 6455 section 4.2.2)."""
-        if self._request is None:
-            raise RuntimeError("there is no request to accept yet")
+        request = self._received()
+        if not self._checked:
+            raise RuntimeError("the request was not checked yet")
         in_use = [(name, parameters) for name, parameters, _ in self._agreed]
-        pairs = response_headers(self._request, headers, in_use)
+        pairs = response_headers(request, headers, in_use)
         return encode_response(Response(pairs, code=101, reason="Switching Protocols"))
 
     def reject(
@@ -182,8 +239,15 @@ class ServerHandshake:
         """
         return encode_response(closing_response(code, reason, headers, body), method=self._method)
 
+    def refuse(
+        self, code: int, message: str, headers: Iterable[tuple[str, str]] = ()
+    ) -> HandshakeError:
+        """The error to raise for a request that could be accepted: `refusal()` is its answer."""
+        self._error = refusal(code, message, headers)
+        return self._error
+
     def refusal(self) -> bytes:
-        """The answer to a request that `receive` raised for; empty if the client is gone."""
+        """The answer to a request that was refused with an error; empty if the client is gone."""
         if self._error is None or self._error.response is None:
             return b""
         return encode_response(self._error.response, method=self._method)
