@@ -6,13 +6,13 @@ from .sharing cimport Counts, Gathering, Slow
 
 
 cdef class Group(Gathering):
-    cdef readonly str name
+    cdef object _name
     cdef dict members  # each connection's `write`
     cdef Counts counts
     cdef Runtime runtime  # of its connections; None: it has had none, or that loop has ended
     cdef object __weakref__
 
-    cdef bint runs_here(self) except -1
+    cdef bint is_here(self) except -1
     cdef bint put(self, Write write) except -1
     cdef int forget(self, Connection connection) except -1
     cdef object send(self, SharedMessage shared, Slow slow, set excluded)

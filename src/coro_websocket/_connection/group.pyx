@@ -23,6 +23,7 @@ from .read_write cimport in_its_loop
 
 import functools
 
+from .._checks import wrong_type
 from .._errors import InvalidOption, OtherEventLoopError
 from .._runtimes.current import loop_runs_here
 from .stats import BroadcastStats
@@ -53,8 +54,15 @@ cdef class Group(Gathering):
         self.members = {}
         self.counts = Counts()
 
-    def __init__(self, str name=None):
-        self.name = name
+    def __init__(self, name=None):
+        if name is not None and not isinstance(name, str):
+            raise wrong_type("name", "str", name)
+        self._name = name
+
+    @property
+    def name(self):
+        """What the group was called when it was made, or None."""
+        return self._name
 
     # Members
 
@@ -174,18 +182,13 @@ cdef class Group(Gathering):
         cdef SharedMessage shared = SharedMessage(as_whole_message(message), compress)
         cdef Slow policy = slow_policy(slow)
         cdef set excluded = connections_of(exclude)
-        if self.runs_here():
+        if self.is_here():
             return self.send(shared, policy, excluded)
-        coroutine = self.broadcast_later(shared, policy, excluded)
+        coroutine = broadcast_later(self, shared, policy, excluded)
         coroutine.__name__ = coroutine.__qualname__ = "group.broadcast"
         return coroutine
 
-    async def broadcast_later(self, SharedMessage shared not None, Slow slow, set excluded):
-        if not self.runs_here():
-            raise self.runtime.other_loop("group.broadcast()")
-        return self.send(shared, slow, excluded)
-
-    cdef bint runs_here(self) except -1:
+    cdef bint is_here(self) except -1:
         """Whether the members' loop runs here. Nobody's: any loop does."""
         if not self.members and self.runtime is not None and has_ended(self.runtime):
             self.runtime = None
@@ -227,8 +230,14 @@ cdef class Group(Gathering):
         )
 
     def __repr__(self):
-        name = "" if self.name is None else f" {self.name!r}"
+        name = "" if self._name is None else f" {self._name!r}"
         return f"<group{name}, members: {len(self.members)}>"
+
+
+async def broadcast_later(Group group, SharedMessage shared, Slow slow, set excluded):
+    if not group.is_here():
+        raise group.runtime.other_loop("group.broadcast()")
+    return group.send(shared, slow, excluded)
 
 
 cdef class Membership:

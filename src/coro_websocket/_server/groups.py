@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import weakref
 
+from .._checks import wrong_type
 from .._connection.group import Group
 
 __all__ = ["NamedGroups"]
@@ -23,6 +24,8 @@ class NamedGroups:
 
     def get(self, name: str) -> Group:
         """The group of this name. May be called in any thread."""
+        if not isinstance(name, str):
+            raise wrong_type("name", "str", name)
         with self._lock:
             group = self._groups.get(name)
             if group is None:
