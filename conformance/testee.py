@@ -1,7 +1,9 @@
 """What is tested: the library echoing, with its default options, as client or as server.
 
-    python testee.py server                 says its URL, and echoes until it is ended
-    python testee.py client URL AGENT       runs every case of the fuzzing server at URL
+    python testee.py [--fast] server             says its URL, and echoes until it is ended
+    python testee.py [--fast] client URL AGENT   runs every case of the fuzzing server at URL
+
+--fast: compress with level 1.
 
 How each case ended is printed: most cases are there to break a rule.
 """
@@ -12,7 +14,16 @@ import asyncio
 import logging
 import sys
 
-from coro_websocket import ConnectError, Read, Request, WebSocketError, Write, connect, serve
+from coro_websocket import (
+    ConnectError,
+    Deflate,
+    Read,
+    Request,
+    WebSocketError,
+    Write,
+    connect,
+    serve,
+)
 
 # The suite writes all of its reports before it answers the last handshake.
 TIME_FOR_REPORTS = 300
@@ -23,14 +34,16 @@ async def echo(read: Read, write: Write) -> None:
         await write(message.payload)
 
 
-async def client(url: str, agent: str) -> None:
+async def client(compression: Deflate, url: str, agent: str) -> None:
     async with connect(f"{url}/getCaseCount") as (_, read, _write):
         message = await read()
         assert message is not None
         count = int(message.payload)
     for number in range(1, count + 1):
         try:
-            async with connect(f"{url}/runCase?case={number}&agent={agent}") as (_, read, write):
+            async with connect(
+                f"{url}/runCase?case={number}&agent={agent}", compression=compression
+            ) as (_, read, write):
                 await echo(read, write)
             print(f"{number}: closed with {read.close_code}")
         except ConnectError:
@@ -45,16 +58,23 @@ async def client(url: str, agent: str) -> None:
         await read()
 
 
-async def server() -> None:
+async def server(compression: Deflate) -> None:
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
 
     async def handler(_: Request, read: Read, write: Write) -> None:
         await echo(read, write)
 
-    async with serve(handler) as serving:
+    async with serve(handler, compression=compression) as serving:
         print(serving.url, flush=True)
         await serving.serve_forever()
 
 
+def main(arguments: list[str]) -> None:
+    fast = arguments[0] == "--fast"
+    compression = Deflate(level=1) if fast else Deflate()
+    testee, *more = arguments[fast:]
+    asyncio.run(server(compression) if testee == "server" else client(compression, *more))
+
+
 if __name__ == "__main__":
-    asyncio.run(server() if sys.argv[1] == "server" else client(*sys.argv[2:]))
+    main(sys.argv[1:])

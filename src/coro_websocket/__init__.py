@@ -26,6 +26,7 @@ from ._errors import (
     ServeError,
     WebSocketError,
 )
+from ._http.client_address import ClientAddress
 from ._http.opening_errors import ConnectError, ConnectTimeout, HandshakeError, ProxyError, TLSError
 from ._http.request_and_response import Request, Response
 from ._opening.connect import connect
@@ -57,6 +58,7 @@ __all__ = [
     "URL",
     "Request",
     "Response",
+    "ClientAddress",
     "Read",
     "Write",
     "MessageStream",

@@ -204,7 +204,7 @@ async def test_the_handler_gets_the_request():
             assert (res.subprotocol, res["X-Served"]) == ("b", "1")
             assert await read() is None
             assert read.close_code == 1000
-    assert seen == [("GET", "/p?q", "1", "b", False, "127.0.0.1")]
+    assert seen == [("GET", "/p?q", "1", "b", None, "127.0.0.1")]
 
 
 async def test_a_handler_that_raises_is_logged_and_closes_with_1011(caplog):
@@ -226,6 +226,20 @@ async def test_origins_that_are_not_allowed_get_403_rfc_6455_10_2():
         with pytest.raises(HandshakeError) as caught:
             await connect(server.url, headers={"Origin": "https://bad.example"})
         assert caught.value.response.code == 403
+
+
+async def test_a_function_of_origins_that_fails_is_logged_and_refused_with_500(caplog):
+    def allowed(origin):
+        return origin == "https://good.example" or origin.endswith(".example")
+
+    async with serve(echo, origins=["https://*.pages.example", allowed]) as server:
+        await exchange(server.url, origin="https://good.example")
+        await exchange(server.url, origin="https://a.pages.example")
+        with pytest.raises(HandshakeError) as caught:
+            await connect(server.url)
+    assert caught.value.response.code == 500
+    assert "AttributeError" in caplog.text
+    assert b"AttributeError" not in caught.value.response.body
 
 
 async def test_by_default_only_pages_of_the_host_itself_may_connect_rfc_6455_10_2(caplog):
@@ -415,7 +429,7 @@ async def test_an_option_that_cannot_be_used_is_refused_at_once(options, kind):
         ("unix", "'path'"),
         ("process_request", "1008"),
         ("create_protocol", "read and write"),
-        ("reuse_port", "'sock'"),
+        ("reuse_address", "'sock'"),
         ("proxy", "option of connect()"),
         ("hosts", "'host'"),
         ("zzz", "ping_interval"),

@@ -1,83 +1,120 @@
 """Origins: which web pages may connect.
 
 The rule: browsers send `Origin` with every opening handshake, whoever wrote the page, and the
-user's cookies with it. Checking it is the only defence against cross-site requests.
+user's cookies with it. Checking it is the only defence against cross-site requests. What could be
+no origin is compared with nothing and shown to no function; a function that fails lets nobody in.
 
 RFC 6455 section 10.2; RFC 6454 sections 6 and 7.
 """
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from .._errors import InvalidOption, InvalidOptionType
-from .._options.url import without_query, without_userinfo
+from .._errors import InvalidOptionType
+from .._options.url import without_query
 from .._quoting import clip
 from .answers import quoted, refusal
+from .origin_patterns import could_be_sent, parse_origin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .request_and_response import Request
 
-__all__ = ["Origins", "check_origin", "check_origins"]
+__all__ = ["CheckedOrigins", "OriginFunction", "Origins", "check_origin", "check_origins"]
 
-Origins: TypeAlias = "Sequence[str | None] | Literal['same'] | None"
-"""The origins to let in: "same", those of a list with None for a request without one, or None: all.
+OriginFunction: TypeAlias = "Callable[[str | None], object]"
+"""Called with an `Origin` in lower case, or None for a request without one; true lets it in."""
 
-"same" is a request without an `Origin`, or whose origin has the host and port in `Host`.
+Origins: TypeAlias = (
+    "Sequence[str | OriginFunction | None] | OriginFunction | CheckedOrigins "
+    "| Literal['same'] | None"
+)
+"""The origins to let in: "same", those of a list, those that a function lets in, or None: all.
+
+"same" is a request without an `Origin`, or whose origin has the host and port in `Host`. In a
+list, a str is an origin or a pattern, `https://*.example.com`, and None a request without one.
 """
 
-# As browsers write it: without the port of the scheme, and in ASCII (RFC 6454 section 6.2).
-_ORIGIN = re.compile(
-    r"(?!http://[^/]*:80\Z|https://[^/]*:443\Z)"
-    r"[a-z][a-z0-9+\-.]*://(?:[a-z0-9\-._~!$&'()+,;=%]+|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?|null",
-    re.IGNORECASE | re.ASCII,
-)
 _DEFAULT_PORTS = {"http": "80", "ws": "80", "https": "443", "wss": "443"}
 _HOST_AND_PORT = re.compile(r"(.*?)(?::([0-9]*))?")
 
 
-def check_origins(origins: Origins) -> tuple[str | None, ...] | Literal["same"] | None:
+@dataclass(frozen=True)
+class CheckedOrigins:
+    """The option `origins`, fit to compare each request with."""
+
+    same: bool  # None of the rest then
+    exact: frozenset[str | None] = frozenset()
+    patterns: tuple[re.Pattern[str], ...] = ()
+    functions: tuple[OriginFunction, ...] = ()
+
+
+def check_origins(origins: Origins) -> CheckedOrigins | None:
     """`origins` if each could be that of an `Origin` header, else InvalidOption."""
-    if origins is None or origins == "same":
+    if origins is None or isinstance(origins, CheckedOrigins):
         return origins
-    if isinstance(origins, (str, bytes)) or not isinstance(origins, Iterable):
+    if origins == "same":
+        return CheckedOrigins(same=True)
+    if callable(origins):
+        return CheckedOrigins(same=False, functions=(_check_function(origins),))
+    if isinstance(origins, (str, bytes, re.Pattern)) or not isinstance(origins, Iterable):
         raise InvalidOptionType(
-            "origins must be 'same', a list of str and None, or None", "origins"
+            "origins must be 'same', a list of str, None and functions, a function, or None",
+            "origins",
         )
-    origins = tuple(origins)
+    exact: set[str | None] = set()
+    patterns = []
+    functions = []
     for origin in origins:
-        if origin is not None and not isinstance(origin, str):
-            raise InvalidOptionType(
-                f"an origin must be str or None, not {type(origin).__name__}", "origins"
-            )
-        if origin is not None and not _ORIGIN.fullmatch(origin):
-            raise InvalidOption(
-                f"{clip(without_userinfo(origin))} is not an origin: expected 'scheme://host' or "
-                f"'scheme://host:port' without a path (RFC 6454 section 6.1){_origin_hint(origin)}",
-                "origins",
-            )
-    return origins
+        if origin is None:
+            exact.add(None)
+        elif isinstance(origin, str):
+            parsed = parse_origin(origin)
+            if isinstance(parsed, str):
+                exact.add(parsed)
+            else:
+                patterns.append(parsed)
+        else:
+            functions.append(_check_function(origin))
+    return CheckedOrigins(False, frozenset(exact), tuple(patterns), tuple(functions))
 
 
-def _origin_hint(origin: str) -> str:
-    """What to give in place of an origin that no `Origin` header has."""
-    if origin == "same":
-        return "; 'same' stands alone: in a list, name the origins of your own pages"
-    if "*" in origin:
-        return "; there are no wildcards: list each origin, or give origins=None to let in any"
-    scheme, _, rest = origin.rpartition("://")
-    scheme = scheme.lower() or "https"
-    host = without_userinfo(re.split(r"[/?#]", rest)[0])
-    host = host.removesuffix({"http": ":80", "https": ":443"}.get(scheme, ":"))
-    instead = f"{scheme}://{host}"
-    return f"; did you mean {instead!r}?" if _ORIGIN.fullmatch(instead) else ""
+def _check_function(function: Any) -> OriginFunction:
+    if isinstance(function, re.Pattern):
+        raise InvalidOptionType(
+            "an origin cannot be a regular expression, in which a dot matches anything: give "
+            "'https://*.example.com', or a function",
+            "origins",
+        )
+    if not callable(function):
+        raise InvalidOptionType(
+            f"an origin must be str, None or a function, not {type(function).__name__}", "origins"
+        )
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - what it is, not whether it is there
+    ):
+        raise InvalidOptionType(
+            "a function of origins must be a plain one, def allowed(origin): it is not awaited",
+            "origins",
+        )
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        raise InvalidOptionType(
+            "a function of origins is called with one argument, the origin or None", "origins"
+        ) from None
+    except ValueError:  # not every callable tells its arguments
+        pass
+    return function  # type: ignore[no-any-return]
 
 
-def check_origin(request: Request, origins: Origins) -> None:
+def check_origin(request: Request, origins: CheckedOrigins | None) -> None:
     """HandshakeError if `origins` does not let in where the request comes from."""
     if origins is None:
         return
@@ -87,9 +124,9 @@ def check_origin(request: Request, origins: Origins) -> None:
     if len(received) <= 1:
         if _is_let_in(origin, origins, request.host):
             return
-        if origin is None or (_ORIGIN.fullmatch(origin) and origin.isascii()):
+        if origin is None or could_be_sent(origin):
             lets_in = clip(origin) if origin is not None else "None"
-            hint = f"; origins=[{lets_in}, {'None' if origins == 'same' else '...'}] lets it in"
+            hint = f"; origins=[{lets_in}, {'None' if origins.same else '...'}] lets it in"
     # Not userinfo, though no browser sends any.
     redacted = [re.sub(r"(?<=://).*@", "...@", without_query(each)) for each in received]
     raise refusal(
@@ -99,12 +136,29 @@ def check_origin(request: Request, origins: Origins) -> None:
     )
 
 
-def _is_let_in(
-    origin: str | None, origins: Sequence[str | None] | Literal["same"], host: str
-) -> bool:
-    if origins == "same":
+def _is_let_in(origin: str | None, origins: CheckedOrigins, host: str) -> bool:
+    if origins.same:
         return origin is None or _is_of_host(origin, host)
-    return origin in [each.lower() if each is not None else None for each in origins]
+    if origin is not None and not could_be_sent(origin):
+        return False
+    if origin in origins.exact:
+        return True
+    if origin is not None and any(each.fullmatch(origin) for each in origins.patterns):
+        return True
+    return any(_says_yes(each, origin) for each in origins.functions)
+
+
+def _says_yes(function: OriginFunction, origin: str | None) -> bool:
+    """What the function says; where it fails, the request is refused with 500, and it is logged."""
+    try:
+        answer = function(origin)
+        if not inspect.isawaitable(answer):
+            return bool(answer)
+        if inspect.iscoroutine(answer):
+            answer.close()  # nobody will await it, of which Python would warn
+        raise TypeError("a function of origins returned an awaitable, which is not awaited")
+    except Exception as error:
+        raise refusal(500, "the check of the origin has failed") from error
 
 
 def _is_of_host(origin: str, host: str) -> bool:

@@ -18,7 +18,7 @@ from .._options.url import without_query, without_userinfo
 from .._quoting import clip
 from .answers import quoted, refusal
 from .headers import has_option, too_long_list
-from .origins import check_origin
+from .origins import check_origin, check_origins
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,7 +138,7 @@ def check_origin_of_upgrade(request: Request, origins: Origins) -> None:
     has it sent may be anybody's (RFC 6455 section 10.2).
     """
     if has_option(request.get_all("Upgrade"), "websocket"):
-        check_origin(request, origins)
+        check_origin(request, check_origins(origins))
 
 
 def check_opening(request: Request) -> None:
