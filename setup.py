@@ -56,6 +56,7 @@ MODULES = [
             "read_write",
         )
     ),
+    *(f"_asgi/{name}" for name in ("app_stream", "app_connection", "exchange")),
 ]
 if sys.platform != "win32":
     MODULES += ["_streams/socket_stream", "_streams/tls_stream"]
