@@ -59,6 +59,7 @@ MODULES = [
             "group",
         )
     ),
+    *(f"_asgi/{name}" for name in ("app_stream", "app_connection", "exchange")),
 ]
 if sys.platform != "win32":
     MODULES += ["_streams/socket_stream", "_streams/tls_stream"]

@@ -37,8 +37,10 @@ from ._options.url import URL, parse_url
 from ._reconnect import reconnect, worth_retrying
 from ._rfc6455.deflate import Deflate
 from ._rfc6455.messages import Message
+from ._server.draining import Draining
 from ._server.serve import serve
 from ._server.server import Server
+from ._server.systemd import systemd_notify, systemd_sockets
 from ._wrap_io import wrap_io
 from .codec import decoder, encoder
 
@@ -50,6 +52,8 @@ __all__ = [
     "wrap_io",
     "parse_url",
     "serve",
+    "systemd_sockets",
+    "systemd_notify",
     "broadcast",
     # Structures
     "Message",
@@ -67,6 +71,7 @@ __all__ = [
     "Group",
     "BroadcastStats",
     "Server",
+    "Draining",
     # Extensions
     "Deflate",
     "extensions",
