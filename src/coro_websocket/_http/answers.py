@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .request_and_response import Request
 
 __all__ = [
+    "PHRASES",
     "check_response_headers",
     "closing_response",
     "encode_response",
@@ -34,7 +35,7 @@ __all__ = [
     "response_headers",
 ]
 
-_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 # The headers that a user cannot add to a 101 and to a refusal, and why.
 _RESERVED_IN_101 = {
@@ -104,7 +105,7 @@ def closing_response(
     """The answer `code` after which the connection is closed; see `ServerHandshake.reject`."""
     check_int("code", code, 200, 599)
     if reason is None:
-        reason = _PHRASES.get(code, "")
+        reason = PHRASES.get(code, "")
     given = normalise_headers(headers)
     refuse_reserved(given, _RESERVED_IN_REFUSALS)
     names = {name.lower() for name, _ in given}

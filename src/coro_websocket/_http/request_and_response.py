@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .._options.url import URL
+    from .client_address import ClientAddress
 
 __all__ = ["AgreedExtension", "Request", "Response"]
 
@@ -44,7 +45,7 @@ class Response(Headers):
         "_reason",
         "_socket",
         "_subprotocol",
-        "_tls_info",
+        "_tls",
         "_url",
         "_version",
     )
@@ -73,7 +74,7 @@ class Response(Headers):
         self._body_truncated = body_truncated
         self._url = url
         self._socket = socket
-        self._tls_info: Any = None
+        self._tls: Any = None
 
     @property
     def code(self) -> int:
@@ -125,11 +126,11 @@ class Response(Headers):
         return self._socket
 
     @property
-    def tls_info(self) -> TLSInfo | None:
+    def tls(self) -> TLSInfo | None:
         """TLS with the server: version, cipher suite, certificate; None without, or if refused."""
-        if self._tls_info is not None and not isinstance(self._tls_info, TLSInfo):
-            self._tls_info = TLSInfo.of(self._tls_info)
-        return self._tls_info
+        if self._tls is not None and not isinstance(self._tls, TLSInfo):
+            self._tls = TLSInfo.of(self._tls)
+        return self._tls
 
     @property
     def subprotocol(self) -> str | None:
@@ -188,7 +189,7 @@ class Response(Headers):
         self._extensions = extensions if extensions is not None else self._extensions
         self._url = url if url is not None else self._url
         self._socket = socket if socket is not None else self._socket
-        self._tls_info = ssl_object if ssl_object is not None else self._tls_info
+        self._tls = ssl_object if ssl_object is not None else self._tls
         return self
 
 
@@ -200,14 +201,17 @@ class Request(Headers):
     """
 
     __slots__ = (
+        "_client",
         "_host",
+        "_id",
         "_method",
         "_pathname",
         "_peer",
+        "_scheme",
+        "_server",
         "_socket",
         "_subprotocol",
         "_tls",
-        "_tls_info",
         "_version",
     )
 
@@ -222,7 +226,6 @@ class Request(Headers):
         subprotocol: str | None = None,
         socket: Any = None,
         peer: Any = None,
-        tls: bool = False,
     ) -> None:
         super().__init__(headers)
         self._method = method
@@ -232,8 +235,11 @@ class Request(Headers):
         self._subprotocol = subprotocol
         self._socket = socket
         self._peer = peer
-        self._tls = tls
-        self._tls_info: Any = None
+        self._tls: Any = None
+        self._client: ClientAddress | None = None
+        self._scheme: str | None = None
+        self._id: int | None = None
+        self._server: Any = None
 
     @property
     def method(self) -> str:
@@ -288,24 +294,53 @@ class Request(Headers):
 
     @property
     def peer(self) -> Any:
-        """The client's address, as `socket.getpeername()` gives it, or None.
+        """The other end of the socket, as `socket.getpeername()` gives it, or None.
 
         `(host, port)` for IPv4, with flow info and scope id after them for IPv6, a path for a
-        unix socket.
+        unix socket. Behind a proxy it is the proxy's: `client` is the client's.
         """
         return self._peer
 
     @property
-    def tls(self) -> bool:
-        """Whether the connection is encrypted up to this server."""
+    def client(self) -> ClientAddress | None:
+        """The client's address, as far as it can be known: `req.client.host`, `req.client.port`.
+
+        That of the peer, unless a proxy that is trusted says who was connected to it: see the
+        options `trusted_proxies` and `proxy_protocol` of `serve`. None for the peer of a unix
+        socket that says nothing (RFC 7239).
+        """
+        return self._client
+
+    @property
+    def scheme(self) -> str:
+        """By what the client has come: "wss" if it is encrypted, else "ws".
+
+        It is encrypted up to this server, or up to a trusted proxy that says so (RFC 7239 section
+        5.4, `X-Forwarded-Proto`, or the PROXY protocol).
+        """
+        if self._scheme is not None:
+            return self._scheme
+        return "wss" if self._tls is not None else "ws"
+
+    @property
+    def id(self) -> int | None:
+        """The number of the connection, which no other of this process has; the log has it too."""
+        return self._id
+
+    @property
+    def tls(self) -> TLSInfo | None:
+        """TLS up to this server: version, cipher suite, client's certificate; None without."""
+        if self._tls is not None and not isinstance(self._tls, TLSInfo):
+            self._tls = TLSInfo.of(self._tls)
         return self._tls
 
     @property
-    def tls_info(self) -> TLSInfo | None:
-        """TLS with the client: version, cipher suite, certificate; None without."""
-        if self._tls_info is not None and not isinstance(self._tls_info, TLSInfo):
-            self._tls_info = TLSInfo.of(self._tls_info)
-        return self._tls_info
+    def server(self) -> Any:
+        """The Server that the connection came to; None where that is not one of `serve`.
+
+        `req.server.draining` tells a handler that the server lets nobody in any more.
+        """
+        return self._server
 
     def __bool__(self) -> bool:
         """True: also a request without headers is one."""
@@ -331,13 +366,19 @@ class Request(Headers):
         subprotocol: str | None = None,
         socket: Any = None,
         peer: Any = None,
-        tls: bool | None = None,
+        client: ClientAddress | None = None,
+        scheme: str | None = None,
+        id: int | None = None,
         ssl_object: Any = None,
+        server: Any = None,
     ) -> Self:
         """Fill in what was not known when the head was parsed; only before it is handed out."""
         self._subprotocol = subprotocol if subprotocol is not None else self._subprotocol
         self._socket = socket if socket is not None else self._socket
         self._peer = peer if peer is not None else self._peer
-        self._tls = tls if tls is not None else self._tls
-        self._tls_info = ssl_object if ssl_object is not None else self._tls_info
+        self._client = client if client is not None else self._client
+        self._scheme = scheme if scheme is not None else self._scheme
+        self._id = id if id is not None else self._id
+        self._tls = ssl_object if ssl_object is not None else self._tls
+        self._server = server if server is not None else self._server
         return self

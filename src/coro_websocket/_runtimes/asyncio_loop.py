@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from .._errors import OtherEventLoopError
 from .asyncio_runtime import runtime_of
+from .event_loop import ENDS_THE_PROGRAM
 from .nonblocking import NonBlockingSockets
 
 if TYPE_CHECKING:
@@ -35,6 +37,14 @@ class AsyncioLoop(NonBlockingSockets):
 
     def is_closed(self) -> bool:
         return self.loop.is_closed()
+
+    def check_runs_here(self, call: str) -> None:
+        if asyncio._get_running_loop() is not self.loop:
+            raise OtherEventLoopError(
+                f"{call} was called where the server's event loop does not run: a server belongs "
+                "to the loop in which it was started. In another thread, use "
+                f"asyncio.run_coroutine_threadsafe({call}, loop)"
+            )
 
     # Time and tasks
 
@@ -79,8 +89,7 @@ class AsyncioLoop(NonBlockingSockets):
         return task is None or task.cancelling() > 0
 
     def is_failure(self, error: BaseException) -> bool:
-        fails = isinstance(error, (Exception, asyncio.CancelledError))
-        return fails and not self.is_cancellation(error)
+        return not isinstance(error, ENDS_THE_PROGRAM) and not self.is_cancellation(error)
 
     # Sockets
 

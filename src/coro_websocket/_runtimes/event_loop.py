@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
     Work = Callable[[], Awaitable[None]]
 
-__all__ = ["Event", "Limit", "Loop", "Running", "SocketLoop"]
+__all__ = ["ENDS_THE_PROGRAM", "Event", "Limit", "Loop", "Running", "SocketLoop"]
+
+
+# What leaves the loop, or a coroutine that nobody runs any more. Every other BaseException that is
+# not a cancellation is a failure of whoever raised it: an event loop would keep it in its task.
+ENDS_THE_PROGRAM = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 class Event(Protocol):
@@ -85,6 +90,13 @@ class SocketLoop(Loop, Protocol):
     @property
     def watches_sockets(self) -> bool:
         """Whether it can tell when a socket is ready, as the streams of ours need it."""
+        ...
+
+    def check_runs_here(self, call: str) -> None:
+        """Raise OtherEventLoopError, which tells what to do, if the caller does not run on it.
+
+        call: what was called of a server, as in "server.close()".
+        """
         ...
 
     def time(self) -> float: ...

@@ -12,6 +12,8 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any
 
+from .._errors import OtherEventLoopError
+from .event_loop import ENDS_THE_PROGRAM
 from .nonblocking import NonBlockingSockets
 
 if TYPE_CHECKING:
@@ -46,6 +48,18 @@ class TrioLoop(NonBlockingSockets):
 
     def is_closed(self) -> bool:
         return False  # a run ends all its tasks before it ends
+
+    def check_runs_here(self, call: str) -> None:
+        try:
+            if self.trio.lowlevel.current_trio_token() is self._token:
+                return
+        except RuntimeError:  # trio does not run here
+            pass
+        raise OtherEventLoopError(
+            f"{call} was called where the server's trio run does not run: a server belongs to "
+            "the run in which it was started. In a thread of trio.to_thread, use "
+            f"trio.from_thread.run({call.removesuffix('()')})"
+        )
 
     # Time and tasks
 
@@ -98,7 +112,7 @@ class TrioLoop(NonBlockingSockets):
         return isinstance(error, self.trio.Cancelled)
 
     def is_failure(self, error: BaseException) -> bool:
-        return isinstance(error, Exception)
+        return not isinstance(error, ENDS_THE_PROGRAM) and not self.is_cancellation(error)
 
     # Sockets
 
