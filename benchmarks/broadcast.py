@@ -187,7 +187,7 @@ async def measure(library: str, kind: str, options: argparse.Namespace) -> tuple
 
 
 async def answer(pipe: Any) -> Any:
-    while not pipe.poll():
+    while not pipe.poll():  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     return pipe.recv()
 

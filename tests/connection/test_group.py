@@ -25,6 +25,7 @@ from tests.helpers.raw_peer import (
 from coro_websocket import (
     BroadcastStats,
     ConnectionClosedError,
+    Deflate,
     Group,
     InvalidMessage,
     InvalidMessageType,
@@ -431,3 +432,47 @@ async def test_what_it_shows():
         assert repr(group) == "<group, members: 1>"
     assert repr(Group("chat")) == "<group 'chat', members: 0>"
     assert Group("chat").name == "chat"
+
+
+# What fails
+
+
+async def test_an_error_of_one_connection_is_its_own(caplog):
+    """On transports that raise: those of loops that somebody has written."""
+    (_, _, write), (_, _, peer_write) = connected_pair()
+    async with members("server") as (group, [(end, peer)]):
+        group.discard(end.write)
+        group.add(peer_write)
+        group.add(end.write)
+
+        def fail(data: bytes) -> None:
+            raise RuntimeError("a bug in the transport")
+
+        connection_of(End(None, peer_write, None)).stream.transport.write = fail
+        assert group.broadcast("to all") == BroadcastStats(sent=1, dropped=1)
+        assert await peer.message() == (TEXT, b"to all")
+        await peer_write.wait_closed()
+        assert list(group) == [end.write]
+        assert "a bug in the transport" in caplog.text
+    await write.close()
+
+
+async def test_what_is_awaited_where_no_loop_runs_is_refused():
+    async with members("server") as (group, _):
+
+        def elsewhere() -> None:
+            coroutine: Any = group.broadcast("x")
+            with pytest.raises(OtherEventLoopError):
+                coroutine.send(None)
+            coroutine = Group().broadcast("x")
+            with pytest.raises(StopIteration) as ended:
+                coroutine.send(None)
+            assert ended.value.value == BroadcastStats()
+
+        await in_a_thread(elsewhere)
+
+
+async def test_a_threshold_may_be_any_number():
+    async with end_and_peer("server", compression=Deflate(threshold=2**100)) as (end, peer):
+        assert broadcast([end.write], "x" * 1000) == []
+        assert await peer.message() == (TEXT, b"x" * 1000)
