@@ -429,7 +429,7 @@ async def test_an_option_that_cannot_be_used_is_refused_at_once(options, kind):
         ("unix", "'path'"),
         ("process_request", "1008"),
         ("create_protocol", "read and write"),
-        ("reuse_port", "'sock'"),
+        ("reuse_address", "'sock'"),
         ("proxy", "option of connect()"),
         ("hosts", "'host'"),
         ("zzz", "ping_interval"),

@@ -208,6 +208,7 @@ class Request(Headers):
         "_pathname",
         "_peer",
         "_scheme",
+        "_server",
         "_socket",
         "_subprotocol",
         "_tls",
@@ -238,6 +239,7 @@ class Request(Headers):
         self._client: ClientAddress | None = None
         self._scheme: str | None = None
         self._id: int | None = None
+        self._server: Any = None
 
     @property
     def method(self) -> str:
@@ -332,6 +334,14 @@ class Request(Headers):
             self._tls = TLSInfo.of(self._tls)
         return self._tls
 
+    @property
+    def server(self) -> Any:
+        """The Server that the connection came to; None where that is not one of `serve`.
+
+        `req.server.draining` tells a handler that the server lets nobody in any more.
+        """
+        return self._server
+
     def __bool__(self) -> bool:
         """True: also a request without headers is one."""
         return True
@@ -360,6 +370,7 @@ class Request(Headers):
         scheme: str | None = None,
         id: int | None = None,
         ssl_object: Any = None,
+        server: Any = None,
     ) -> Self:
         """Fill in what was not known when the head was parsed; only before it is handed out."""
         self._subprotocol = subprotocol if subprotocol is not None else self._subprotocol
@@ -369,4 +380,5 @@ class Request(Headers):
         self._scheme = scheme if scheme is not None else self._scheme
         self._id = id if id is not None else self._id
         self._tls = ssl_object if ssl_object is not None else self._tls
+        self._server = server if server is not None else self._server
         return self

@@ -434,8 +434,9 @@ NAMES_ELSEWHERE_OF_SERVERS = {
         "the handler gets the request: it may close with a code such as 1008",
         "process_request process_response",
     ),
+    **_instead("'mode'", "permissions unix_socket_perms uds_mode"),
     **_told(
         "make a socket that listens as you want, and give it as 'sock'",
-        "backlog family reuse_address reuse_port start_serving",
+        "family reuse_address start_serving",
     ),
 }

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from .._connection.read_write import Write
     from .._runtimes.event_loop import Running
+    from .._streams.user_socket import ConnectionSocket
 
 __all__ = ["Client"]
 
@@ -27,11 +28,13 @@ class Client:
         "address",
         "began",
         "clients",
+        "ends_server",
         "id",
         "over_tls",
         "peer",
         "running",
         "served",
+        "sock",
         "task",
         "write",
     )
@@ -40,11 +43,13 @@ class Client:
     address: ClientAddress | None  # the client's own, as far as it is known by now
     began: float  # on the loop's clock; later by what it has waited for us since
     clients: set[Client]  # all of its server's
+    ends_server: bool  # whether its handler is in a call that drains or closes the server
     id: int
     over_tls: bool  # whether its proxy says that it has come to that over TLS
     peer: Any  # the other end of the socket, as that calls it; None if it has no name
     running: Running
     served: bool  # whether it is our turn, and it waits for us
+    sock: ConnectionSocket | None  # once its connection is open
     task: object  # as that knows itself
     write: Write | None  # once its connection is open
 
@@ -56,9 +61,11 @@ class Client:
         self.address = ClientAddress.of_socket(peer)
         self.began = began
         self.clients = clients
+        self.ends_server = False
         self.id = next(_numbers)
         self.over_tls = False
         self.served = False
+        self.sock = None
         self.task = None
         self.write = None
         clients.add(self)

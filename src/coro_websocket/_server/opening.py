@@ -23,7 +23,6 @@ from .refusing import send_refusal
 
 if TYPE_CHECKING:
     import socket
-    import ssl
 
     from .._connection.read_write import Read, Write
     from .._http.origins import CheckedOrigins
@@ -32,9 +31,12 @@ if TYPE_CHECKING:
     from .._rfc6455.engine import Engine
     from .._runtimes.event_loop import SocketLoop
     from .._streams.opening_pipes import Pipe
+    from .draining import Draining
+    from .tls_source import TLSSource
 
 __all__ = ["Opened", "Opener", "Terms"]
 
+RETRY_AFTER = 1  # seconds: by then another server listens, or a balancer knows that we do not
 TLS_STEPS_PER_TURN = 4  # of TLS handshakes; a signature takes milliseconds
 
 
@@ -43,7 +45,7 @@ class Terms:
     """What a server opens its connections with."""
 
     options: Options
-    tls: ssl.SSLContext | None
+    tls: TLSSource | None
     subprotocols: tuple[str, ...]
     origins: CheckedOrigins | None
     headers: tuple[tuple[str, str], ...]  # of the 101
@@ -61,9 +63,11 @@ class Opened(NamedTuple):
 class Opener:
     """Opens the connections of one server."""
 
-    def __init__(self, loop: SocketLoop, terms: Terms) -> None:
+    def __init__(self, loop: SocketLoop, terms: Terms, draining: Draining, server: object) -> None:
         self._loop = loop
         self._terms = terms
+        self._draining = draining
+        self._server = server  # for `req.server`
         self._throttle = Throttle(loop, TLS_STEPS_PER_TURN)
 
     async def open(self, accepted: socket.socket, address: Any) -> Opened | None:
@@ -108,7 +112,7 @@ class Opener:
         return await open_pipe(
             self._loop,
             sock,
-            tls=self._terms.tls,
+            tls=self._terms.tls.context if self._terms.tls is not None else None,
             server_side=True,
             close_timeout=self._terms.options.close_timeout,
             throttle=self._throttle,
@@ -126,11 +130,19 @@ class Opener:
             socket=pipe.socket,
             peer=address or None,
             ssl_object=pipe.ssl_object,
+            server=self._server,
         )
 
     async def _answer(self, pipe: Pipe, handshake: ServerHandshake) -> None:
+        self._refuse_where_draining(handshake)
         handshake.check()
         await pipe.send(handshake.accept(self._terms.headers))
+
+    def _refuse_where_draining(self, handshake: ServerHandshake) -> None:
+        """RFC 9110 section 15.6.4."""
+        if self._draining:
+            headers = [("Retry-After", str(RETRY_AFTER))]
+            raise handshake.refuse(503, "the server is about to end: try again", headers)
 
     def _begin(
         self, pipe: Pipe, handshake: ServerHandshake, request: Request, address: Any
