@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.helpers.raw_peer import BOUND, answer_to, read_head, until, watchdog
+from tests.helpers.raw_peer import BOUND, answer_to, clients_of, read_head, until, watchdog
 from tests.helpers.scripted_server import scripted
 
 from coro_websocket import (
@@ -299,7 +299,7 @@ async def test_the_path_of_a_client_forges_no_line_of_the_log(log, tmp_path, mon
             await read_head(client)
         async with asyncio.timeout(BOUND):
             assert await ended == name
-            await until(lambda: server.connections == 0)
+            await until(lambda: clients_of(server) == 0)
     assert r"x\n2026-01-01 CRITICAL root: forged\x1b[31m" in log.text
 
 

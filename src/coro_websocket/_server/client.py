@@ -54,7 +54,11 @@ class Client:
     write: Write | None  # once its connection is open
 
     def __init__(
-        self, accepted: socket.socket, peer: Any, clients: set[Client], began: float
+        self,
+        accepted: socket.socket,
+        clients: set[Client],
+        peer: Any = None,
+        began: float = 0.0,
     ) -> None:
         self.accepted = accepted
         self.peer = peer or None
@@ -83,7 +87,7 @@ class Client:
         accepted, self.accepted = self.accepted, None
         return accepted
 
-    def ended(self) -> None:
+    def ended(self, _running: object = None) -> None:
         """Its task has ended; one that was cancelled before it began closes no socket."""
         self.clients.discard(self)
         if self.accepted is not None:
