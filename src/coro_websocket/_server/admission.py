@@ -13,13 +13,13 @@ from .places import Places
 from .unfinished import CountedThrottle, Unfinished
 
 if TYPE_CHECKING:
+    from .._connection.read_write import Read, Write
     from .._http.request_and_response import Request
     from .._runtimes.event_loop import SocketLoop
     from .._runtimes.throttle import Throttle
     from .._streams.user_socket import ConnectionSocket
     from .client import Client
     from .limits import Limits
-    from .opening import Opened
     from .proxies import Proxies
 
 __all__ = ["Admission"]
@@ -52,11 +52,16 @@ class Admission:
         self.unfinished.discard(client)
         self._proxies.bind(request, client)
 
-    def opened(self, client: Client, opened: Opened) -> None:
+    def refused(self, client: Client) -> None:
+        """It gets no connection, and is left to read why."""
+        self.unfinished.discard(client)
+        self.places.give_back(client)
+
+    def opened(self, client: Client, request: Request, read: Read, write: Write) -> None:
         """It has its connection."""
-        client.write = opened.write
-        client.sock = opened.request.socket
-        self.connections._add(client.id, opened.request, opened.read, opened.write)
+        client.write = write
+        client.sock = request.socket
+        self.connections._add(client.id, request, read, write)
 
     def ended(self, client: Client) -> None:
         """Its task has ended, wherever it was."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from .._options.url import without_query
@@ -89,7 +89,7 @@ class Connections(Collection[ServerConnection]):
         return f"<Connections: {len(self)} open>"
 
     def _add(self, id: int, req: Request, read: Read, write: Write) -> None:
-        began = datetime.now(timezone.utc)
+        began = datetime.now(UTC)
         self._by_id[id] = ServerConnection(id, began, req, read, write)
 
     def _discard(self, id: int) -> None:

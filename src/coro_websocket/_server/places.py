@@ -50,11 +50,11 @@ class Places:
             return
         counts_as = client.address.counts_as if client.address is not None else None
         already = self._per_client.get(counts_as, 0)
-        if self.most_per_client is not None and counts_as is not None:
-            if already >= self.most_per_client:
-                raise _refused(
-                    429, "too many connections with this client (max_connections_per_client)"
-                )
+        per_client = self.most_per_client if counts_as is not None else None
+        if per_client is not None and already >= per_client:
+            raise _refused(
+                429, "too many connections with this client (max_connections_per_client)"
+            )
         if self.most is not None and len(self._taken) >= self.most:
             raise _refused(503, "too many connections (max_connections)")
         self._taken[client] = counts_as

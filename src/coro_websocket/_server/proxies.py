@@ -65,13 +65,18 @@ class Proxies:
         client.address, scheme = find_client(request, client.address, self.trusted)
         if scheme is None and client.over_tls:
             scheme = "wss"
-        request._bind(id=client.id, peer=client.peer, client=client.address, scheme=scheme)
+        request._bind(id=client.id, client=client.address, scheme=scheme)
 
 
 async def _receive_header(loop: SocketLoop, sock: ConnectionSocket, client: Client) -> None:
     reader = ProxyHeaderReader()
+    received = False
     while reader.header is None:
-        reader.feed(await loop.receive(sock, reader.wanted))
+        data = await loop.receive(sock, reader.wanted)
+        if not data and not received:  # a probe, which is nothing to look into
+            raise ConnectionResetError("the client closed the connection without sending")
+        received = True
+        reader.feed(data)
     if reader.header.client is not None:
         client.address = reader.header.client
     client.over_tls = reader.header.tls

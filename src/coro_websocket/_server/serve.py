@@ -8,14 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .._checks import check_names
-from .._http.answers import check_response_headers
 from .._http.origins import check_origins
+from .._http.reserved_headers import check_response_headers
 from .._options.header_rules import check_subprotocols
 from .._options.options import Options
 from .._options.rules import NAMES_ELSEWHERE_OF_SERVERS
 from .._runtimes.current import running_loop
 from .addresses import BACKLOG, Addresses
 from .handler import check_handler
+from .hooks import check_hooks
 from .limits import MAX_HANDSHAKES, check_limits
 from .opening import Terms
 from .proxies import check_proxies
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from .._runtimes.event_loop import SocketLoop
     from .addresses import Sockets
     from .handler import Handler
+    from .hooks import ProcessRequest, ProcessResponse
     from .unix_owner import Owner
 
 __all__ = ["Serving", "serve"]
@@ -54,6 +56,8 @@ def serve(
     subprotocols: Sequence[str] = (),
     origins: Origins = "same",
     headers: Iterable[tuple[str, str]] | Mapping[str, str] = (),
+    process_request: ProcessRequest | Sequence[ProcessRequest] | None = None,
+    process_response: ProcessResponse | None = None,
     trusted_proxies: Iterable[NetworkLike] | None = None,
     proxy_protocol: bool | Iterable[NetworkLike] = False,
     max_connections: int | None = None,
@@ -105,6 +109,12 @@ def serve(
             that send none. A function: called with the origin, or None, it returns whether to let
             it in. None: any.
         headers: more headers for the answer, as (name, value) pairs or a mapping.
+        process_request: a function or coroutine function, or a list of several, called with each
+            Request before it is accepted, plain HTTP requests among them. The first that returns
+            an HTTPResponse has answered; None goes on. It may keep what it finds in `req.state`,
+            and call `req.set_cookie`, `req.add_response_header`, `req.choose_subprotocol`.
+        process_response: a function or coroutine function, called with the Request and the
+            HTTPResponse that is about to answer it; it returns another one, or None to leave it.
         trusted_proxies: networks of proxies in front of this server, such as ["10.0.0.0/8"], whose
             `Forwarded` (RFC 7239), `X-Forwarded-For` and `X-Forwarded-Proto` say who `req.client`
             is, and `req.scheme`; "unix": whoever connects to a unix socket. By default nobody's.
@@ -141,6 +151,7 @@ def serve(
         check_subprotocols(subprotocols),
         check_origins(origins),
         check_response_headers(headers),
+        check_hooks(process_request, process_response),
         check_proxies(trusted_proxies, proxy_protocol),
         check_limits(max_connections, max_connections_per_client, max_handshakes),
     )
@@ -161,6 +172,8 @@ ADDRESS_AND_HANDSHAKE = (
     "subprotocols",
     "origins",
     "headers",
+    "process_request",
+    "process_response",
     "trusted_proxies",
     "proxy_protocol",
     "max_connections",

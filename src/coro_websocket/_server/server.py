@@ -48,7 +48,7 @@ class Server:
         self._terms = terms
         self._draining = Draining(loop)
         self._admission = Admission(loop, terms.limits, terms.proxies)
-        self._opener = Opener(loop, terms, self._draining, self, self._admission)
+        self._opener = Opener(loop, terms, handler, self._draining, self, self._admission)
         self._listening = Listening([])
         self._listeners: list[socket.socket] = []
         self._accepting: list[Running] = []
@@ -289,7 +289,7 @@ class Server:
         """One client, from its first byte to its last."""
         opened = await self._opener.open(client.begin(self._loop.current_task()), client)
         if opened is not None:
-            self._admission.opened(client, opened)
+            self._admission.opened(client, opened.request, opened.read, opened.write)
             await run_handler(self._loop, self._handler, opened)
 
     def _ended(self, client: Client, _running: Running) -> None:
