@@ -264,6 +264,7 @@ KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
     ],
 )
 async def test_whatever_a_client_asks_for(log, request_):
+    log.set_level(logging.DEBUG)  # where plain requests are
     async with serve(print) as server, asyncio.timeout(BOUND):
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write((request_ + "\r\n").encode("latin-1"))

@@ -16,6 +16,7 @@ from .admission import Admission
 from .client import Client
 from .draining import Draining
 from .ending import Ending, drain_seconds
+from .groups import NamedGroups
 from .handler import run_handler
 from .log import logger
 from .opening import Opener
@@ -25,6 +26,7 @@ from .systemd import systemd_notify
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from .._connection.group import Group
     from .._options.options import Seconds
     from .._runtimes.event_loop import Running, SocketLoop
     from .connections import Connections
@@ -55,6 +57,7 @@ class Server:
         self._clients: set[Client] = set()
         self._ending = Ending(loop, self._clients)
         self._closed = loop.event()
+        self._groups = NamedGroups()
 
     # What the user sees
 
@@ -98,6 +101,13 @@ class Server:
     def handshakes(self) -> int:
         """How many clients there are besides: in their opening handshake, or being refused."""
         return len(self._clients) - len(self.connections)
+
+    def group(self, name: str) -> Group:
+        """The group of connections of this name, a new one if there is none.
+
+        It is forgotten when it is empty and nobody holds it. May be called in any thread.
+        """
+        return self._groups.get(name)
 
     @property
     def draining(self) -> Draining:
