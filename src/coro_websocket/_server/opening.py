@@ -9,6 +9,7 @@ RFC 6455 section 4.2.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._connection.begin import begin_connection
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from .._streams.opening_pipes import Pipe
     from .admission import Admission
     from .client import Client
+    from .deciding import Decision
     from .draining import Draining
     from .hooks import Hooks
     from .limits import Limits
@@ -123,8 +125,7 @@ class Opener:
         if not decision.upgrades:
             log_decision(decision, client, request)
             self._admission.refused(client)
-            answer = handshake.reject(*decision.response._parts())
-            await send_refusal(self._loop, pipe, answer, options)
+            await send_refusal(self._loop, pipe, _encode(handshake, decision), options)
             return None
         return self._begin(pipe, handshake, request, client)
 
@@ -178,3 +179,10 @@ class Opener:
         logger.info("%s opened with 101", which)
         log_end(logger, which, connection, pipe.socket)
         return Opened(request, read, write, connection.engine, client)
+
+
+def _encode(handshake: ServerHandshake, decision: Decision) -> bytes:
+    status, reason, headers, body = decision.response._parts()
+    if "Date" not in decision.response.headers:  # RFC 9110 section 6.6.1
+        headers = (*headers, ("Date", formatdate(usegmt=True)))
+    return handshake.reject(status, reason, headers, body)
