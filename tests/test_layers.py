@@ -27,7 +27,11 @@ HOUSE: list[dict[str, str]] = [
     {"_streams": "_streams."},
     {"_connection": "_connection."},
     {"_opening": "_opening.", "_server": "_server."},
-    {"what users import": "__init__ __main__ _cli _reconnect _wrap_io codec extensions testing"},
+    {"_routing": "_routing."},
+    {
+        "what users import": "__init__ __main__ _cli _reconnect _wrap_io codec extensions router "
+        "testing"
+    },
 ]
 
 LOOPS = {"asyncio", "trio", "uvloop"}
