@@ -2,6 +2,8 @@
 
     python3 conformance/autobahn.py [--cases '12.*' '13.1.*'] [--fast]
                                     [--python2 PATH] [--python PATH]
+    python3 conformance/autobahn.py --world uvicorn               as a server under uvicorn
+    python3 conformance/autobahn.py --world asyncio uvicorn:300   and there the first 300 cases
 
 It needs Python 2.7, because the suite does: --python2, AUTOBAHN_PYTHON, PATH and pyenv's
 versions are searched for it. All else it installs from PyPI into `build/`: the suite, once,
@@ -9,9 +11,9 @@ as `wstest.txt` has it; and the library, unless the interpreter that runs this i
 
 Exits with 0 if every case that was asked for has run and is OK, apart from three that can
 only be INFORMATIONAL; with 1 if one is not, or --deadline has passed; with 2 if something
-is missing. Afterwards `build/autobahn/client/index.html` and
-`build/autobahn/server/index.html` are the suite's reports; what the processes said is in
-`build/autobahn/logs/`.
+is missing. Afterwards `build/autobahn/asyncio-client/index.html`,
+`build/autobahn/asyncio-server/index.html` and so on are the suite's reports; what the processes
+said is in `build/autobahn/logs/`.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from environments import (
     ROOT,
     Deadline,
     Missing,
+    cases_of,
     find_python2,
     imported_library,
     library_python,
@@ -35,6 +38,7 @@ from environments import (
     wstest,
 )
 from verdict import table
+from worlds import WORLDS, wanted
 
 BUILD = ROOT / "build"
 OUTPUT = BUILD / "autobahn"
@@ -48,6 +52,15 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--cases", nargs="+", default=["*"], metavar="CASE", help="only these, such as 7.1.5 or 9.*"
+    )
+    parser.add_argument(
+        "--world",
+        nargs="+",
+        type=wanted,
+        default=[wanted("asyncio")],
+        metavar="WORLD[:FIRST]",
+        help=f"where the library runs, side by side: {', '.join(WORLDS)} (asyncio); "
+        "each with how many of the cases, the first ones, or all",
     )
     parser.add_argument(
         "--fast",
@@ -73,23 +86,26 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         suite = wstest(find_python2(given.python2), BUILD / "wstest", deadline)
-        python = library_python(given.python, BUILD / "autobahn-library", deadline)
+        extras = {each.world.extra: each.world.module for each in given.world if each.world.extra}
+        python = library_python(given.python, BUILD / "autobahn-library", deadline, extras)
+        directions = [
+            Direction(
+                each.world,
+                role,
+                suite=suite,
+                python=python,
+                cases=cases_of(suite, given.cases, each.first),
+                output=OUTPUT,
+                fast=given.fast,
+            )
+            for each in given.world
+            for role in each.world.roles
+        ]
     except Missing as error:
         print(f"cannot run the Autobahn test suite: {error}", file=sys.stderr)
         return 2
     print(f"testing {imported_library(python)}", flush=True)
     shutil.rmtree(OUTPUT, ignore_errors=True)
-    directions = [
-        Direction(
-            testee,
-            suite=suite,
-            python=python,
-            cases=given.cases,
-            output=OUTPUT,
-            fast=given.fast,
-        )
-        for testee in ("client", "server")
-    ]
     run(directions, deadline)
     return judge(directions)
 

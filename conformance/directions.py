@@ -17,8 +17,9 @@ from verdict import ALL_CASES, Report
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from worlds import World
+
 AGENT = "coro-websocket"
-TESTEE = str(Path(__file__).resolve().parent / "testee.py")
 FAST_SUITE = Path(__file__).resolve().parent / "python2"
 TIME_TO_LISTEN = 60.0
 
@@ -28,18 +29,19 @@ class Broken(Exception):
 
 
 class Direction:
-    """The library as `testee`, "client" or "server".
+    """The library in a world as `role`, "client" or "server".
 
     Of its two processes the first listens until it is ended, the second ends by itself once
     all cases have run. Every file is left in `output`: the report in a folder that is named
-    as the testee, what the processes said in `logs`.
+    as the world and the role, what the processes said in `logs`.
 
-    fast: both compress with level 1.
+    fast: both compress with level 1, where the library is free to.
     """
 
     def __init__(
         self,
-        testee: str,
+        world: World,
+        role: str,
         *,
         suite: Path,
         python: str,
@@ -47,21 +49,23 @@ class Direction:
         output: Path,
         fast: bool = False,
     ) -> None:
-        self.testee = testee
+        self.world = world
+        self.role = role
+        self.testee = f"{world.name} {role}"
         self.suite = suite
         self.python = python
         self.cases = cases
         self.fast = fast
-        self.report_folder = output / testee
+        self.report_folder = output / f"{world.name}-{role}"
         self.logs = output / "logs"
-        self.logs.mkdir(parents=True, exist_ok=True)
         self.seconds = 0.0
         self.problem = ""
         self._started = time.monotonic()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, deadline: Deadline) -> None:
-        if self.testee == "client":
+        self.logs.mkdir(parents=True, exist_ok=True)
+        if self.role == "client":
             port = _free_port()
             url = f"ws://127.0.0.1:{port}"
             self._start_suite("fuzzingserver", {"url": url})
@@ -127,7 +131,7 @@ class Direction:
             "exclude-cases": [],
             "exclude-agent-cases": {},
         }
-        path = self.logs / f"{self.testee}-spec.json"
+        path = self.logs / f"{self.report_folder.name}-spec.json"
         path.write_text(json.dumps(spec | more, indent=2))
         # Port 0: no web server beside the suite's own, which would be on a fixed port.
         command = [str(self.suite), "--mode", mode, "--spec", str(path), "--webport", "0"]
@@ -136,7 +140,7 @@ class Direction:
 
     def _start_testee(self, *arguments: str) -> None:
         fast = ["--fast"] if self.fast else []
-        self._start("testee", [self.python, "-u", TESTEE, *fast, *arguments])
+        self._start("testee", [self.python, "-u", self.world.path, *fast, *arguments])
 
     def _start(self, name: str, command: list[str], env: dict[str, str] | None = None) -> None:
         with self._log(name).open("wb") as output:
@@ -161,7 +165,7 @@ class Direction:
         return found[0] if found else ""
 
     def _log(self, name: str) -> Path:
-        return self.logs / f"{self.testee}-{name}.log"
+        return self.logs / f"{self.report_folder.name}-{name}.log"
 
     def _said(self, name: str) -> str:
         log = self._log(name)

@@ -7,12 +7,17 @@ again only when what it is made from has changed.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "conformance" / "wstest.txt"
@@ -101,33 +106,75 @@ def wstest(python2: str, folder: Path, deadline: Deadline) -> Path:
     return command
 
 
+def cases_of(suite: Path, patterns: list[str], first: int | None) -> list[str]:
+    """The patterns as they are; or the first of the cases that they match, in the suite's order.
+
+    Args:
+        suite: what `wstest()` has returned.
+        patterns: as the suite takes them, such as `7.1.5` or `9.*`.
+        first: how many, or None for the patterns as they are.
+
+    Raises:
+        Missing: the suite does not tell its cases.
+    """
+    if first is None:
+        return patterns
+    says = (
+        "import json, sys; from autobahntestsuite.case import *; "
+        "from autobahntestsuite.caseset import CaseSet; "
+        "known = CaseSet('WebSocket', 'Case', Cases, CaseCategories, CaseSubCategories); "
+        "print(json.dumps(known.parseSpecCases({'cases': sys.argv[1:]})))"
+    )
+    ran = subprocess.run(
+        [str(suite.with_name("python")), "-c", says, *patterns],
+        env=python2_environ(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    if ran.returncode != 0:
+        raise Missing(f"the suite does not tell its cases:\n{ran.stderr.strip()}")
+    cases: list[str] = json.loads(ran.stdout)
+    return cases[:first]
+
+
 # The library
 
 
-def library_python(given: str | None, folder: Path, deadline: Deadline) -> str:
-    """An interpreter that imports the library.
+def library_python(
+    given: str | None, folder: Path, deadline: Deadline, extras: Mapping[str, str]
+) -> str:
+    """An interpreter that imports the library and what the extras install.
 
     The one that was asked for; or the one that runs this, if it does; or a virtual
     environment in `folder` that the sources are installed into.
+
+    Args:
+        extras: the extras of the package, with the module that each brings.
     """
     for candidate in (given, None if given else sys.executable):
-        if candidate is not None and imported_library(candidate):
+        if candidate is not None and imported_library(candidate, *extras.values()):
             return candidate
     if given:
-        raise Missing(f"{given} does not import coro_websocket")
-    recipe = f"{sys.executable}\n{_digest_of_sources()}"
+        needed = " and ".join(("coro_websocket", *extras.values()))
+        raise Missing(f"{given} does not import {needed}")
+    listed = f"[{','.join(sorted(extras))}]" if extras else ""
+    recipe = f"{sys.executable}\n{listed}\n{_digest_of_sources()}"
     python = folder / "venv" / "bin" / "python"
     if _begin(folder, recipe):
         print(f"installing the library in {short(folder)}", flush=True)
         _run([sys.executable, "-m", "venv", str(folder / "venv")], deadline)
-        _run([str(python), "-m", "pip", "install", "-q", str(ROOT)], deadline)
+        _run([str(python), "-m", "pip", "install", "-q", f"{ROOT}{listed}"], deadline)
         _finish(folder, recipe)
     return str(python)
 
 
-def imported_library(python: str) -> str:
-    """The library that `python` imports, and the version of that; "" if it imports none."""
-    says = "import coro_websocket, platform"
+def imported_library(python: str, *modules: str) -> str:
+    """The library that `python` imports, and the version of that.
+
+    "" if it does not import that, or one of the modules.
+    """
+    says = f"import {', '.join(('coro_websocket', 'platform', *modules))}"
     says += "; print(coro_websocket.__path__[0], 'on Python', platform.python_version())"
     try:
         # Not from here: only what is installed, or on PYTHONPATH, counts.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from environments import Deadline, Missing, find_python2
+from environments import Deadline, Missing, find_python2, library_python
 from verdict import Report, outcome_of, table
+from worlds import WORLDS, Wanted, wanted
 
 SCRIPT = Path(__file__).parent.parent / "conformance" / "autobahn.py"
 FINE = {"1.1.1": ("OK", "OK"), "7.13.1": ("INFORMATIONAL", "INFORMATIONAL")}
@@ -75,3 +77,33 @@ def test_another_python_than_2_is_refused():
 
 def test_a_deadline_that_has_passed_leaves_nothing():
     assert Deadline(0).left() == 0
+
+
+def test_a_world_is_named_and_the_number_of_its_first_cases_may_stand_behind_it():
+    assert wanted("asyncio") == Wanted(WORLDS["asyncio"])
+    assert wanted("uvicorn:300") == Wanted(WORLDS["uvicorn"], 300)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("curio", "no world 'curio', only asyncio, uvicorn"),
+        ("uvicorn:", "'' is not a number of cases"),
+        ("uvicorn:0", "'0' is not a number of cases"),
+        ("uvicorn:-1", "'-1' is not a number of cases"),
+        ("uvicorn:²", "'²' is not a number of cases"),
+    ],
+)
+def test_a_world_that_there_is_not_is_refused(text, said):
+    with pytest.raises(argparse.ArgumentTypeError, match=said):
+        wanted(text)
+
+
+def test_each_world_has_its_program():
+    for world in WORLDS.values():
+        assert Path(world.path).is_file()
+
+
+def test_an_interpreter_without_what_a_world_needs_is_refused(tmp_path):
+    with pytest.raises(Missing, match="does not import coro_websocket and no_such_module"):
+        library_python(sys.executable, tmp_path, Deadline(60), {"some": "no_such_module"})

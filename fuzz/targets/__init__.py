@@ -16,8 +16,10 @@ from . import (
     codec,
     engine,
     extensions,
+    forwarded,
     pieces,
     proxy,
+    proxy_protocol,
     receiving,
     sending,
     server_handshake,
@@ -35,4 +37,6 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "server_handshake": server_handshake.run,
     "extensions": extensions.run,
     "proxy": proxy.run,
+    "proxy_protocol": proxy_protocol.run,
+    "forwarded": forwarded.run,
 }

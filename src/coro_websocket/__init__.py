@@ -26,6 +26,8 @@ from ._errors import (
     ServeError,
     WebSocketError,
 )
+from ._http.client_address import ClientAddress
+from ._http.http_response import HTTPResponse
 from ._http.opening_errors import ConnectError, ConnectTimeout, HandshakeError, ProxyError, TLSError
 from ._http.request_and_response import Request, Response
 from ._opening.connect import connect
@@ -57,6 +59,8 @@ __all__ = [
     "URL",
     "Request",
     "Response",
+    "HTTPResponse",
+    "ClientAddress",
     "Read",
     "Write",
     "MessageStream",

@@ -38,7 +38,7 @@ from ._quoting import clip
 from ._routing.functions import ask, check_http_function, check_methods, name_of
 from ._routing.patterns import join_patterns, parse_pattern
 from ._server.handler import check_handler
-from ._server.hooks import check_hooks
+from ._server.hooks import Routing, check_hooks
 
 try:
     from ._routing.converters import check_converters
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
     from ._connection.read_write import Read, Write
     from ._http.request_and_response import Request
-    from ._server.hooks import ProcessRequest
+    from ._server.hooks import Answer, ProcessRequest
 
 __all__ = ["Route", "Router"]
 
@@ -66,7 +66,7 @@ _Hooks: TypeAlias = "ProcessRequest | Sequence[ProcessRequest] | None"
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
-class Router:
+class Router(Routing):
     """Handlers by path: give it to `serve` in place of a handler.
 
         Router({"/chat/{room}": chat, "/files/{path:path}": files, "/api": another_router})
@@ -326,7 +326,8 @@ class Router:
             return path
         if not req.host:
             raise InvalidOption("the request has no Host to make a URL of", "req")
-        scheme = ("ws" if found.methods is None else "http") + ("s" if req.tls else "")
+        secure = "s" if req.scheme == "wss" else ""
+        scheme = f"ws{secure}" if found.methods is None else f"http{secure}"
         return f"{scheme}://{req.host}{path}"
 
     def _named(self, wanted: object, params: Iterable[str]) -> Route:
@@ -375,20 +376,25 @@ class Router:
             return Found(None, _NONE, _not_found(missing, upgrades=upgrades))
         return Found(route.pattern, MappingProxyType(params), route)
 
-    async def _answer(self, req: Request) -> HTTPResponse | None:
+    def _answer(self, req: Request) -> Answer:
         """What a request gets in place of an upgrade; None if the rules of one are to decide."""
         assert req._found is not None
         route = req._found.target
         if isinstance(route, HandshakeError):
             assert route.response is not None
             return HTTPResponse._of(route.response)
+        if route.methods is None and not route._hooks:
+            return None
+        return self._ask(route, req)
+
+    async def _ask(self, route: Route, req: Request) -> HTTPResponse | None:
         for hook in route._hooks:
             answer = await ask(hook, req)
             if answer is not None:
-                return answer
+                return answer  # type: ignore[no-any-return]  # which is checked
         if route.methods is None:
             return None
-        answer = await ask(route.handler, req, **req._found.params)
+        answer = await ask(route.handler, req, **req.params)
         if not isinstance(answer, HTTPResponse):
             raise TypeError(
                 f"the function of {route.pattern!r} must return an HTTPResponse, "

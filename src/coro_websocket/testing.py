@@ -96,7 +96,7 @@ def connected_pair(
     one = begin_connection(client, ours, client=True, extensions=asking.extensions)
     other = begin_connection(peer, theirs, client=False, extensions=answering.extensions)
     response._bind(socket=client.socket, url=ours.url)
-    request._bind(socket=peer.socket, tls=ours.url.tls)
+    request._bind(socket=peer.socket, scheme="wss" if ours.url.tls else "ws")
     return (response, *one[1:]), (request, *other[1:])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from coro_websocket._http.client_address import ClientAddress
 from coro_websocket._http.request_and_response import Request, Response
 
 HEADERS = [("Upgrade", "websocket"), ("Set-Cookie", "sesame"), ("Connection", "Upgrade")]
@@ -93,7 +94,7 @@ def test_a_request_tells_what_the_client_asked_for():
     assert (request.host, request.origin) == ("example.com:81", "https://example.com")
     assert request.subprotocols == ("chat", "superchat", "v2")
     assert (request.subprotocol, request.socket, request.peer) == (None, None, None)
-    assert request.tls is False
+    assert (request.tls, request.scheme, request.client, request.id) == (None, "ws", None, None)
 
 
 def test_a_request_without_host_and_origin_says_so():
@@ -103,8 +104,10 @@ def test_a_request_without_host_and_origin_says_so():
 def test_the_server_binds_what_it_knows_of_the_connection():
     request = Request()
     sock = object()
-    request._bind(subprotocol="chat")._bind(socket=sock, peer=("::1", 80, 0, 0), tls=True)
-    assert request._bind().tls is True
+    client = ClientAddress("::1", 80)
+    request._bind(subprotocol="chat")._bind(socket=sock, peer=("::1", 80, 0, 0))
+    request._bind(client=client, scheme="wss", id=7)
+    assert (request.client, request.scheme, request.id) == (client, "wss", 7)
     assert request.peer == ("::1", 80, 0, 0)
     assert (request.subprotocol, request.socket) == ("chat", sock)
 
@@ -112,7 +115,7 @@ def test_the_server_binds_what_it_knows_of_the_connection():
 @pytest.mark.parametrize(
     "field",
     ["method", "pathname", "version", "host", "origin", "subprotocols", "subprotocol", "socket",
-     "peer", "tls", "anything"],
+     "peer", "client", "scheme", "id", "tls", "anything"],
 )  # fmt: skip
 def test_a_request_cannot_be_changed(field: str):
     with pytest.raises(AttributeError):

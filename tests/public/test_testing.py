@@ -77,7 +77,7 @@ async def test_its_handshake_is_the_real_one():
     assert res.subprotocol == req.subprotocol == "old"
     assert (req.host, req.pathname, req["X-Token"]) == ("chat.test:444", "/room?x=1", "t")
     assert req["Authorization"].startswith("Basic ")
-    assert (res.url.host, req.tls) == ("chat.test", True)
+    assert (res.url.host, req.scheme, req.tls) == ("chat.test", "wss", None)
     assert res.extensions == ()
     await closed(write, peer_write)
 

@@ -283,7 +283,8 @@ def test_a_path_that_belongs_to_another_route_is_refused():
 @given(st.text(max_size=20), st.integers(0, 10**9), st.text(max_size=20))
 def test_what_is_built_matches_with_the_same_values_or_is_refused(room: str, n: int, path: str):
     made = table("/chat/{room}/{n:int}", "/files/{path:path}")
-    for route, values in zip(made.routes, [{"room": room, "n": n}, {"path": path}], strict=True):
+    both: list[dict[str, Any]] = [{"room": room, "n": n}, {"path": path}]
+    for route, values in zip(made.routes, both, strict=True):
         try:
             built = made.path_of(route, values)
         except InvalidOption:

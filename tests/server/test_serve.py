@@ -204,7 +204,7 @@ async def test_the_handler_gets_the_request():
             assert (res.subprotocol, res["X-Served"]) == ("b", "1")
             assert await read() is None
             assert read.close_code == 1000
-    assert seen == [("GET", "/p?q", "1", "b", False, "127.0.0.1")]
+    assert seen == [("GET", "/p?q", "1", "b", None, "127.0.0.1")]
 
 
 async def test_a_handler_that_raises_is_logged_and_closes_with_1011(caplog):
@@ -427,9 +427,9 @@ async def test_an_option_that_cannot_be_used_is_refused_at_once(options, kind):
         ("origin", "'origins'"),
         ("check_origin", "'origins'"),
         ("unix", "'path'"),
-        ("process_request", "1008"),
+        ("select_subprotocol", "choose_subprotocol"),
         ("create_protocol", "read and write"),
-        ("reuse_port", "'sock'"),
+        ("reuse_address", "'sock'"),
         ("proxy", "option of connect()"),
         ("hosts", "'host'"),
         ("zzz", "ping_interval"),

@@ -19,8 +19,8 @@ from coro_websocket._runtimes.trio_loop import TrioLoop
 from coro_websocket._server import accepting
 from coro_websocket._server.accepting import accept_connections
 from coro_websocket._server.client import Client
-from coro_websocket._server.closing import close_others
-from coro_websocket._server.listening import listen_unix
+from coro_websocket._server.ending import Ending
+from coro_websocket._server.listening import Access, listen_unix
 
 
 def on_trio(main, *arguments):
@@ -85,7 +85,7 @@ def test_a_unix_socket_is_waited_for_while_another_server_starts(tmp_path, monke
 
     async def main(loop):
         async def start():
-            listener, file = await listen_unix(loop, str(path))
+            listener, file = await listen_unix(loop, str(path), 100, Access())
             file.delete()
             listener.close()
 
@@ -124,6 +124,7 @@ def test_closing_waits_for_all_handlers_but_its_own(within):
     clients: set[Any] = set()
 
     async def main(loop):
+        ending = Ending(loop, clients)
         started = trio.Event()
 
         async def serve(client, name, handle):
@@ -145,7 +146,8 @@ def test_closing_waits_for_all_handlers_but_its_own(within):
 
         async def closer(write):
             await started.wait()
-            await close_others(loop, clients, 1001, "going away", within)
+            with ending.by_caller():
+                await ending.close_others(1001, "going away", within)
             assert set(ended) == {"prompt", "shaking hands", "late" if within else "prompt"}
 
         async def shaking_hands(write):

@@ -1,4 +1,4 @@
-"""What TLS has agreed on, as `tls_info` of Response and Request tells it."""
+"""What TLS has agreed on, as `tls` of Response and Request tells it."""
 
 from __future__ import annotations
 
@@ -68,24 +68,24 @@ async def test_client_and_server_are_told_the_same(version, certificates):
         serve(handler, tls=options_of(certificates, protocol=version)) as server,
         connect(server.url, tls={"ca": certificates.ca}) as (res, _, _),
     ):
-        info = res.tls_info
+        info = res.tls
         assert info.version == version
         assert ("AES" in info.cipher) or ("CHACHA20" in info.cipher)
         assert info.alpn == "http/1.1"
         assert ("IP Address", "127.0.0.1") in info.peer_certificate["subjectAltName"]
         assert info.peer_certificate_der == der(certificates.cert)
-        theirs = seen[0].tls_info
+        theirs = seen[0].tls
         assert (theirs.version, theirs.cipher, theirs.alpn) == (version, info.cipher, info.alpn)
         assert theirs.peer_certificate is None
         assert theirs.peer_certificate_der is None
-        assert seen[0].tls is True
+        assert seen[0].scheme == "wss"
 
 
 async def test_a_server_is_told_who_the_client_is(certificates, authority):
     seen = []
 
     async def handler(req, read, write):
-        seen.append(req.tls_info)
+        seen.append(req.tls)
 
     client = authority.issue_cert("client@example.org")
     shown = client.cert_chain_pems[0].bytes().decode()
@@ -108,7 +108,7 @@ async def test_without_tls_there_is_none(certificates):
     seen = []
 
     async def handler(req, read, write):
-        seen.append((req.tls, req.tls_info))
+        seen.append((req.scheme, req.tls))
 
     async with serve(handler) as server:
         async with connect(server.url) as (res, read, _):
@@ -118,12 +118,12 @@ async def test_without_tls_there_is_none(certificates):
             connect(server.url, proxy=url, proxy_tls=certificates.client) as (through, read, _),
         ):
             await read()
-    assert res.tls_info is through.tls_info is None
-    assert seen == [(False, None)] * 2
+    assert res.tls is through.tls is None
+    assert seen == [("ws", None)] * 2
     (res, _, write), (req, _, peer_write) = connected_pair()
-    assert res.tls_info is req.tls_info is None
+    assert res.tls is req.tls is None
     await asyncio.gather(write.close(), peer_write.close())
-    assert Response(code=101).tls_info is Request().tls_info is None
+    assert Response(code=101).tls is Request().tls is None
 
 
 @pytest.mark.parametrize("secure", [False, True])
@@ -140,8 +140,8 @@ async def test_through_a_proxy_it_is_the_servers(secure, certificates, authority
             proxy_tls={"ca": authority.cert_pem.bytes()},
         ) as (res, _, _),
     ):
-        assert res.tls_info.peer_certificate_der == der(certificates.cert)
-        assert res.tls_info.version == "TLSv1.3"
+        assert res.tls.peer_certificate_der == der(certificates.cert)
+        assert res.tls.version == "TLSv1.3"
 
 
 async def test_a_certificate_that_is_not_verified_is_there_in_der_only(certificates):
@@ -149,9 +149,9 @@ async def test_a_certificate_that_is_not_verified_is_there_in_der_only(certifica
         serve(wait_for_end, tls=certificates.server) as server,
         connect(server.url, tls={"insecure": True}) as (res, _, _),
     ):
-        assert res.tls_info.peer_certificate is None
-        assert res.tls_info.peer_certificate_der == der(certificates.cert)
-        assert res.tls_info.alpn is None  # a context of the server's own that names none
+        assert res.tls.peer_certificate is None
+        assert res.tls.peer_certificate_der == der(certificates.cert)
+        assert res.tls.alpn is None  # a context of the server's own that names none
 
 
 async def test_it_can_be_read_after_the_end(certificates):
@@ -159,8 +159,8 @@ async def test_it_can_be_read_after_the_end(certificates):
         async with connect(server.url, tls=certificates.client) as (res, read, write):
             pass
         del read, write
-        assert res.tls_info.version == "TLSv1.3"
-        assert res.tls_info.peer_certificate_der == der(certificates.cert)
+        assert res.tls.version == "TLSv1.3"
+        assert res.tls.peer_certificate_der == der(certificates.cert)
 
 
 @pytest.mark.parametrize("how", ["reset", "garbage"])
@@ -186,19 +186,19 @@ async def test_it_can_be_read_after_tls_has_failed(how, certificates):
         with pytest.raises(ConnectionClosedError):
             await read()
         # OpenSSL does not tell everything any more once it has failed itself.
-        assert res.tls_info.cipher
+        assert res.tls.cipher
         if how == "reset":
-            assert res.tls_info.version == "TLSv1.3"
-            assert res.tls_info.peer_certificate_der == der(certificates.cert)
+            assert res.tls.version == "TLSv1.3"
+            assert res.tls.peer_certificate_der == der(certificates.cert)
         await write.close()
 
 
 async def test_once_read_it_keeps_nothing_of_tls_alive(certificates):
     async with serve(wait_for_end, tls=certificates.server) as server:
         async with connect(server.url, tls=certificates.client) as (res, read, write):
-            held = weakref.ref(res._tls_info)
-            info = res.tls_info
-            assert res.tls_info is info
+            held = weakref.ref(res._tls)
+            info = res.tls
+            assert res.tls is info
         del read, write
         for _ in range(3):
             await asyncio.sleep(0)
@@ -213,19 +213,19 @@ async def test_it_never_changes_and_its_repr_is_short(certificates):
         connect(server.url, tls=certificates.client) as (res, _, _),
     ):
         with pytest.raises(FrozenInstanceError):
-            res.tls_info.version = "TLSv1.0"  # type: ignore[misc]
+            res.tls.version = "TLSv1.0"  # type: ignore[misc]
         with pytest.raises(AttributeError):
-            res.tls_info = None  # type: ignore[misc]
-        assert "der" not in repr(res.tls_info)
-        assert isinstance(hash(res.tls_info), int)
-        assert isinstance(res.tls_info, TLSInfo)
+            res.tls = None  # type: ignore[misc]
+        assert "der" not in repr(res.tls)
+        assert isinstance(hash(res.tls), int)
+        assert isinstance(res.tls, TLSInfo)
 
 
 async def test_a_refusal_has_none():
     async with FakeServer(None, refuse=[404]) as server:
         with pytest.raises(HandshakeError) as caught:
             await connect(server.url)
-    assert caught.value.response.tls_info is None
+    assert caught.value.response.tls is None
 
 
 # Post-handshake authentication (RFC 8446 section 4.6.2)

@@ -102,6 +102,8 @@ def too_long_list(headers: Headers) -> str | None:
     """
     for name in _LISTS:
         values = headers.get_all(name)
+        if sum(map(len, values)) + len(values) <= MAX_LIST:  # as usual: it need not be counted
+            continue
         marks = sum(value.count(mark) for value in values for mark in ",;\\")
         if marks + len(values) > MAX_LIST:
             return f"expected at most {MAX_LIST} elements and parameters in {name}"
@@ -131,10 +133,24 @@ class Headers(Sequence[Any]):
     that of `Location` neither userinfo nor query nor fragment; it hides all others.
     """
 
-    __slots__ = ("_pairs",)
+    __slots__ = ("_pairs", "_values")
 
     def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
         self._pairs = tuple(pairs)
+        self._values: dict[str, list[str]] | None = None  # by name, in lower case
+
+    def _by_name(self) -> dict[str, list[str]]:
+        """The values of each name: a handshake looks up more headers than there are."""
+        values = self._values
+        if values is None:
+            values = self._values = {}
+            for name, value in self._pairs:
+                values.setdefault(name.lower(), []).append(value)
+        return values
+
+    def _forget_names(self) -> None:
+        """Free what has made the handshake fast: a connection may keep its head for days."""
+        self._values = None
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -160,7 +176,7 @@ class Headers(Sequence[Any]):
 
     def __contains__(self, item: object) -> bool:
         if isinstance(item, str):
-            return self.get(item) is not None
+            return item.lower() in self._by_name()
         if isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], str):
             return item[1] in self.get_all(item[0])
         return False
@@ -171,13 +187,12 @@ class Headers(Sequence[Any]):
     def get(self, name: str, default: _Default) -> str | _Default: ...
     def get(self, name: str, default: object = None) -> object:
         """The value of the first header called `name`, whatever its case, or `default`."""
-        wanted = name.lower()
-        return next((value for key, value in self._pairs if key.lower() == wanted), default)
+        values = self._by_name().get(name.lower())
+        return default if values is None else values[0]
 
     def get_all(self, name: str) -> list[str]:
         """The values of all headers called `name`, whatever its case, in the order sent."""
-        wanted = name.lower()
-        return [value for key, value in self._pairs if key.lower() == wanted]
+        return list(self._by_name().get(name.lower(), ()))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._redacted()!r})"

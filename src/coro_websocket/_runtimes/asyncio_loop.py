@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
+from .._errors import OtherEventLoopError
 from .asyncio_runtime import runtime_of
 from .nonblocking import NonBlockingSockets
 
@@ -36,6 +38,14 @@ class AsyncioLoop(NonBlockingSockets):
     def is_closed(self) -> bool:
         return self.loop.is_closed()
 
+    def check_runs_here(self, call: str) -> None:
+        if asyncio._get_running_loop() is not self.loop:
+            raise OtherEventLoopError(
+                f"{call} was called where the server's event loop does not run: a server belongs "
+                "to the loop in which it was started. In another thread, use "
+                f"asyncio.run_coroutine_threadsafe({call}, loop)"
+            )
+
     # Time and tasks
 
     def time(self) -> float:
@@ -46,6 +56,10 @@ class AsyncioLoop(NonBlockingSockets):
 
     def limit(self, seconds: float | None) -> asyncio.Timeout:
         return asyncio.timeout(seconds)
+
+    def end(self, limit: asyncio.Timeout) -> None:
+        with contextlib.suppress(RuntimeError):  # it has ended
+            limit.reschedule(self.loop.time())
 
     def event(self) -> Event:
         return asyncio.Event()

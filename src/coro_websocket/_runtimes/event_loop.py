@@ -87,10 +87,21 @@ class SocketLoop(Loop, Protocol):
         """Whether it can tell when a socket is ready, as the streams of ours need it."""
         ...
 
+    def check_runs_here(self, call: str) -> None:
+        """Raise OtherEventLoopError, which tells what to do, if the caller does not run on it.
+
+        call: what was called of a server, as in "server.close()".
+        """
+        ...
+
     def time(self) -> float: ...
 
     def limit(self, seconds: float | None) -> AbstractAsyncContextManager[Limit]:
         """A block that may take so many seconds; None: any number."""
+        ...
+
+    def end(self, limit: Any) -> None:
+        """End the block of a `limit` now, as if its time were over."""
         ...
 
     def current_task(self) -> object: ...

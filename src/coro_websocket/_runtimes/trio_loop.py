@@ -12,6 +12,7 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any
 
+from .._errors import OtherEventLoopError
 from .nonblocking import NonBlockingSockets
 
 if TYPE_CHECKING:
@@ -47,6 +48,18 @@ class TrioLoop(NonBlockingSockets):
     def is_closed(self) -> bool:
         return False  # a run ends all its tasks before it ends
 
+    def check_runs_here(self, call: str) -> None:
+        try:
+            if self.trio.lowlevel.current_trio_token() is self._token:
+                return
+        except RuntimeError:  # trio does not run here
+            pass
+        raise OtherEventLoopError(
+            f"{call} was called where the server's trio run does not run: a server belongs to "
+            "the run in which it was started. In a thread of trio.to_thread, use "
+            f"trio.from_thread.run({call.removesuffix('()')})"
+        )
+
     # Time and tasks
 
     def time(self) -> float:
@@ -58,6 +71,9 @@ class TrioLoop(NonBlockingSockets):
 
     def limit(self, seconds: float | None) -> TrioLimit:
         return TrioLimit(self.trio, seconds)
+
+    def end(self, limit: TrioLimit) -> None:
+        limit.scope.cancel()
 
     def event(self) -> Event:
         event: Event = self.trio.Event()

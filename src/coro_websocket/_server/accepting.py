@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from .._runtimes.event_loop import SocketLoop
 
-__all__ = ["ACCEPTS_PER_TURN", "accept_connections"]
+__all__ = ["ACCEPTS_PER_TURN", "accept_connections", "accept_waiting"]
 
 ACCEPTS_PER_TURN = 16  # of all listeners of a server
 PAUSE = 1.0  # seconds after an error
@@ -77,6 +77,25 @@ async def accept_connections(
             await loop.sleep(0)
     finally:
         listener.close()  # also where the loop ends and nobody has closed the server
+
+
+def accept_waiting(
+    listener: socket.socket, most: int, begin: Callable[[socket.socket, Any], None]
+) -> None:
+    """Give `begin` those that have connected and wait to be accepted, at most so many.
+
+    Closing the listener would reset them.
+    """
+    for _ in range(most):
+        try:
+            accepted, address = listener.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno not in CLIENT_HAS_GONE:
+                return
+        else:
+            begin(accepted, address)
 
 
 class _ErrorLog:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from .._connection.read_write import Write
     from .._runtimes.event_loop import Running
+    from .._streams.user_socket import ConnectionSocket
 
 __all__ = ["Client"]
 
@@ -16,17 +17,21 @@ __all__ = ["Client"]
 class Client:
     """What its server knows of it."""
 
-    __slots__ = ("accepted", "clients", "running", "task", "write")
+    __slots__ = ("accepted", "clients", "ends_server", "running", "sock", "task", "write")
 
     accepted: socket.socket | None  # until its task has begun
     clients: set[Client]  # all of its server's
+    ends_server: bool  # whether its handler is in a call that drains or closes the server
     running: Running
+    sock: ConnectionSocket | None  # once its connection is open
     task: object  # as that knows itself
     write: Write | None  # once its connection is open
 
     def __init__(self, accepted: socket.socket, clients: set[Client]) -> None:
         self.accepted = accepted
         self.clients = clients
+        self.ends_server = False
+        self.sock = None
         self.task = None
         self.write = None
         clients.add(self)

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from .._connection.leaving import close_on_exit
 from .._errors import ConnectionClosedError, InvalidOptionType
 from .._quoting import clip
+from .callables import wrong_arguments
 from .log import in_words, logger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from .._connection.read_write import Read, Write
     from .._http.request_and_response import Request
@@ -30,14 +31,19 @@ __all__ = ["Handler", "check_handler", "run_handler"]
 
 Handler: TypeAlias = "Callable[[Request, Read, Write], Awaitable[object]]"
 
-_EXPECTED = "handler must be a coroutine function, async def handler(req, read, write)"
 
+def check_handler(handler: object, parameters: Sequence[str] = ()) -> None:
+    """InvalidOptionType if this cannot be awaited when it is called as handlers are.
 
-def check_handler(handler: object) -> None:
-    """InvalidOptionType if this cannot be awaited when it is called with three arguments."""
-    wrong = _not_a_coroutine_function(handler) or _wrong_arguments(handler)
+    parameters: the names of the keyword arguments that it gets from its path.
+    """
+    wrong = _not_a_coroutine_function(handler) or wrong_arguments(handler, 3, parameters)
     if wrong is not None:
-        raise InvalidOptionType(f"{_EXPECTED}: {wrong}", "handler")
+        arguments = ", ".join(("req", "read", "write", *parameters))
+        raise InvalidOptionType(
+            f"handler must be a coroutine function, async def handler({arguments}): {wrong}",
+            "handler",
+        )
 
 
 def _not_a_coroutine_function(handler: Any) -> str | None:
@@ -60,21 +66,6 @@ def _not_a_coroutine_function(handler: Any) -> str | None:
             or getattr(wrapped, "__name__", "<lambda>") == "<lambda>"
         ):
             return f"{clip(handler.__name__)} is a plain def, put async before it"
-    return None
-
-
-def _wrong_arguments(handler: Any) -> str | None:
-    try:
-        # Of the function that is called, not of one that it wraps.
-        signature = inspect.signature(handler, follow_wrapped=False)
-    except (TypeError, ValueError):  # not every callable tells it
-        return None
-    try:
-        signature.bind(None, None, None)
-    except TypeError:
-        # The names alone: a default may be a secret.
-        names = ", ".join(signature.parameters)
-        return f"this one takes ({clip(names)[1:-1]})" if names else "this one takes no arguments"
     return None
 
 

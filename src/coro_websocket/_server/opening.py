@@ -18,12 +18,12 @@ from .._http.server_handshake import ServerHandshake
 from .._runtimes.throttle import Throttle
 from .._streams.opening_pipes import open_pipe
 from .._streams.user_socket import ConnectionSocket
-from .log import in_words, log_failure, log_refusal, logger
+from .deciding import Decider
+from .log import in_words, log_decision, log_failure, log_malformed, logger
 from .refusing import send_refusal
 
 if TYPE_CHECKING:
     import socket
-    import ssl
 
     from .._connection.read_write import Read, Write
     from .._http.origins import CheckedOrigins
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from .._rfc6455.engine import Engine
     from .._runtimes.event_loop import SocketLoop
     from .._streams.opening_pipes import Pipe
+    from .draining import Draining
+    from .hooks import Hooks
+    from .tls_source import TLSSource
 
 __all__ = ["Opened", "Opener", "Terms"]
 
@@ -43,10 +46,11 @@ class Terms:
     """What a server opens its connections with."""
 
     options: Options
-    tls: ssl.SSLContext | None
+    tls: TLSSource | None
     subprotocols: tuple[str, ...]
     origins: CheckedOrigins | None
     headers: tuple[tuple[str, str], ...]  # of the 101
+    hooks: Hooks
 
 
 class Opened(NamedTuple):
@@ -61,9 +65,18 @@ class Opened(NamedTuple):
 class Opener:
     """Opens the connections of one server."""
 
-    def __init__(self, loop: SocketLoop, terms: Terms) -> None:
+    def __init__(
+        self,
+        loop: SocketLoop,
+        terms: Terms,
+        handler: object,
+        draining: Draining,
+        server: object,
+    ) -> None:
         self._loop = loop
         self._terms = terms
+        self._decider = Decider(loop, terms.hooks, handler, terms.headers, draining)
+        self._server = server  # for `req.server`
         self._throttle = Throttle(loop, TLS_STEPS_PER_TURN)
 
     async def open(self, accepted: socket.socket, address: Any) -> Opened | None:
@@ -77,11 +90,13 @@ class Opener:
                 pipe = await self._open_pipe(sock)
                 request = await self._receive_request(pipe, handshake)
                 self._bind(request, pipe, address)
-                await self._answer(pipe, handshake)
+                decision = await self._decider.decide(pipe, handshake, request)
+                if decision.upgrades:
+                    await pipe.send(handshake.accept(decision.response.headers))
         except HandshakeError as error:
             assert pipe is not None
-            log_refusal(error, address, handshake.pathname)
-            await send_refusal(self._loop, pipe, handshake, options)
+            log_malformed(error, address, handshake.pathname)
+            await send_refusal(self._loop, pipe, handshake.refusal(), options)
             return None
         except BaseException as error:
             if pipe is not None:
@@ -91,6 +106,11 @@ class Opener:
             if limit.expired():
                 error = TimeoutError(f"it took longer than {options.timeout:g} s (timeout)")
             log_failure(error, address)
+            return None
+        if not decision.upgrades:
+            log_decision(decision, address, request)
+            answer = handshake.reject(*decision.response._parts())
+            await send_refusal(self._loop, pipe, answer, options)
             return None
         return self._begin(pipe, handshake, request, address)
 
@@ -108,7 +128,7 @@ class Opener:
         return await open_pipe(
             self._loop,
             sock,
-            tls=self._terms.tls,
+            tls=self._terms.tls.context if self._terms.tls is not None else None,
             server_side=True,
             close_timeout=self._terms.options.close_timeout,
             throttle=self._throttle,
@@ -125,13 +145,9 @@ class Opener:
         request._bind(
             socket=pipe.socket,
             peer=address or None,
-            tls=self._terms.tls is not None,
             ssl_object=pipe.ssl_object,
+            server=self._server,
         )
-
-    async def _answer(self, pipe: Pipe, handshake: ServerHandshake) -> None:
-        handshake.check()
-        await pipe.send(handshake.accept(self._terms.headers))
 
     def _begin(
         self, pipe: Pipe, handshake: ServerHandshake, request: Request, address: Any

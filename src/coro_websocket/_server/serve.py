@@ -7,23 +7,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .._checks import check_int, check_names, wrong_type
-from .._errors import InvalidOption
-from .._http.answers import check_response_headers
+from .._checks import check_names
 from .._http.origins import check_origins
+from .._http.reserved_headers import check_response_headers
 from .._options.header_rules import check_subprotocols
 from .._options.options import Options
-from .._options.rules import NAMES_ELSEWHERE_OF_SERVERS, stream_socket
-from .._options.tls import server_context
+from .._options.rules import NAMES_ELSEWHERE_OF_SERVERS
 from .._runtimes.current import running_loop
+from .addresses import BACKLOG, Addresses
 from .handler import check_handler
-from .listening import check_listening, listen_tcp, listen_unix
+from .hooks import check_hooks
 from .opening import Terms
 from .server import Server
+from .tls_source import TLSSource
 
 if TYPE_CHECKING:
     import os
-    import socket
     import ssl
     from collections.abc import Generator, Iterable, Mapping, Sequence
     from types import TracebackType
@@ -31,22 +30,31 @@ if TYPE_CHECKING:
     from .._http.origins import Origins
     from .._options.tls import TLSOptions
     from .._runtimes.event_loop import SocketLoop
+    from .addresses import Sockets
     from .handler import Handler
+    from .hooks import ProcessRequest, ProcessResponse
+    from .unix_owner import Owner
 
 __all__ = ["Serving", "serve"]
 
 
 def serve(
     handler: Handler,
-    host: str | None = None,
+    host: str | Sequence[str] | None = None,
     port: int = 0,
     *,
     path: str | os.PathLike[str] | None = None,
-    sock: socket.socket | None = None,
+    sock: Sockets | None = None,
+    backlog: int = BACKLOG,
+    reuse_port: bool = False,
+    mode: int | None = None,
+    owner: Owner | None = None,
     tls: ssl.SSLContext | TLSOptions | Mapping[str, Any] | None = None,
     subprotocols: Sequence[str] = (),
     origins: Origins = "same",
     headers: Iterable[tuple[str, str]] | Mapping[str, str] = (),
+    process_request: ProcessRequest | Sequence[ProcessRequest] | None = None,
+    process_response: ProcessResponse | None = None,
     **options: Any,
 ) -> Serving:
     """Serve WebSocket connections (RFC 6455 section 4.2).
@@ -67,12 +75,22 @@ def serve(
             raises, the error is logged and the connection closed with 1011. How this connection
             itself has ended is not an error of the handler.
         host: the address to listen on, all addresses of a name; 127.0.0.1 by default,
-            "" for every address of the machine.
+            "" for every address of the machine. A list: all of these, on the same port.
         port: the port, 0 to 65535; 0, the default, takes a free one (`server.port`).
         path: the path of a unix socket to listen on, instead of host and port. One that a server
             has left behind is replaced; closing the server deletes its own.
-        sock: a stream socket that listens already, instead of host and port. It is the server's
-            then, which closes it.
+        sock: a stream socket that listens already, or a list of them, instead of host and port.
+            They are the server's then, which closes them. "systemd": those that systemd has
+            passed (socket activation; `systemd_sockets` picks among them).
+        backlog: how many connections may wait to be accepted, as in listen(2); 1,024 by default.
+            The system may allow less (net.core.somaxconn).
+        reuse_port: whether several processes may listen on the same port at once, among whom the
+            system then spreads the connections (SO_REUSEPORT). Default False.
+        mode: the permissions of the unix socket's file, such as 0o660; by default what the
+            umask leaves.
+        owner: the owner of the unix socket's file: a user, or a pair of a user and a group, each
+            a name or a number, None for what stays. They and `mode` are set before anybody can
+            connect.
         tls: an SSLContext, TLSOptions or a mapping with its names (`cert` and `key` are
             needed; with `ca`, clients must show a certificate).
         subprotocols: those that the handler speaks, favourite first (section 1.9).
@@ -83,6 +101,12 @@ def serve(
             that send none. A function: called with the origin, or None, it returns whether to let
             it in. None: any.
         headers: more headers for the answer, as (name, value) pairs or a mapping.
+        process_request: a function or coroutine function, or a list of several, called with each
+            Request before it is accepted, plain HTTP requests among them. The first that returns
+            an HTTPResponse has answered; None goes on. It may keep what it finds in `req.state`,
+            and call `req.set_cookie`, `req.add_response_header`, `req.choose_subprotocol`.
+        process_response: a function or coroutine function, called with the Request and the
+            HTTPResponse that is about to answer it; it returns another one, or None to leave it.
         **options: `timeout` (for the opening handshake, TLS included), `close_timeout`,
             `heartbeat`, `ping_interval`, `ping_timeout`, `ping_message`, `max_message_size`,
             `max_head_size`, `max_header_lines`, `read_high_water`, `write_high_water`, `overflow`,
@@ -96,41 +120,20 @@ def serve(
     loop = running_loop("serve()")
     known = (*ADDRESS_AND_HANDSHAKE, *SERVER_OPTIONS)
     check_names(options, known, "option of serve", NAMES_ELSEWHERE_OF_SERVERS)
-    path = _check_address(host, port, path, sock)
+    where = Addresses.check(
+        host, port, path, sock, backlog=backlog, reuse_port=reuse_port, mode=mode, owner=owner
+    )
     check_handler(handler)
     terms = Terms(
         Options.build(None, host="localhost", **options),
-        server_context(tls) if tls is not None else None,
+        TLSSource(tls) if tls is not None else None,
         check_subprotocols(subprotocols),
         check_origins(origins),
         check_response_headers(headers),
+        check_hooks(process_request, process_response),
     )
     server = Server(loop, handler, terms)
-    return Serving(loop, server, "127.0.0.1" if host is None else host, port, path, sock)
-
-
-def _check_address(
-    host: str | None,
-    port: int,
-    path: str | os.PathLike[str] | None,
-    sock: socket.socket | None,
-) -> str | None:
-    """Check where to listen; return the path as `str`."""
-    if sum(given is not None for given in (host, path, sock)) > 1:
-        raise InvalidOption("give one of host, path and sock", "host")
-    if host is not None and not isinstance(host, str):
-        raise wrong_type("host", "str", host)
-    if host and "\0" in host:  # a resolver would take what comes before it
-        raise InvalidOption("host contains a NUL", "host")
-    if host and "@" in host:  # what stands before it may be a password
-        raise InvalidOption("host contains an '@': expected only a name or an address", "host")
-    path = Options(path=path).path
-    if sock is not None:
-        check_listening(stream_socket("sock", sock))
-    check_int("port", port, 0, 65535)
-    if port and (path is not None or sock is not None):
-        raise InvalidOption("port is for TCP: leave it out with path or sock", "port")
-    return path
+    return Serving(loop, server, where)
 
 
 ADDRESS_AND_HANDSHAKE = (
@@ -138,10 +141,16 @@ ADDRESS_AND_HANDSHAKE = (
     "port",
     "path",
     "sock",
+    "backlog",
+    "reuse_port",
+    "mode",
+    "owner",
     "tls",
     "subprotocols",
     "origins",
     "headers",
+    "process_request",
+    "process_response",
 )
 SERVER_OPTIONS = (
     "timeout",
@@ -166,33 +175,16 @@ SERVER_OPTIONS = (
 class Serving:
     """What `serve` returns: await it or enter it."""
 
-    def __init__(
-        self,
-        loop: SocketLoop,
-        server: Server,
-        host: str,
-        port: int,
-        path: str | None,
-        sock: socket.socket | None,
-    ) -> None:
+    def __init__(self, loop: SocketLoop, server: Server, where: Addresses) -> None:
         self._loop = loop
         self._server = server
-        self._where = (host, port, path, sock)
+        self._where = where
 
     def __await__(self) -> Generator[Any, Any, Server]:
         return self._open().__await__()
 
     async def _open(self) -> Server:
-        host, port, path, sock = self._where
-        file = None
-        if sock is not None:
-            listeners = [sock]
-        elif path is not None:
-            listener, file = await listen_unix(self._loop, path)
-            listeners = [listener]
-        else:
-            listeners = await listen_tcp(self._loop, host, port)
-        self._server._start(listeners, path, file)
+        self._server._start(await self._where.listen(self._loop))
         return self._server
 
     async def __aenter__(self) -> Server:

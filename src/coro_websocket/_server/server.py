@@ -6,23 +6,35 @@ import functools
 import socket
 from typing import TYPE_CHECKING, Any
 
+from .._errors import InvalidOption
 from .._options.url import URL, default_port
 from .._rfc6455.close_codes import close_payload
 from .._runtimes.lookup import host_with_zone
-from .accepting import ACCEPTS_PER_TURN, accept_connections
+from .accepting import ACCEPTS_PER_TURN, accept_connections, accept_waiting
+from .addresses import BACKLOG, Listening
 from .client import Client
-from .closing import cancel_others, close_others
+from .draining import Draining
+from .ending import Ending, drain_seconds
 from .handler import run_handler
 from .log import logger
 from .opening import Opener
+from .signals import Signals, check_signals
+from .systemd import systemd_notify
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .._options.options import Seconds
     from .._runtimes.event_loop import Running, SocketLoop
     from .handler import Handler
-    from .listening import UnixFile
     from .opening import Terms
 
-__all__ = ["Server"]
+__all__ = ["DRAIN_TIMEOUT", "Server"]
+
+# With `close_timeout` (10 s) behind it, it fits into the 30 s that Kubernetes gives a program.
+DRAIN_TIMEOUT = 20.0  # seconds
+RESTART_CODE = 1012  # not 1001, which clients take for a clean end, after which many do not return
+RESTART_REASON = "service restart"
 
 
 class Server:
@@ -32,12 +44,13 @@ class Server:
         self._loop = loop
         self._handler = handler
         self._terms = terms
-        self._opener = Opener(loop, terms)
+        self._draining = Draining(loop)
+        self._opener = Opener(loop, terms, handler, self._draining, self)
+        self._listening = Listening([])
         self._listeners: list[socket.socket] = []
-        self._path: str | None = None
-        self._file: UnixFile | None = None
         self._accepting: list[Running] = []
         self._clients: set[Client] = set()
+        self._ending = Ending(loop, self._clients)
         self._closed = loop.event()
 
     # What the user sees
@@ -59,8 +72,9 @@ class Server:
     def url(self) -> str:
         """A URL under which a client on this machine reaches the server."""
         tls = self._terms.tls is not None
-        if self._path is not None:
-            return str(URL("localhost", default_port(tls), tls, "/", path=self._path))
+        path = self._listening.path
+        if path is not None:
+            return str(URL("localhost", default_port(tls), tls, "/", path=path))
         for listener in self._listeners:
             if listener.family in (socket.AF_INET, socket.AF_INET6):
                 address = listener.getsockname()
@@ -74,12 +88,97 @@ class Server:
         """How many connections there are, those in their opening handshake included."""
         return len(self._clients)
 
-    async def serve_forever(self) -> None:
-        """Wait until the server is closed; when cancelled, close it."""
+    @property
+    def draining(self) -> Draining:
+        """Whether the server lets nobody in any more: true in a condition, and awaitable.
+
+        Handlers find it in `req.server.draining`. It is set by `drain`, and by `close`.
+        """
+        return self._draining
+
+    async def serve_forever(
+        self, *, signals: bool | Iterable[int] = False, drain_timeout: Seconds = DRAIN_TIMEOUT
+    ) -> None:
+        """Wait until the server is closed; when cancelled, close it.
+
+        Args:
+            signals: True: drain on SIGTERM and SIGINT (and SIGBREAK on Windows), and return when
+                that has ended; on a second signal close all at once, and let a third one do what
+                it would without us. Also: these signals. What they did before is restored at the
+                end. systemd, where it has asked for that, is told READY=1 and STOPPING=1.
+                False, the default: signals are not touched.
+            drain_timeout: seconds that handlers then have to return, as in `drain`.
+
+        Raises:
+            InvalidOption: `signals` in another thread than the main one, or that cannot be
+                handled.
+            OtherEventLoopError: awaited in an event loop that is not the server's.
+        """
+        self._loop.check_runs_here("server.serve_forever()")
+        numbers = check_signals(signals)
+        timeout = drain_seconds("drain_timeout", drain_timeout)
         try:
-            await self._closed.wait()
+            if not numbers:
+                await self._closed.wait()
+                return
+            with Signals(self._loop, numbers) as coming:
+                systemd_notify("READY=1")
+                end = self._loop.spawn(functools.partial(self._end_on_signals, coming, timeout))
+                try:
+                    await self._closed.wait()
+                finally:
+                    end.cancel()
         finally:
             await self.close()
+
+    async def _end_on_signals(self, coming: Signals, timeout: float | None) -> None:
+        number = await coming.next()
+        systemd_notify("STOPPING=1")
+        logger.info("draining, as signal %d came", number)
+        self._loop.spawn(functools.partial(self.drain, timeout))
+        number = await coming.next()
+        logger.info("closing at once, as signal %d came", number)
+        coming.restore()
+        await self._close(RESTART_CODE, RESTART_REASON, at_once=True)
+
+    async def drain(
+        self,
+        timeout: Seconds = DRAIN_TIMEOUT,
+        *,
+        code: int = RESTART_CODE,
+        reason: str = RESTART_REASON,
+    ) -> None:
+        """Let nobody in any more, wait for the handlers to return, and close the server.
+
+        Clients that are still in their opening handshake, and those that have connected and were
+        not accepted yet, are answered 503 with `Retry-After`. Handlers learn of it by
+        `req.server.draining`.
+
+        Args:
+            timeout: seconds that the handlers have to return, 20 by default; 0: none; None: as
+                long as they take. Then what is still open is closed as `close` does it.
+            code: the close code for those: 1012 (service restart) by default, to which clients
+                come back. Give 1001 where the server ends for good.
+            reason: at most 123 bytes of UTF-8.
+
+        May be called several times, by handlers too, who are not waited for, and before or while
+        `close` is called. If it is cancelled before `timeout` has passed, handlers go on, and
+        still nobody is let in: call it, or `close`, again.
+
+        Raises:
+            InvalidMessage: a code or a reason may not be sent; the server goes on as it is.
+            InvalidOption: `timeout` cannot be used; so does it then.
+            OtherEventLoopError: awaited in an event loop that is not the server's.
+        """
+        self._loop.check_runs_here("server.drain()")
+        close_payload(code, reason)
+        within = drain_seconds("timeout", timeout)
+        with self._ending.by_caller():
+            if self._listeners:
+                logger.info("draining %s: %d connections", self.url, len(self._clients))
+            await self._stop_listening(answer=True)
+            await self._ending.let_finish(within)
+            await self._close(code, reason)
 
     async def close(self, code: int = 1001, reason: str = "going away") -> None:
         """Listen no more, close every connection with `code`, and wait for the handlers.
@@ -87,51 +186,78 @@ class Server:
         A handler that has not returned `close_timeout` seconds after its connection was
         closed is cancelled; all are, and not waited for, if this is cancelled itself.
 
-        Raises InvalidMessage, and leaves the server as it is, for a code or a reason that may not
-        be sent.
+        Raises:
+            InvalidMessage: a code or a reason may not be sent; the server goes on as it is.
+            OtherEventLoopError: awaited in an event loop that is not the server's.
         """
+        self._loop.check_runs_here("server.close()")
         close_payload(code, reason)
+        with self._ending.by_caller():
+            await self._close(code, reason)
+
+    async def _close(self, code: int, reason: str, *, at_once: bool = False) -> None:
         try:
             await self._stop_listening()
             within = self._terms.options.close_timeout
-            await close_others(self._loop, self._clients, code, reason, within)
+            await self._ending.close_others(code, reason, within, at_once=at_once)
         except BaseException as error:
             if self._loop.is_cancellation(error):
-                cancel_others(self._loop, self._clients)
+                self._ending.cancel_others()
             raise
         finally:
             self._closed.set()
 
     async def wait_closed(self) -> None:
-        """Wait until `close` has finished."""
+        """Wait until `close` has finished.
+
+        Raises OtherEventLoopError in an event loop that is not the server's.
+        """
+        self._loop.check_runs_here("server.wait_closed()")
         await self._closed.wait()
+
+    def reload_tls(self) -> None:
+        """Read the certificates again from their files: new connections use them.
+
+        Connections that are open go on with those that they began with. May be called in every
+        thread. It reads files, and takes milliseconds.
+
+        Raises:
+            InvalidOption: a file cannot be used, and the server goes on with what it has; or the
+                server was not given paths, and the error says what to do instead.
+        """
+        if self._terms.tls is None:
+            raise InvalidOption("there is no TLS to reload: the server was started without", "tls")
+        self._terms.tls.reload()
+        logger.info("the certificates of %s were read again", self.url)
 
     # Listening
 
-    def _start(
-        self, listeners: list[socket.socket], path: str | None, file: UnixFile | None
-    ) -> None:
-        self._listeners = listeners
-        self._path = path
-        self._file = file
-        most = max(1, ACCEPTS_PER_TURN // len(listeners))
-        for listener in listeners:
+    def _start(self, listening: Listening) -> None:
+        self._listening = listening
+        self._listeners = list(listening.sockets)
+        most = max(1, ACCEPTS_PER_TURN // len(self._listeners))
+        for listener in self._listeners:
             listener.setblocking(False)
             accept = functools.partial(accept_connections, self._loop, listener, most, self._begin)
             self._accepting.append(self._loop.spawn(accept))
         logger.info("serving on %s", self.url)
 
-    async def _stop_listening(self) -> None:
-        file, self._file = self._file, None
-        if file is not None and self._listeners[0].fileno() >= 0:
+    async def _stop_listening(self, *, answer: bool = False) -> None:
+        """answer: to those that wait to be accepted, unless another process may accept them."""
+        self._draining._set()
+        listeners, self._listeners = self._listeners, []
+        file = self._listening.file
+        if file is not None and listeners and listeners[0].fileno() >= 0:
             file.delete()
+        if answer and not self._listening.shared:
+            for listener in listeners:
+                accept_waiting(listener, BACKLOG, self._begin)
         accepting, self._accepting = self._accepting, []
         for running in accepting:
             running.cancel()
         await self._loop.wait(accepting)
-        for listener in self._listeners:
+        for listener in listeners:
             listener.close()
-        self._listeners.clear()
 
     # Clients
 
@@ -145,4 +271,5 @@ class Server:
         opened = await self._opener.open(client.begin(self._loop.current_task()), address)
         if opened is not None:
             client.write = opened.write
+            client.sock = opened.request.socket
             await run_handler(self._loop, self._handler, opened)
