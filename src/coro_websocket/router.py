@@ -28,7 +28,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 from ._checks import wrong_type
-from ._errors import InvalidOption
+from ._errors import InvalidOption, InvalidOptionType
 from ._http.answers import refusal
 from ._http.http_response import HTTPResponse
 from ._http.opening_errors import HandshakeError
@@ -85,7 +85,8 @@ class Router(Routing):
 
     Raises:
         InvalidOption: a pattern is none, or matches what another one does.
-        InvalidOptionType: a handler is none, or does not take the parameters of its pattern.
+        InvalidOptionType: a handler is none, or does not take the parameters of its pattern. That
+            it takes others, which a router that this is mounted in may have, `serve` refuses.
     """
 
     def __init__(
@@ -356,6 +357,15 @@ class Router(Routing):
 
     # What the server asks
 
+    def _check(self) -> None:
+        for route in self._table.routes:
+            try:
+                _check_called(route, more=False)
+            except InvalidOptionType as error:
+                raise InvalidOptionType(
+                    f"the route {clip(route.pattern)}: {error}", error.option
+                ) from None
+
     def _find(self, req: Request) -> None:
         """Find the route of a request, before hooks may look at it: `req.route`, `req.params`."""
         req._bind(found=self._found(req))
@@ -436,20 +446,26 @@ def _new_route(
     *,
     named: bool | None = None,
 ) -> Route:
-    parsed = parse_pattern(pattern)
-    if methods is None:
-        check_handler(handler, tuple(parsed.parameters))
-    else:
-        check_http_function(handler, tuple(parsed.parameters))
-    return Route(
+    route = Route(
         pattern,
         _checked_name(name) if name is not None else name_of(handler),
         handler,
         methods,
         name is not None if named is None else named,
-        parsed,
+        parse_pattern(pattern),
         hooks,
     )
+    _check_called(route, more=True)  # those of a prefix, perhaps
+    return route
+
+
+def _check_called(route: Route, *, more: bool) -> None:
+    """InvalidOptionType if the handler cannot be called with what the pattern has, or `more`."""
+    parameters = tuple(route._parsed.parameters)
+    if route.methods is None:
+        check_handler(route.handler, parameters, more=more)
+    else:
+        check_http_function(route.handler, parameters, more=more)
 
 
 def _hooks(process_request: _Hooks) -> tuple[ProcessRequest, ...]:

@@ -1,7 +1,7 @@
 """Functions that answer plain HTTP: what can be one, and what it says.
 
-The rule: it may be a plain function or a coroutine function; that it can be called with the
-parameters of its pattern is checked when it is added.
+The rule: it may be a plain function or a coroutine function; whether it can be called with the
+parameters of its path is checked before it ever is.
 """
 
 from __future__ import annotations
@@ -23,15 +23,18 @@ if TYPE_CHECKING:
 __all__ = ["ask", "check_http_function", "check_methods", "name_of"]
 
 
-def check_http_function(function: Any, parameters: Sequence[str]) -> None:
-    """InvalidOptionType if this cannot be called with a request and these keyword arguments."""
+def check_http_function(function: Any, parameters: Sequence[str], *, more: bool) -> None:
+    """InvalidOptionType if this cannot be called with a request and these keyword arguments.
+
+    more: whether it may get more of these.
+    """
     if inspect.iscoroutine(function):
         function.close()  # nobody will await it, of which Python would warn
         wrong = "pass the function itself, without calling it"
     elif not callable(function):
         wrong = f"{type(function).__name__} cannot be called"
     else:
-        wrong = wrong_arguments(function, 1, parameters) or ""
+        wrong = wrong_arguments(function, 1, parameters, more=more) or ""
     if wrong:
         expected = ", ".join(["req", *parameters])
         raise InvalidOptionType(f"function must be one, function({expected}): {wrong}", "function")

@@ -13,10 +13,14 @@ if TYPE_CHECKING:
 __all__ = ["wrong_arguments"]
 
 
-def wrong_arguments(function: Any, count: int, named: Iterable[str] = ()) -> str | None:
+def wrong_arguments(
+    function: Any, count: int, named: Iterable[str] = (), *, more: bool = False
+) -> str | None:
     """What to say of a function that does not take so many arguments; None if it does.
 
-    named: the names of those that it gets as keyword arguments besides.
+    Args:
+        named: the names of those that it gets as keyword arguments besides.
+        more: whether it may get more of these.
     """
     try:
         # Of the function that is called, not of one that it wraps.
@@ -24,7 +28,8 @@ def wrong_arguments(function: Any, count: int, named: Iterable[str] = ()) -> str
     except (TypeError, ValueError):  # not every callable tells it
         return None
     try:
-        signature.bind(*[None] * count, **dict.fromkeys(named))
+        bind = signature.bind_partial if more else signature.bind
+        bind(*[None] * count, **dict.fromkeys(named))
     except TypeError:
         # The names alone: a default may be a secret.
         names = ", ".join(signature.parameters)

@@ -32,12 +32,14 @@ __all__ = ["Handler", "check_handler", "run_handler"]
 Handler: TypeAlias = "Callable[[Request, Read, Write], Awaitable[object]]"
 
 
-def check_handler(handler: object, parameters: Sequence[str] = ()) -> None:
+def check_handler(handler: object, parameters: Sequence[str] = (), *, more: bool = False) -> None:
     """InvalidOptionType if this cannot be awaited when it is called as handlers are.
 
-    parameters: the names of the keyword arguments that it gets from its path.
+    Args:
+        parameters: the names of the keyword arguments that it gets from its path.
+        more: whether it may get more of these.
     """
-    wrong = _not_a_coroutine_function(handler) or wrong_arguments(handler, 3, parameters)
+    wrong = _not_a_coroutine_function(handler) or wrong_arguments(handler, 3, parameters, more=more)
     if wrong is not None:
         arguments = ", ".join(("req", "read", "write", *parameters))
         raise InvalidOptionType(

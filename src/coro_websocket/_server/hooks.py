@@ -43,6 +43,10 @@ class Routing(abc.ABC):
     """A handler that chooses another one by the request, before that is accepted: a router."""
 
     @abc.abstractmethod
+    def _check(self) -> None:
+        """InvalidOption if this cannot serve."""
+
+    @abc.abstractmethod
     def _find(self, req: Request, /) -> None:
         """Keep in the Request what there is for it, where `process_request` finds it."""
 
