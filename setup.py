@@ -22,6 +22,7 @@ MODULES = [
             "messages",
             "buffers",
             "sending",
+            "shared",
             "incoming",
             "looking_ahead",
             "assembling",
@@ -50,12 +51,15 @@ MODULES = [
             "turns",
             "keepalive",
             "writing",
+            "sharing",
             "reading",
             "connection",
             "awaitables",
             "read_write",
+            "group",
         )
     ),
+    *(f"_asgi/{name}" for name in ("app_stream", "app_connection", "exchange")),
 ]
 if sys.platform != "win32":
     MODULES += ["_streams/socket_stream", "_streams/tls_stream"]

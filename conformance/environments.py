@@ -89,20 +89,20 @@ def wstest(python2: str, folder: Path, deadline: Deadline) -> Path:
     """The suite's command, in a virtual environment in `folder`."""
     recipe = f"{python2}\n{VIRTUALENV}\n{REQUIREMENTS.read_text()}"
     command = folder / "venv" / "bin" / "wstest"
-    if not _begin(folder, recipe):
+    if not begin_folder(folder, recipe):
         return command
     print(f"installing the Autobahn test suite for {python2} in {short(folder)}", flush=True)
     tools = folder / "virtualenv"
     quiet = ("-m", "pip", "install", "-q")
-    _run([python2, *quiet, "--target", str(tools), VIRTUALENV], deadline, python2_environ())
-    _run(
+    run_command([python2, *quiet, "--target", str(tools), VIRTUALENV], deadline, python2_environ())
+    run_command(
         [python2, "-m", "virtualenv", "-q", str(folder / "venv")],
         deadline,
         python2_environ(PYTHONPATH=str(tools)),
     )
     python = str(folder / "venv" / "bin" / "python")
-    _run([python, *quiet, "--no-deps", "-r", str(REQUIREMENTS)], deadline, python2_environ())
-    _finish(folder, recipe)
+    run_command([python, *quiet, "--no-deps", "-r", str(REQUIREMENTS)], deadline, python2_environ())
+    finish_folder(folder, recipe)
     return command
 
 
@@ -161,11 +161,11 @@ def library_python(
     listed = f"[{','.join(sorted(extras))}]" if extras else ""
     recipe = f"{sys.executable}\n{listed}\n{_digest_of_sources()}"
     python = folder / "venv" / "bin" / "python"
-    if _begin(folder, recipe):
+    if begin_folder(folder, recipe):
         print(f"installing the library in {short(folder)}", flush=True)
-        _run([sys.executable, "-m", "venv", str(folder / "venv")], deadline)
-        _run([str(python), "-m", "pip", "install", "-q", f"{ROOT}{listed}"], deadline)
-        _finish(folder, recipe)
+        run_command([sys.executable, "-m", "venv", str(folder / "venv")], deadline)
+        run_command([str(python), "-m", "pip", "install", "-q", f"{ROOT}{listed}"], deadline)
+        finish_folder(folder, recipe)
     return str(python)
 
 
@@ -197,7 +197,7 @@ def _digest_of_sources() -> str:
 # Installing
 
 
-def _begin(folder: Path, recipe: str) -> bool:
+def begin_folder(folder: Path, recipe: str) -> bool:
     """Whether `folder` has yet to be filled; what another recipe, or a part of one, left goes."""
     stamp = folder / "installed"
     if stamp.is_file() and stamp.read_text() == recipe:
@@ -207,11 +207,11 @@ def _begin(folder: Path, recipe: str) -> bool:
     return True
 
 
-def _finish(folder: Path, recipe: str) -> None:
+def finish_folder(folder: Path, recipe: str) -> None:
     (folder / "installed").write_text(recipe)
 
 
-def _run(command: list[str], deadline: Deadline, env: dict[str, str] | None = None) -> None:
+def run_command(command: list[str], deadline: Deadline, env: dict[str, str] | None = None) -> None:
     try:
         subprocess.run(
             command,

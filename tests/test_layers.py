@@ -26,11 +26,11 @@ HOUSE: list[dict[str, str]] = [
     {"_runtimes": "_runtimes."},
     {"_streams": "_streams."},
     {"_connection": "_connection."},
-    {"_opening": "_opening.", "_server": "_server."},
+    {"_opening": "_opening.", "_server": "_server.", "_asgi": "_asgi."},
     {"_routing": "_routing."},
     {
         "what users import": "__init__ __main__ _cli _reconnect _wrap_io codec extensions router "
-        "testing"
+        "testing uvicorn"
     },
 ]
 
@@ -38,6 +38,8 @@ LOOPS = {"asyncio", "trio", "uvloop"}
 
 # Files besides the runtimes that may name an event loop: they are for that one only.
 FOR_ONE_LOOP = {
+    "_asgi.conversation",
+    "_asgi.protocol",
     "_streams.memory",
     "_streams.transport_pipe",
     "_streams.transport_stream",

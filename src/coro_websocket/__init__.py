@@ -8,8 +8,9 @@ async for msg in read:
 
 from . import codec, extensions
 from ._connection.awaitables import MessageStream
-from ._connection.read_write import Read, Write, broadcast
-from ._connection.stats import Stats
+from ._connection.group import Group, broadcast
+from ._connection.read_write import Read, Write
+from ._connection.stats import BroadcastStats, Stats
 from ._errors import (
     ConcurrencyError,
     ConnectionClosedError,
@@ -37,8 +38,10 @@ from ._options.url import URL, parse_url
 from ._reconnect import reconnect, worth_retrying
 from ._rfc6455.deflate import Deflate
 from ._rfc6455.messages import Message
+from ._server.draining import Draining
 from ._server.serve import serve
 from ._server.server import Server
+from ._server.systemd import systemd_notify, systemd_sockets
 from ._wrap_io import wrap_io
 from .codec import decoder, encoder
 
@@ -50,6 +53,8 @@ __all__ = [
     "wrap_io",
     "parse_url",
     "serve",
+    "systemd_sockets",
+    "systemd_notify",
     "broadcast",
     # Structures
     "Message",
@@ -65,7 +70,10 @@ __all__ = [
     "Write",
     "MessageStream",
     "Stats",
+    "Group",
+    "BroadcastStats",
     "Server",
+    "Draining",
     # Extensions
     "Deflate",
     "extensions",

@@ -7,7 +7,6 @@ read that is cancelled has taken nothing.
 cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdint cimport uint64_t
 
 from .._rfc6455.frames cimport BINARY, FIN, TEXT
 from .._rfc6455.messages cimport Message
@@ -38,12 +37,6 @@ cdef extern from "Python.h":
 cdef enum:
     SMALL = 4096  # bytes of a message that may be kept a moment longer than it is wanted
 
-cdef enum ReadState:
-    NEW
-    SUSPENDED
-    FINISHED
-
-
 cdef dict CALLS = {
     ONE: "read()",
     ITEM: "anext(read)",
@@ -67,13 +60,6 @@ cdef dict ITERATE = {
 cdef class NextMessage:
     """The awaitable of one message, or of a batch. It is a coroutine to asyncio, as create_task
     wants it."""
-
-    cdef Connection connection
-    cdef ReadState state
-    cdef Unit unit
-    cdef bint control
-    cdef Wanted wanted
-    cdef MessageStream stream  # that wants a chunk
 
     cdef int step(self, PyObject *value, PyObject **result) except -1:
         """As awaitable.h has it: 0 returns the message, 1 yields what it waits with.
@@ -388,12 +374,6 @@ cdef class MessageStream:
     connection ends before the message, iterating raises ConnectionClosedError (or the other
     errors of `read()`), so that a message that was cut off is never taken for a whole one.
     """
-
-    cdef Connection connection
-    cdef int kind
-    cdef uint64_t number
-    cdef object first  # the chunk that has shown that there is a message, or None
-    cdef bint ended
 
     @property
     def opcode(self):

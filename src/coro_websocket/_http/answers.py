@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .request_and_response import Request
 
 __all__ = [
+    "PHRASES",
     "closing_response",
     "encode_response",
     "quoted",
@@ -34,7 +35,7 @@ __all__ = [
     "response_headers",
 ]
 
-_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 def response_headers(
@@ -79,7 +80,7 @@ def closing_response(
     """The answer `code` after which the connection is closed; see `ServerHandshake.reject`."""
     check_int("code", code, 200, 599)
     if reason is None:
-        reason = _PHRASES.get(code, "")
+        reason = PHRASES.get(code, "")
     given = check_refusal_headers(headers)
     names = {name.lower() for name, _ in given}
     content = body.encode() if isinstance(body, str) else bytes(body)

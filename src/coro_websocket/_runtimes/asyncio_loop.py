@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._errors import OtherEventLoopError
 from .asyncio_runtime import runtime_of
+from .event_loop import ENDS_THE_PROGRAM
 from .nonblocking import NonBlockingSockets
 
 if TYPE_CHECKING:
@@ -93,8 +94,7 @@ class AsyncioLoop(NonBlockingSockets):
         return task is None or task.cancelling() > 0
 
     def is_failure(self, error: BaseException) -> bool:
-        fails = isinstance(error, (Exception, asyncio.CancelledError))
-        return fails and not self.is_cancellation(error)
+        return not isinstance(error, ENDS_THE_PROGRAM) and not self.is_cancellation(error)
 
     # Sockets
 

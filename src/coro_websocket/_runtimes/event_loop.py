@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
     Work = Callable[[], Awaitable[None]]
 
-__all__ = ["Event", "Limit", "Loop", "Running", "SocketLoop"]
+__all__ = ["ENDS_THE_PROGRAM", "Event", "Limit", "Loop", "Running", "SocketLoop"]
+
+
+# What leaves the loop, or a coroutine that nobody runs any more. Every other BaseException that is
+# not a cancellation is a failure of whoever raised it: an event loop would keep it in its task.
+ENDS_THE_PROGRAM = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 class Event(Protocol):

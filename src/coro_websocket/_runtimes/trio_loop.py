@@ -13,6 +13,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from .._errors import OtherEventLoopError
+from .event_loop import ENDS_THE_PROGRAM
 from .nonblocking import NonBlockingSockets
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class TrioLoop(NonBlockingSockets):
         return isinstance(error, self.trio.Cancelled)
 
     def is_failure(self, error: BaseException) -> bool:
-        return isinstance(error, Exception)
+        return not isinstance(error, ENDS_THE_PROGRAM) and not self.is_cancellation(error)
 
     # Sockets
 

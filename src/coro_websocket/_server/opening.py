@@ -9,6 +9,7 @@ RFC 6455 section 4.2.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._connection.begin import begin_connection
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from .._rfc6455.engine import Engine
     from .._runtimes.event_loop import SocketLoop
     from .._streams.opening_pipes import Pipe
+    from .deciding import Decision
     from .draining import Draining
     from .hooks import Hooks
     from .tls_source import TLSSource
@@ -109,8 +111,7 @@ class Opener:
             return None
         if not decision.upgrades:
             log_decision(decision, address, request)
-            answer = handshake.reject(*decision.response._parts())
-            await send_refusal(self._loop, pipe, answer, options)
+            await send_refusal(self._loop, pipe, _encode(handshake, decision), options)
             return None
         return self._begin(pipe, handshake, request, address)
 
@@ -163,3 +164,10 @@ class Opener:
         logger.info("%s opened with 101", which)
         log_end(logger, which, connection, pipe.socket)
         return Opened(request, read, write, connection.engine)
+
+
+def _encode(handshake: ServerHandshake, decision: Decision) -> bytes:
+    status, reason, headers, body = decision.response._parts()
+    if "Date" not in decision.response.headers:  # RFC 9110 section 6.6.1
+        headers = (*headers, ("Date", formatdate(usegmt=True)))
+    return handshake.reject(status, reason, headers, body)

@@ -15,6 +15,7 @@ from .addresses import BACKLOG, Listening
 from .client import Client
 from .draining import Draining
 from .ending import Ending, drain_seconds
+from .groups import NamedGroups
 from .handler import run_handler
 from .log import logger
 from .opening import Opener
@@ -24,6 +25,7 @@ from .systemd import systemd_notify
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from .._connection.group import Group
     from .._options.options import Seconds
     from .._runtimes.event_loop import Running, SocketLoop
     from .handler import Handler
@@ -52,6 +54,7 @@ class Server:
         self._clients: set[Client] = set()
         self._ending = Ending(loop, self._clients)
         self._closed = loop.event()
+        self._groups = NamedGroups()
 
     # What the user sees
 
@@ -87,6 +90,13 @@ class Server:
     def connections(self) -> int:
         """How many connections there are, those in their opening handshake included."""
         return len(self._clients)
+
+    def group(self, name: str) -> Group:
+        """The group of connections of this name, a new one if there is none.
+
+        It is forgotten when it is empty and nobody holds it. May be called in any thread.
+        """
+        return self._groups.get(name)
 
     @property
     def draining(self) -> Draining:

@@ -27,6 +27,7 @@ UNNAMED = "unknown"  # what systemd itself calls a socket without a name
 
 _lock = threading.Lock()
 _passed: list[tuple[str, int]] = []  # the names and descriptors that nobody has taken yet
+_names: dict[str, None] = {}  # all names that were passed, in their order
 
 
 def systemd_sockets(names: str | Iterable[str] | None = None) -> list[socket.socket]:
@@ -52,12 +53,11 @@ def systemd_sockets(names: str | Iterable[str] | None = None) -> list[socket.soc
     wanted = _check_names(names)
     with _lock:
         _take_from_environment()
-        known = [name for name, _ in _passed]
-        missing = [name for name in wanted or () if name not in known]
-        if missing and _passed:
+        missing = [name for name in wanted or () if name not in _names]
+        if missing and _names:
             raise InvalidOption(
                 f"systemd has passed no socket named {clip(missing[0])}, only "
-                f"{clip(', '.join(dict.fromkeys(known)))}: FileDescriptorName= in the socket unit "
+                f"{clip(', '.join(_names))}: FileDescriptorName= in the socket unit "
                 "names them",
                 "names",
             )
@@ -115,8 +115,9 @@ def _take_from_environment() -> None:
                 f"{error.strerror}",
                 "LISTEN_FDS",
             ) from None
-        name = names[index] if index < len(names) else ""
-        _passed.append((name or UNNAMED, descriptor))
+        name = (names[index] if index < len(names) else "") or UNNAMED
+        _passed.append((name, descriptor))
+        _names[name] = None
 
 
 def systemd_notify(state: str) -> bool:
