@@ -28,6 +28,7 @@ from ._errors import (
     WebSocketError,
 )
 from ._http.client_address import ClientAddress
+from ._http.http_response import HTTPResponse
 from ._http.opening_errors import ConnectError, ConnectTimeout, HandshakeError, ProxyError, TLSError
 from ._http.request_and_response import Request, Response
 from ._opening.connect import connect
@@ -63,6 +64,7 @@ __all__ = [
     "URL",
     "Request",
     "Response",
+    "HTTPResponse",
     "ClientAddress",
     "Read",
     "Write",

@@ -244,20 +244,35 @@ async def test_the_closing_line_comes_when_the_connection_ends_not_when_its_hand
 
 
 @pytest.mark.parametrize(
-    ("request_", "line"),
+    ("request_", "level", "line"),
     [
-        (b"GET /a?t0ken HTTP/1.1\r\nHost: a\r\n\r\n", " to '/a?...' refused with 426: "),
-        (b"GET /\x1b[31m HTTP/1.1\r\nHost: a\r\n\r\n", " refused with 400: "),
-        (b"GET / HTTP/1.1\r\nX: " + b"y" * 70_000, " refused with 431: "),
-        (b"CONNECT u:t0ken@a:1 HTTP/1.1\r\nHost: a\r\n\r\n", " refused with 405: "),
-        (b"GET /a?t0ken HTTP/1.1\r\n", " failed in its opening handshake: "),
-        (b"", " failed in its opening handshake: "),
+        (b"GET /a?t0ken HTTP/1.1\r\nHost: a\r\n\r\n", "DEBUG", " to '/a?...' refused with 426: "),
+        (
+            b"GET /a?t0ken HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Version: 13\r\n\r\n",
+            "INFO",
+            " to '/a?...' refused with 426: ",
+        ),
+        (b"GET /\x1b[31m HTTP/1.1\r\nHost: a\r\n\r\n", "INFO", " refused with 400: "),
+        (b"GET / HTTP/1.1\r\nX: " + b"y" * 70_000, "INFO", " refused with 431: "),
+        (b"CONNECT u:t0ken@a:1 HTTP/1.1\r\nHost: a\r\n\r\n", "DEBUG", " refused with 405: "),
+        (b"GET /a?t0ken HTTP/1.1\r\n", "DEBUG", " failed in its opening handshake: "),
+        (b"", "DEBUG", " failed in its opening handshake: "),
     ],
-    ids=["plain http", "control characters", "long head", "connect", "half a head", "nothing"],
+    ids=[
+        "plain http",
+        "half an upgrade",
+        "control characters",
+        "long head",
+        "connect",
+        "half a head",
+        "nothing",
+    ],
 )
 @pytest.mark.usefixtures("no_tasks_left")
-async def test_a_server_logs_one_line_for_a_connection_that_is_not_opened(request_, line, caplog):
-    caplog.set_level(logging.INFO)
+async def test_a_server_logs_one_line_for_a_connection_that_is_not_opened(
+    request_, level, line, caplog
+):
+    caplog.set_level(logging.DEBUG)
 
     async def handler(req, read, write):
         raise AssertionError
@@ -272,6 +287,7 @@ async def test_a_server_logs_one_line_for_a_connection_that_is_not_opened(reques
         await writer.wait_closed()
     (said,) = lines_of(caplog, "server")
     assert said.startswith(f"the connection from 127.0.0.1:{port}{line}")
+    assert level in [r.levelname for r in caplog.records if r.getMessage() == said]
     assert said.isprintable()
     assert "t0ken" not in said
 

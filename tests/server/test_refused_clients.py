@@ -40,7 +40,7 @@ def refused(port, context):
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("timeout", [60, None])
 async def test_one_that_does_not_hang_up_is_let_go_of(timeout, tls, certificates, caplog):
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     options = {"timeout": timeout, "close_timeout": timeout}
     context = certificates.client if tls else None
     async with asyncio.timeout(BOUND):
@@ -85,7 +85,7 @@ async def test_one_that_sends_without_end_leaves_the_loop_its_turns(monkeypatch)
 
 
 async def test_one_that_has_gone_before_the_answer_leaves_nothing(caplog):
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     async with asyncio.timeout(BOUND), serve(echo, timeout=60) as server:
         with socket.create_connection(("127.0.0.1", server.port)) as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")

@@ -427,7 +427,7 @@ async def test_an_option_that_cannot_be_used_is_refused_at_once(options, kind):
         ("origin", "'origins'"),
         ("check_origin", "'origins'"),
         ("unix", "'path'"),
-        ("process_request", "1008"),
+        ("select_subprotocol", "choose_subprotocol"),
         ("create_protocol", "read and write"),
         ("reuse_address", "'sock'"),
         ("proxy", "option of connect()"),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from .._connection.leaving import close_on_exit
 from .._errors import ConnectionClosedError, InvalidOptionType
 from .._quoting import clip
+from .callables import wrong_arguments
 from .log import in_words, logger
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ _EXPECTED = "handler must be a coroutine function, async def handler(req, read, 
 
 def check_handler(handler: object) -> None:
     """InvalidOptionType if this cannot be awaited when it is called with three arguments."""
-    wrong = _not_a_coroutine_function(handler) or _wrong_arguments(handler)
+    wrong = _not_a_coroutine_function(handler) or wrong_arguments(handler, 3)
     if wrong is not None:
         raise InvalidOptionType(f"{_EXPECTED}: {wrong}", "handler")
 
@@ -60,21 +61,6 @@ def _not_a_coroutine_function(handler: Any) -> str | None:
             or getattr(wrapped, "__name__", "<lambda>") == "<lambda>"
         ):
             return f"{clip(handler.__name__)} is a plain def, put async before it"
-    return None
-
-
-def _wrong_arguments(handler: Any) -> str | None:
-    try:
-        # Of the function that is called, not of one that it wraps.
-        signature = inspect.signature(handler, follow_wrapped=False)
-    except (TypeError, ValueError):  # not every callable tells it
-        return None
-    try:
-        signature.bind(None, None, None)
-    except TypeError:
-        # The names alone: a default may be a secret.
-        names = ", ".join(signature.parameters)
-        return f"this one takes ({clip(names)[1:-1]})" if names else "this one takes no arguments"
     return None
 
 

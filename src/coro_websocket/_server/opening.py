@@ -9,6 +9,7 @@ RFC 6455 section 4.2.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._connection.begin import begin_connection
@@ -18,7 +19,8 @@ from .._http.server_handshake import ServerHandshake
 from .._runtimes.throttle import Throttle
 from .._streams.opening_pipes import open_pipe
 from .._streams.user_socket import ConnectionSocket
-from .log import in_words, log_failure, log_refusal, logger
+from .deciding import Decider
+from .log import in_words, log_decision, log_failure, log_malformed, logger
 from .refusing import send_refusal
 
 if TYPE_CHECKING:
@@ -31,12 +33,13 @@ if TYPE_CHECKING:
     from .._rfc6455.engine import Engine
     from .._runtimes.event_loop import SocketLoop
     from .._streams.opening_pipes import Pipe
+    from .deciding import Decision
     from .draining import Draining
+    from .hooks import Hooks
     from .tls_source import TLSSource
 
 __all__ = ["Opened", "Opener", "Terms"]
 
-RETRY_AFTER = 1  # seconds: by then another server listens, or a balancer knows that we do not
 TLS_STEPS_PER_TURN = 4  # of TLS handshakes; a signature takes milliseconds
 
 
@@ -49,6 +52,7 @@ class Terms:
     subprotocols: tuple[str, ...]
     origins: CheckedOrigins | None
     headers: tuple[tuple[str, str], ...]  # of the 101
+    hooks: Hooks
 
 
 class Opened(NamedTuple):
@@ -63,10 +67,17 @@ class Opened(NamedTuple):
 class Opener:
     """Opens the connections of one server."""
 
-    def __init__(self, loop: SocketLoop, terms: Terms, draining: Draining, server: object) -> None:
+    def __init__(
+        self,
+        loop: SocketLoop,
+        terms: Terms,
+        handler: object,
+        draining: Draining,
+        server: object,
+    ) -> None:
         self._loop = loop
         self._terms = terms
-        self._draining = draining
+        self._decider = Decider(loop, terms.hooks, handler, terms.headers, draining)
         self._server = server  # for `req.server`
         self._throttle = Throttle(loop, TLS_STEPS_PER_TURN)
 
@@ -81,11 +92,13 @@ class Opener:
                 pipe = await self._open_pipe(sock)
                 request = await self._receive_request(pipe, handshake)
                 self._bind(request, pipe, address)
-                await self._answer(pipe, handshake)
+                decision = await self._decider.decide(pipe, handshake, request)
+                if decision.upgrades:
+                    await pipe.send(handshake.accept(decision.response.headers))
         except HandshakeError as error:
             assert pipe is not None
-            log_refusal(error, address, handshake.pathname)
-            await send_refusal(self._loop, pipe, handshake, options)
+            log_malformed(error, address, handshake.pathname)
+            await send_refusal(self._loop, pipe, handshake.refusal(), options)
             return None
         except BaseException as error:
             if pipe is not None:
@@ -95,6 +108,10 @@ class Opener:
             if limit.expired():
                 error = TimeoutError(f"it took longer than {options.timeout:g} s (timeout)")
             log_failure(error, address)
+            return None
+        if not decision.upgrades:
+            log_decision(decision, address, request)
+            await send_refusal(self._loop, pipe, _encode(handshake, decision), options)
             return None
         return self._begin(pipe, handshake, request, address)
 
@@ -133,17 +150,6 @@ class Opener:
             server=self._server,
         )
 
-    async def _answer(self, pipe: Pipe, handshake: ServerHandshake) -> None:
-        self._refuse_where_draining(handshake)
-        handshake.check()
-        await pipe.send(handshake.accept(self._terms.headers))
-
-    def _refuse_where_draining(self, handshake: ServerHandshake) -> None:
-        """RFC 9110 section 15.6.4."""
-        if self._draining:
-            headers = [("Retry-After", str(RETRY_AFTER))]
-            raise handshake.refuse(503, "the server is about to end: try again", headers)
-
     def _begin(
         self, pipe: Pipe, handshake: ServerHandshake, request: Request, address: Any
     ) -> Opened:
@@ -158,3 +164,10 @@ class Opener:
         logger.info("%s opened with 101", which)
         log_end(logger, which, connection, pipe.socket)
         return Opened(request, read, write, connection.engine)
+
+
+def _encode(handshake: ServerHandshake, decision: Decision) -> bytes:
+    status, reason, headers, body = decision.response._parts()
+    if "Date" not in decision.response.headers:  # RFC 9110 section 6.6.1
+        headers = (*headers, ("Date", formatdate(usegmt=True)))
+    return handshake.reject(status, reason, headers, body)

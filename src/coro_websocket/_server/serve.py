@@ -8,14 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .._checks import check_names
-from .._http.answers import check_response_headers
 from .._http.origins import check_origins
+from .._http.reserved_headers import check_response_headers
 from .._options.header_rules import check_subprotocols
 from .._options.options import Options
 from .._options.rules import NAMES_ELSEWHERE_OF_SERVERS
 from .._runtimes.current import running_loop
 from .addresses import BACKLOG, Addresses
 from .handler import check_handler
+from .hooks import check_hooks
 from .opening import Terms
 from .server import Server
 from .tls_source import TLSSource
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .._runtimes.event_loop import SocketLoop
     from .addresses import Sockets
     from .handler import Handler
+    from .hooks import ProcessRequest, ProcessResponse
     from .unix_owner import Owner
 
 __all__ = ["Serving", "serve"]
@@ -51,6 +53,8 @@ def serve(
     subprotocols: Sequence[str] = (),
     origins: Origins = "same",
     headers: Iterable[tuple[str, str]] | Mapping[str, str] = (),
+    process_request: ProcessRequest | Sequence[ProcessRequest] | None = None,
+    process_response: ProcessResponse | None = None,
     **options: Any,
 ) -> Serving:
     """Serve WebSocket connections (RFC 6455 section 4.2).
@@ -97,6 +101,12 @@ def serve(
             that send none. A function: called with the origin, or None, it returns whether to let
             it in. None: any.
         headers: more headers for the answer, as (name, value) pairs or a mapping.
+        process_request: a function or coroutine function, or a list of several, called with each
+            Request before it is accepted, plain HTTP requests among them. The first that returns
+            an HTTPResponse has answered; None goes on. It may keep what it finds in `req.state`,
+            and call `req.set_cookie`, `req.add_response_header`, `req.choose_subprotocol`.
+        process_response: a function or coroutine function, called with the Request and the
+            HTTPResponse that is about to answer it; it returns another one, or None to leave it.
         **options: `timeout` (for the opening handshake, TLS included), `close_timeout`,
             `heartbeat`, `ping_interval`, `ping_timeout`, `ping_message`, `max_message_size`,
             `max_head_size`, `max_header_lines`, `read_high_water`, `write_high_water`, `overflow`,
@@ -120,6 +130,7 @@ def serve(
         check_subprotocols(subprotocols),
         check_origins(origins),
         check_response_headers(headers),
+        check_hooks(process_request, process_response),
     )
     server = Server(loop, handler, terms)
     return Serving(loop, server, where)
@@ -138,6 +149,8 @@ ADDRESS_AND_HANDSHAKE = (
     "subprotocols",
     "origins",
     "headers",
+    "process_request",
+    "process_response",
 )
 SERVER_OPTIONS = (
     "timeout",

@@ -47,7 +47,7 @@ class Server:
         self._handler = handler
         self._terms = terms
         self._draining = Draining(loop)
-        self._opener = Opener(loop, terms, self._draining, self)
+        self._opener = Opener(loop, terms, handler, self._draining, self)
         self._listening = Listening([])
         self._listeners: list[socket.socket] = []
         self._accepting: list[Running] = []
