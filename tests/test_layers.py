@@ -38,6 +38,7 @@ LOOPS = {"asyncio", "trio", "uvloop"}
 
 # Files besides the runtimes that may name an event loop: they are for that one only.
 FOR_ONE_LOOP = {
+    "_asgi.callables",
     "_asgi.conversation",
     "_asgi.protocol",
     "_streams.memory",
