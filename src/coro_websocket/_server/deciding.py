@@ -7,7 +7,7 @@ sent from, and nothing of the application's is asked about what is not well-form
 1. An upgrade from a page that `origins` does not let in is refused, as is one for which there is
    no place; with hooks, so are bodies.
 2. `process_request`, one after the other; the first answer counts.
-3. A handler that resolves requests, such as a router.
+3. The router, if there is one. What it has found is known to the hooks before.
 4. The rules of an opening handshake: RFC 6455 section 4.2.1.
 5. `process_response` sees the answer, whichever of these has given it.
 """
@@ -22,7 +22,7 @@ from .._http.answers import refusal
 from .._http.http_response import SWITCHING_PROTOCOLS, HTTPResponse
 from .._http.opening_errors import HandshakeError
 from .._http.request_rules import asks_for_upgrade, check_for_hooks
-from .hooks import Resolving, call_hook
+from .hooks import Routing, call_hook
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -60,7 +60,7 @@ class Decider:
     Args:
         loop: the event loop.
         hooks: the application's.
-        handler: what handles connections; it is asked first if it is Resolving.
+        handler: what handles connections; it is asked first if it is a router.
         headers: what every 101 has besides its own.
         draining: whether the server is about to end.
         places: how many connections there may be.
@@ -77,7 +77,7 @@ class Decider:
     ) -> None:
         self._loop = loop
         self._hooks = hooks
-        self._resolve = handler._resolve if isinstance(handler, Resolving) else None
+        self._router = handler if isinstance(handler, Routing) else None
         self._headers = headers
         self._draining = draining
         self._places = places
@@ -104,16 +104,19 @@ class Decider:
         handshake.check_origin()
         if asks_for_upgrade(request):
             self._places.take(client)
-        if self._hooks.process_request:
+        if self._hooks.process_request or self._router is not None:
             check_for_hooks(request)
+        if self._router is not None:
+            self._router._find(request)
         for hook in self._hooks.process_request:
             response = await call_hook(self._loop, "process_request", hook, (request,), during)
             if response is not None:
                 return Decision(response, by="process_request")
-        if self._resolve is not None:
-            response = self._resolve(request)
+        if self._router is not None:
+            ask = self._router._answer
+            response = await call_hook(self._loop, "the router", ask, (request,), during)
             if response is not None:
-                return Decision(response, by="the handler")
+                return Decision(response, by="the router")
         self._refuse_where_draining()  # a hook may have taken its time
         handshake.check()
         return Decision(HTTPResponse(SWITCHING_PROTOCOLS, (*self._headers, *request._added)))

@@ -16,7 +16,7 @@ from .._options.rules import NAMES_ELSEWHERE_OF_SERVERS
 from .._runtimes.current import running_loop
 from .addresses import BACKLOG, Addresses
 from .handler import check_handler
-from .hooks import check_hooks
+from .hooks import Routing, check_hooks
 from .limits import MAX_HANDSHAKES, check_limits
 from .opening import Terms
 from .proxies import check_proxies
@@ -81,7 +81,8 @@ def serve(
         handler: a coroutine function, called for each connection with its Request, `read`
             and `write`. When it returns, the connection is closed with 1000; when it
             raises, the error is logged and the connection closed with 1011. How this connection
-            itself has ended is not an error of the handler.
+            itself has ended is not an error of the handler. Or a Router, which chooses one by
+            the path (`coro_websocket.router`).
         host: the address to listen on, all addresses of a name; 127.0.0.1 by default,
             "" for every address of the machine. A list: all of these, on the same port.
         port: the port, 0 to 65535; 0, the default, takes a free one (`server.port`).
@@ -144,7 +145,10 @@ def serve(
     where = Addresses.check(
         host, port, path, sock, backlog=backlog, reuse_port=reuse_port, mode=mode, owner=owner
     )
-    check_handler(handler)
+    if isinstance(handler, Routing):
+        handler._check()
+    else:
+        check_handler(handler)
     terms = Terms(
         Options.build(None, host="localhost", **options),
         TLSSource(tls) if tls is not None else None,
