@@ -28,6 +28,7 @@ from ._errors import (
     WebSocketError,
 )
 from ._http.client_address import ClientAddress
+from ._http.http_response import HTTPResponse
 from ._http.opening_errors import ConnectError, ConnectTimeout, HandshakeError, ProxyError, TLSError
 from ._http.request_and_response import Request, Response
 from ._opening.connect import connect
@@ -37,6 +38,7 @@ from ._options.url import URL, parse_url
 from ._reconnect import reconnect, worth_retrying
 from ._rfc6455.deflate import Deflate
 from ._rfc6455.messages import Message
+from ._server.connections import Connections, ServerConnection
 from ._server.draining import Draining
 from ._server.serve import serve
 from ._server.server import Server
@@ -63,6 +65,7 @@ __all__ = [
     "URL",
     "Request",
     "Response",
+    "HTTPResponse",
     "ClientAddress",
     "Read",
     "Write",
@@ -71,6 +74,8 @@ __all__ = [
     "Group",
     "BroadcastStats",
     "Server",
+    "Connections",
+    "ServerConnection",
     "Draining",
     # Extensions
     "Deflate",
