@@ -27,8 +27,10 @@ HOUSE: list[dict[str, str]] = [
     {"_streams": "_streams."},
     {"_connection": "_connection."},
     {"_opening": "_opening.", "_server": "_server.", "_asgi": "_asgi."},
+    {"_routing": "_routing."},
     {
-        "what users import": "__init__ __main__ _cli _reconnect _wrap_io codec extensions testing uvicorn"
+        "what users import": "__init__ __main__ _cli _reconnect _wrap_io codec extensions router "
+        "testing uvicorn"
     },
 ]
 

@@ -39,6 +39,7 @@ from ._reconnect import reconnect, worth_retrying
 from ._rfc6455.deflate import Deflate
 from ._rfc6455.messages import Message
 from ._server.authentication import basic_auth, bearer_auth
+from ._server.connections import Connections, ServerConnection
 from ._server.draining import Draining
 from ._server.serve import serve
 from ._server.server import Server
@@ -76,6 +77,8 @@ __all__ = [
     "Group",
     "BroadcastStats",
     "Server",
+    "Connections",
+    "ServerConnection",
     "Draining",
     # Extensions
     "Deflate",

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import coro_websocket
-from coro_websocket import extensions, testing
+from coro_websocket import extensions, router, testing
 
-MODULES = [coro_websocket, coro_websocket.codec, extensions, testing]
+MODULES = [coro_websocket, coro_websocket.codec, extensions, router, testing]
 PUBLIC = [(module, name) for module in MODULES for name in module.__all__]
 
 

@@ -9,8 +9,8 @@ RFC 6455 section 4, RFC 9110 and RFC 9112; "Response" and "Headers" of luvit's c
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from types import MappingProxyType, SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
 from .._errors import InvalidOption
 from .._options.tls import TLSInfo
@@ -21,7 +21,7 @@ from .headers import Headers, parse_token_list
 from .reserved_headers import check_response_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from .._options.url import URL
     from .client_address import ClientAddress
@@ -207,6 +207,17 @@ class State(SimpleNamespace):
         return f"<State {' '.join(vars(self))}>" if vars(self) else "<State>"
 
 
+class Found(NamedTuple):
+    """What a Router has found for a request."""
+
+    pattern: str | None
+    params: Mapping[str, Any]
+    target: Any  # the Router's own
+
+
+_NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
+
+
 class Request(Headers):
     """A client's opening handshake, as the server's handler sees it (RFC 6455 section 4.2.1).
 
@@ -222,6 +233,7 @@ class Request(Headers):
         "_answered",
         "_chosen",
         "_client",
+        "_found",
         "_host",
         "_id",
         "_method",
@@ -265,6 +277,7 @@ class Request(Headers):
         self._scheme: str | None = None
         self._id: int | None = None
         self._server: Any = None
+        self._found: Found | None = None
 
     @property
     def method(self) -> str:
@@ -366,6 +379,19 @@ class Request(Headers):
         `req.server.draining` tells a handler that the server lets nobody in any more.
         """
         return self._server
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The values of the parameters in the path, by name, where a Router has found its route.
+
+        Its handler gets the same ones as keyword arguments.
+        """
+        return self._found.params if self._found is not None else _NO_PARAMS
+
+    @property
+    def route(self) -> str | None:
+        """The pattern that the path matches, `/chat/{room}`; None without a Router, or a route."""
+        return self._found.pattern if self._found is not None else None
 
     @property
     def state(self) -> State:
@@ -489,6 +515,7 @@ class Request(Headers):
         ssl_object: Any = None,
         answered: bool | None = None,
         server: Any = None,
+        found: Found | None = None,
     ) -> Self:
         """Fill in what was not known when the head was parsed; only before it is handed out."""
         self._subprotocol = subprotocol if subprotocol is not None else self._subprotocol
@@ -500,4 +527,5 @@ class Request(Headers):
         self._id = id if id is not None else self._id
         self._tls = ssl_object if ssl_object is not None else self._tls
         self._server = server if server is not None else self._server
+        self._found = found if found is not None else self._found
         return self

@@ -29,7 +29,7 @@ __all__ = [
     "Hooks",
     "ProcessRequest",
     "ProcessResponse",
-    "Resolving",
+    "Routing",
     "call_hook",
     "check_hooks",
 ]
@@ -39,15 +39,23 @@ ProcessRequest: TypeAlias = "Callable[[Request], Answer]"
 ProcessResponse: TypeAlias = "Callable[[Request, HTTPResponse], Answer]"
 
 
-class Resolving(abc.ABC):
-    """A handler that looks at each request before it is accepted, such as a router."""
+class Routing(abc.ABC):
+    """A handler that chooses another one by the request, before that is accepted: a router."""
 
     @abc.abstractmethod
-    def _resolve(self, req: Request, /) -> HTTPResponse | None:
-        """An answer in place of the upgrade, or None.
+    def _check(self) -> None:
+        """InvalidOption if this cannot serve."""
+
+    @abc.abstractmethod
+    def _find(self, req: Request, /) -> None:
+        """Keep in the Request what there is for it, where `process_request` finds it."""
+
+    @abc.abstractmethod
+    def _answer(self, req: Request, /) -> Answer:
+        """What a request gets in place of the upgrade, or None, as from a hook.
 
         It comes after `process_request` and before the rules of the upgrade, so that it sees plain
-        requests. It is not awaited; what it finds out it keeps in the Request.
+        requests.
         """
 
 

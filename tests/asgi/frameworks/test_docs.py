@@ -174,11 +174,13 @@ async def test_uvicorns_command_serves_an_application_of_channels(folder):
     await echoed_by([*command("uvicorn app:app --ws"), "--port", "0"], folder)
 
 
+@pytest.mark.deep
 @one_loop
 async def test_uvicorns_workers_serve_the_application(folder):
     await echoed_by([*command("uvicorn app:app --workers"), "--port", "0"], folder)
 
 
+@pytest.mark.deep
 @one_loop
 async def test_gunicorns_workers_serve_the_application(folder):
     await echoed_by([*command("gunicorn"), "--bind", "127.0.0.1:0"], folder)
