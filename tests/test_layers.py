@@ -38,6 +38,7 @@ LOOPS = {"asyncio", "trio", "uvloop"}
 FOR_ONE_LOOP = {
     "_asgi.conversation",
     "_asgi.protocol",
+    "_asgi.streams",
     "_streams.memory",
     "_streams.transport_pipe",
     "_streams.transport_stream",
