@@ -79,11 +79,17 @@ cdef class AsyncioRuntime(Runtime):
         return True
 
     cdef object other_loop(self, str call):
-        given = {"write()": "write(message)", "broadcast()": "broadcast(writes, message)"}
+        given = {
+            "write()": "write(message)",
+            "broadcast()": "broadcast(writes, message)",
+            "group.broadcast()": "group.broadcast(message)",
+        }
+        instead = f"asyncio.run_coroutine_threadsafe({given.get(call, call)}, loop)"
+        if call in ("group.add()", "group.discard()"):
+            instead = f"loop.call_soon_threadsafe({call[:-2]}, write)"
         return OtherEventLoopError(
             f"{call} was called where the connection's event loop does not run: a connection "
-            "belongs to the loop in which it was opened. In another thread, use "
-            f"asyncio.run_coroutine_threadsafe({given.get(call, call)}, loop)"
+            f"belongs to the loop in which it was opened. In another thread, use {instead}"
         )
 
     cdef object current_task(self):
