@@ -38,6 +38,7 @@ from ._options.url import URL, parse_url
 from ._reconnect import reconnect, worth_retrying
 from ._rfc6455.deflate import Deflate
 from ._rfc6455.messages import Message
+from ._server.connections import Connections, ServerConnection
 from ._server.draining import Draining
 from ._server.serve import serve
 from ._server.server import Server
@@ -73,6 +74,8 @@ __all__ = [
     "Group",
     "BroadcastStats",
     "Server",
+    "Connections",
+    "ServerConnection",
     "Draining",
     # Extensions
     "Deflate",

@@ -17,6 +17,7 @@ from tests.helpers.raw_peer import (
     TEXT,
     End,
     Peer,
+    both_ends,
     close_payload,
     end_and_peer,
     watchdog,
@@ -25,6 +26,7 @@ from tests.helpers.raw_peer import (
 from coro_websocket import (
     BroadcastStats,
     ConnectionClosedError,
+    Deflate,
     Group,
     InvalidMessage,
     InvalidMessageType,
@@ -170,6 +172,7 @@ async def test_neither_a_group_nor_a_member_keeps_the_other():
 
 
 @pytest.mark.deep("10000")
+@pytest.mark.asyncio(loop_factories=["asyncio"])
 @pytest.mark.parametrize("count", [100, 10_000])
 async def test_any_number_of_members_come_get_it_and_go(count):
     group, pairs = Group(), [connected_pair(compression=None) for _ in range(count // 2)]
@@ -223,6 +226,24 @@ async def test_only_the_newest_waits_for_who_is_slow_and_comes_when_it_has_read(
         assert group.stats == BroadcastStats(sent=sent + 1, dropped=1, replaced=100)
         assert group.broadcast("price 100", slow="latest") == BroadcastStats(sent=1)
         assert await peer.message() == (TEXT, b"price 100")
+
+
+async def test_the_newest_comes_over_tls_too(certificates):
+    options = {"tls": certificates.client, "read_high_water": 10_000}
+    served = {"tls": certificates.server, "write_high_water": HIGH_WATER}
+    async with both_ends(server_options=served, **options) as (client, server):
+        group = Group()
+        group.add(server.write)
+        while group.broadcast(CHUNK, slow="latest", compress=False).sent:
+            pass
+        await client.settle()
+        for number in range(10):
+            assert group.broadcast(f"price {number}", slow="latest").replaced == 1
+        sent = group.stats.sent
+        for _ in range(sent):
+            assert (await client.read()).payload == CHUNK
+        assert (await client.read()).payload == "price 9"
+        assert group.stats == BroadcastStats(sent=sent + 1, replaced=10)
 
 
 async def test_nothing_of_the_same_group_overtakes_what_waits():
@@ -431,3 +452,47 @@ async def test_what_it_shows():
         assert repr(group) == "<group, members: 1>"
     assert repr(Group("chat")) == "<group 'chat', members: 0>"
     assert Group("chat").name == "chat"
+
+
+# What fails
+
+
+async def test_an_error_of_one_connection_is_its_own(caplog):
+    """On transports that raise: those of loops that somebody has written."""
+    (_, _, write), (_, _, peer_write) = connected_pair()
+    async with members("server") as (group, [(end, peer)]):
+        group.discard(end.write)
+        group.add(peer_write)
+        group.add(end.write)
+
+        def fail(data: bytes) -> None:
+            raise RuntimeError("a bug in the transport")
+
+        connection_of(End(None, peer_write, None)).stream.transport.write = fail
+        assert group.broadcast("to all") == BroadcastStats(sent=1, dropped=1)
+        assert await peer.message() == (TEXT, b"to all")
+        await peer_write.wait_closed()
+        assert list(group) == [end.write]
+        assert "a bug in the transport" in caplog.text
+    await write.close()
+
+
+async def test_what_is_awaited_where_no_loop_runs_is_refused():
+    async with members("server") as (group, _):
+
+        def elsewhere() -> None:
+            coroutine: Any = group.broadcast("x")
+            with pytest.raises(OtherEventLoopError):
+                coroutine.send(None)
+            coroutine = Group().broadcast("x")
+            with pytest.raises(StopIteration) as ended:
+                coroutine.send(None)
+            assert ended.value.value == BroadcastStats()
+
+        await in_a_thread(elsewhere)
+
+
+async def test_a_threshold_may_be_any_number():
+    async with end_and_peer("server", compression=Deflate(threshold=2**100)) as (end, peer):
+        assert broadcast([end.write], "x" * 1000) == []
+        assert await peer.message() == (TEXT, b"x" * 1000)

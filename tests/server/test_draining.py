@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import websockets
-from tests.helpers.raw_peer import BOUND, echo, turns_of_the_loop, until
+from tests.helpers.raw_peer import BOUND, clients_of, echo, turns_of_the_loop, until
 
 from coro_websocket import (
     ConnectionClosedError,
@@ -54,7 +54,7 @@ def all_of(client):
 
 async def started(server, n=1):
     """Until so many clients have been accepted."""
-    await until(lambda: server.connections >= n)
+    await until(lambda: clients_of(server) >= n)
     await turns_of_the_loop()
 
 
@@ -81,7 +81,7 @@ async def test_handlers_finish_and_then_the_server_is_closed():
         assert server.draining
         assert server.draining.is_set()
         assert server.sockets == ()
-        assert server.connections == 0
+        assert clients_of(server) == 0
         await server.wait_closed()
 
 
@@ -193,7 +193,7 @@ async def test_a_client_that_sends_no_request_holds_up_nobody_for_long(monkeypat
         with socket.create_connection(("127.0.0.1", server.port)):
             await started(server)
             await server.drain(None)
-            assert server.connections == 0
+            assert clients_of(server) == 0
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
@@ -261,7 +261,7 @@ async def test_handlers_that_drain_their_server_do_not_wait_for_themselves_or_ea
         await opened[1][2]("go")
         told = asyncio.gather(*[all_from(read) for _, read, _ in opened])
         assert await told == [["done", 1000], ["done", 1000]]
-        await until(lambda: not server.connections)
+        await until(lambda: not clients_of(server))
     assert sorted(ended) == ["/a", "/b"]
 
 

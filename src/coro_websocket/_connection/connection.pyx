@@ -205,10 +205,13 @@ cdef class Connection(Reading):
             TRY_AGAIN_LATER,
             "too slow",
         )
-        self.engine.close_for(error)
-        self.begin_closing()
-        if self.reader is None:
-            self.unattended()
+        try:
+            self.engine.close_for(error)
+            self.begin_closing()
+            if self.reader is None:
+                self.unattended()
+        except MemoryError:
+            self.fail_memory()
         return 0
 
     cdef int begin_closing(self) except -1:

@@ -9,7 +9,7 @@ cdef class Group(Gathering):
     cdef object _name
     cdef dict members  # each connection's `write`
     cdef Counts counts
-    cdef Runtime runtime  # of its connections; None: it has had none, or that loop has ended
+    cdef Runtime runtime  # of its members, or of those it has had last; None: it has had none
     cdef object __weakref__
 
     cdef bint is_here(self) except -1

@@ -95,13 +95,13 @@ cdef class Group(Gathering):
             return False
         if connection.gatherings is None:
             connection.gatherings = set()
+        self.runtime = connection.runtime  # which every member has
         connection.gatherings.add(self)
         try:
             self.members[connection] = write
         except BaseException:
             connection.gatherings.discard(self)
             raise
-        self.runtime = connection.runtime
         return True
 
     def discard(self, write):
@@ -189,12 +189,11 @@ cdef class Group(Gathering):
         return coroutine
 
     cdef bint is_here(self) except -1:
-        """Whether the members' loop runs here. Nobody's: any loop does."""
-        if not self.members and self.runtime is not None and has_ended(self.runtime):
-            self.runtime = None
-        if self.runtime is None:
+        """Whether the members' loop runs here, or any loop if there is none that is theirs."""
+        cdef Runtime runtime = self.runtime
+        if runtime is None or (not self.members and has_ended(runtime)):
             return loop_runs_here()
-        return runs_here(self.runtime)
+        return runs_here(runtime)
 
     cdef object send(self, SharedMessage shared, Slow slow, set excluded):
         cdef Counts counts = Counts()
@@ -235,7 +234,7 @@ cdef class Group(Gathering):
 
 
 async def broadcast_later(Group group, SharedMessage shared, Slow slow, set excluded):
-    if not group.is_here():
+    if group.members and not group.is_here():
         raise group.runtime.other_loop("group.broadcast()")
     return group.send(shared, slow, excluded)
 
@@ -321,9 +320,13 @@ cdef list missed_by(list writes, SharedMessage shared, Slow slow):
 
 
 cdef Fate share(Connection connection, SharedMessage shared, Slow slow, Counts counts) except? GONE:
+    """`Connection.share`, which fails for this connection alone."""
     try:
         return connection.share(shared, slow, counts)
     except MemoryError:  # the others go on
+        return DROPPED
+    except Exception as error:  # of this connection
+        connection.stream.fail_sending(error)
         return DROPPED
 
 

@@ -107,8 +107,10 @@ cdef class Sharing(Writing):
             shared = self.latest.pop(counts)
             try:
                 self.write_shared(shared)
-            except MemoryError:
+            except BaseException as error:
                 settle(counts, False)
+                if not isinstance(error, MemoryError):
+                    raise
             else:
                 settle(counts, True)
         self.latest = None

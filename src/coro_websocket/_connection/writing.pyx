@@ -162,16 +162,15 @@ cdef class Writing(Consumer):
         cdef size_t size = PyBytes_GET_SIZE(frame)
         if data[0] & RSV:
             engine.forget_context()
+        if size >= UNCOPIED and self.uncopied and not self.stream.blocked:
+            self.stream.send_with_payload(data, size)
+            return engine.count_shared(data, size, shared.message.len)
         if engine.client:
             engine.mask_shared(data, size)
-            self.hand_over()
-        elif size >= UNCOPIED and self.uncopied and not self.stream.blocked:
-            self.stream.send_with_payload(data, size)
         else:
             engine.outbox.append(data, size)
-            self.hand_over()
         engine.count_shared(data, size, shared.message.len)
-        return 0
+        return self.hand_over()
 
     cdef bint write_aside(self, Message message) except -1:
         """Send a message that no task waits for, untransformed; after a fragmented one's end.

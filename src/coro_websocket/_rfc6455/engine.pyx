@@ -31,7 +31,7 @@ cdef class Engine(Receiving):
         if len(self.extensions) == 1 and type(self.extensions[0]) is DeflateExtension:
             self.deflate = self.extensions[0]
             self.deflate_bits = self.deflate.send_bits
-            self.deflate_threshold = self.deflate.settings.threshold
+            self.deflate_threshold = min(self.deflate.settings.threshold, PY_SSIZE_T_MAX)
 
     def end_error(self, cause=None, *, bint ended_by_us=False, bint given_up=False):
         """How the connection ended: None if cleanly, else the error that says why not.

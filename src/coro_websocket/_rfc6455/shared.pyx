@@ -82,7 +82,7 @@ cdef class SharedMessage:
             frame = self.plain()
             try:
                 frame = self.compress_with(engine.deflate, bits)
-            except MemoryError:  # it is sent as it is
+            except Exception:  # no memory, most likely: it is sent as it is
                 pass
             self.compressed[bits] = frame
         return frame

@@ -4,7 +4,8 @@ The rule: whatever may act upon the user's cookies comes after the check of wher
 sent from, and nothing of the application's is asked about what is not well-formed HTTP.
 
 0. A server that is about to end refuses everybody.
-1. An upgrade from a page that `origins` does not let in is refused; with hooks, so are bodies.
+1. An upgrade from a page that `origins` does not let in is refused, as is one for which there is
+   no place; with hooks, so are bodies.
 2. `process_request`, one after the other; the first answer counts.
 3. The router, if there is one. What it has found is known to the hooks before.
 4. The rules of an opening handshake: RFC 6455 section 4.2.1.
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
     from .._http.server_handshake import ServerHandshake
     from .._runtimes.event_loop import SocketLoop
     from .._streams.opening_pipes import Pipe
+    from .client import Client
     from .draining import Draining
     from .hooks import Hooks
+    from .places import Places
 
 __all__ = ["Decider", "Decision"]
 
@@ -60,6 +63,7 @@ class Decider:
         handler: what handles connections; it is asked first if it is a router.
         headers: what every 101 has besides its own.
         draining: whether the server is about to end.
+        places: how many connections there may be.
     """
 
     def __init__(
@@ -69,31 +73,37 @@ class Decider:
         handler: object,
         headers: tuple[tuple[str, str], ...],
         draining: Draining,
+        places: Places,
     ) -> None:
         self._loop = loop
         self._hooks = hooks
         self._router = handler if isinstance(handler, Routing) else None
         self._headers = headers
         self._draining = draining
+        self._places = places
 
-    async def decide(self, pipe: Pipe, handshake: ServerHandshake, request: Request) -> Decision:
+    async def decide(
+        self, pipe: Pipe, handshake: ServerHandshake, request: Request, client: Client
+    ) -> Decision:
         """What to answer; 101 if the connection is to be upgraded.
 
         Raises ConnectionError if the client has hung up meanwhile.
         """
         during = self._during(pipe, handshake, request)
         try:
-            decision = await self._first(handshake, request, during)
+            decision = await self._first(handshake, request, client, during)
         except HandshakeError as error:
             decision = _refused(error)
         request._bind(answered=True)
         return await self._last(request, decision, during)
 
     async def _first(
-        self, handshake: ServerHandshake, request: Request, during: During
+        self, handshake: ServerHandshake, request: Request, client: Client, during: During
     ) -> Decision:
         self._refuse_where_draining()
         handshake.check_origin()
+        if asks_for_upgrade(request):
+            self._places.take(client)
         if self._hooks.process_request or self._router is not None:
             check_for_hooks(request)
         if self._router is not None:

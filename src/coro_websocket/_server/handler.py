@@ -73,7 +73,7 @@ def _not_a_coroutine_function(handler: Any) -> str | None:
 
 async def run_handler(loop: Loop, handler: Handler, opened: Opened) -> None:
     """Call the handler with a connection; raises only what ends the task itself."""
-    request, read, write, engine = opened
+    request, read, write, engine, client = opened
     try:
         await handler(request, read, write)
     except BaseException as error:
@@ -81,7 +81,7 @@ async def run_handler(loop: Loop, handler: Handler, opened: Opened) -> None:
         if not cancelled and not loop.is_failure(error):
             raise  # the program ends
         if not cancelled and not _tells_the_end_of(engine, error):
-            logger.exception("the handler failed for %s", in_words(request.peer, request.pathname))
+            logger.exception("the handler failed for %s", in_words(client, request.pathname))
         await close_on_exit(write, error)
         if cancelled:
             raise

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .._connection.begin import begin_connection
 from .._connection.log import log_end
@@ -33,9 +33,13 @@ if TYPE_CHECKING:
     from .._rfc6455.engine import Engine
     from .._runtimes.event_loop import SocketLoop
     from .._streams.opening_pipes import Pipe
+    from .admission import Admission
+    from .client import Client
     from .deciding import Decision
     from .draining import Draining
     from .hooks import Hooks
+    from .limits import Limits
+    from .proxies import Proxies
     from .tls_source import TLSSource
 
 __all__ = ["Opened", "Opener", "Terms"]
@@ -53,6 +57,8 @@ class Terms:
     origins: CheckedOrigins | None
     headers: tuple[tuple[str, str], ...]  # of the 101
     hooks: Hooks
+    proxies: Proxies
+    limits: Limits
 
 
 class Opened(NamedTuple):
@@ -62,6 +68,7 @@ class Opened(NamedTuple):
     read: Read
     write: Write
     engine: Engine
+    client: Client
 
 
 class Opener:
@@ -74,14 +81,18 @@ class Opener:
         handler: object,
         draining: Draining,
         server: object,
+        admission: Admission,
     ) -> None:
         self._loop = loop
         self._terms = terms
-        self._decider = Decider(loop, terms.hooks, handler, terms.headers, draining)
+        self._decider = Decider(
+            loop, terms.hooks, handler, terms.headers, draining, admission.places
+        )
         self._server = server  # for `req.server`
+        self._admission = admission
         self._throttle = Throttle(loop, TLS_STEPS_PER_TURN)
 
-    async def open(self, accepted: socket.socket, address: Any) -> Opened | None:
+    async def open(self, accepted: socket.socket, client: Client) -> Opened | None:
         """The connection of a client that was accepted; None if it did not come to one."""
         options = self._terms.options
         sock = ConnectionSocket.taking_over(accepted)
@@ -89,15 +100,17 @@ class Opener:
         pipe: Pipe | None = None
         try:
             async with self._loop.limit(options.timeout) as limit:
-                pipe = await self._open_pipe(sock)
+                await self._admission.receive_proxy_header(sock, client)
+                pipe = await self._open_pipe(sock, client)
                 request = await self._receive_request(pipe, handshake)
-                self._bind(request, pipe, address)
-                decision = await self._decider.decide(pipe, handshake, request)
+                self._bind(request, pipe, client)
+                decision = await self._decider.decide(pipe, handshake, request, client)
                 if decision.upgrades:
                     await pipe.send(handshake.accept(decision.response.headers))
         except HandshakeError as error:
             assert pipe is not None
-            log_malformed(error, address, handshake.pathname)
+            log_malformed(error, client, handshake.pathname)
+            self._admission.refused(client)
             await send_refusal(self._loop, pipe, handshake.refusal(), options)
             return None
         except BaseException as error:
@@ -107,13 +120,14 @@ class Opener:
                 raise
             if limit.expired():
                 error = TimeoutError(f"it took longer than {options.timeout:g} s (timeout)")
-            log_failure(error, address)
+            log_failure(error, client)
             return None
         if not decision.upgrades:
-            log_decision(decision, address, request)
+            log_decision(decision, client, request)
+            self._admission.refused(client)
             await send_refusal(self._loop, pipe, _encode(handshake, decision), options)
             return None
-        return self._begin(pipe, handshake, request, address)
+        return self._begin(pipe, handshake, request, client)
 
     def _new_handshake(self) -> ServerHandshake:
         terms = self._terms
@@ -125,14 +139,14 @@ class Opener:
             max_header_lines=terms.options.max_header_lines,
         )
 
-    async def _open_pipe(self, sock: ConnectionSocket) -> Pipe:
+    async def _open_pipe(self, sock: ConnectionSocket, client: Client) -> Pipe:
         return await open_pipe(
             self._loop,
             sock,
             tls=self._terms.tls.context if self._terms.tls is not None else None,
             server_side=True,
             close_timeout=self._terms.options.close_timeout,
-            throttle=self._throttle,
+            throttle=self._admission.throttle(self._throttle, client),
         )
 
     async def _receive_request(self, pipe: Pipe, handshake: ServerHandshake) -> Request:
@@ -141,17 +155,18 @@ class Opener:
             request = handshake.receive(await pipe.receive())
         return request
 
-    def _bind(self, request: Request, pipe: Pipe, address: Any) -> None:
+    def _bind(self, request: Request, pipe: Pipe, client: Client) -> None:
         """Say in the request what it came over, for whoever is to look at it."""
         request._bind(
             socket=pipe.socket,
-            peer=address or None,
+            peer=client.peer,
             ssl_object=pipe.ssl_object,
             server=self._server,
         )
+        self._admission.requested(client, request)
 
     def _begin(
-        self, pipe: Pipe, handshake: ServerHandshake, request: Request, address: Any
+        self, pipe: Pipe, handshake: ServerHandshake, request: Request, client: Client
     ) -> Opened:
         connection, read, write = begin_connection(
             pipe,
@@ -160,10 +175,10 @@ class Opener:
             extensions=handshake.extensions,
             leftover=handshake.leftover,
         )
-        which = in_words(address, request.pathname)
+        which = in_words(client, request.pathname)
         logger.info("%s opened with 101", which)
         log_end(logger, which, connection, pipe.socket)
-        return Opened(request, read, write, connection.engine)
+        return Opened(request, read, write, connection.engine, client)
 
 
 def _encode(handshake: ServerHandshake, decision: Decision) -> bytes:

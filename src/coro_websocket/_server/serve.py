@@ -17,7 +17,9 @@ from .._runtimes.current import running_loop
 from .addresses import BACKLOG, Addresses
 from .handler import check_handler
 from .hooks import Routing, check_hooks
+from .limits import MAX_HANDSHAKES, check_limits
 from .opening import Terms
+from .proxies import check_proxies
 from .server import Server
 from .tls_source import TLSSource
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping, Sequence
     from types import TracebackType
 
+    from .._http.client_address import NetworkLike
     from .._http.origins import Origins
     from .._options.tls import TLSOptions
     from .._runtimes.event_loop import SocketLoop
@@ -55,6 +58,11 @@ def serve(
     headers: Iterable[tuple[str, str]] | Mapping[str, str] = (),
     process_request: ProcessRequest | Sequence[ProcessRequest] | None = None,
     process_response: ProcessResponse | None = None,
+    trusted_proxies: Iterable[NetworkLike] | None = None,
+    proxy_protocol: bool | Iterable[NetworkLike] = False,
+    max_connections: int | None = None,
+    max_connections_per_client: int | None = None,
+    max_handshakes: int | None = MAX_HANDSHAKES,
     **options: Any,
 ) -> Serving:
     """Serve WebSocket connections (RFC 6455 section 4.2).
@@ -108,6 +116,19 @@ def serve(
             and call `req.set_cookie`, `req.add_response_header`, `req.choose_subprotocol`.
         process_response: a function or coroutine function, called with the Request and the
             HTTPResponse that is about to answer it; it returns another one, or None to leave it.
+        trusted_proxies: networks of proxies in front of this server, such as ["10.0.0.0/8"], whose
+            `Forwarded` (RFC 7239), `X-Forwarded-For` and `X-Forwarded-Proto` say who `req.client`
+            is, and `req.scheme`; "unix": whoever connects to a unix socket. By default nobody's.
+        proxy_protocol: True: each connection begins with a header of the PROXY protocol, version 1
+            or 2, and is closed if it does not; with `trusted_proxies`, only these may connect.
+            A list of networks: the connections from these, and no others. Default False.
+        max_connections: how many connections may be open; more are answered 503 with
+            `Retry-After`. None, the default: any number.
+        max_connections_per_client: how many with the same `req.client.host`, of IPv6 addresses
+            with the same first 64 bits; more are answered 429. None, the default: any number.
+        max_handshakes: how many clients may be in their opening handshake at once, until their
+            request is here; 2,000 by default. More wait to be accepted, and those that have kept
+            the server waiting for longest are closed to make room. None: any number.
         **options: `timeout` (for the opening handshake, TLS included), `close_timeout`,
             `heartbeat`, `ping_interval`, `ping_timeout`, `ping_message`, `max_message_size`,
             `max_head_size`, `max_header_lines`, `read_high_water`, `write_high_water`, `overflow`,
@@ -135,6 +156,8 @@ def serve(
         check_origins(origins),
         check_response_headers(headers),
         check_hooks(process_request, process_response),
+        check_proxies(trusted_proxies, proxy_protocol),
+        check_limits(max_connections, max_connections_per_client, max_handshakes),
     )
     server = Server(loop, handler, terms)
     return Serving(loop, server, where)
@@ -155,6 +178,11 @@ ADDRESS_AND_HANDSHAKE = (
     "headers",
     "process_request",
     "process_response",
+    "trusted_proxies",
+    "proxy_protocol",
+    "max_connections",
+    "max_connections_per_client",
+    "max_handshakes",
 )
 SERVER_OPTIONS = (
     "timeout",

@@ -12,6 +12,7 @@ from .._rfc6455.close_codes import close_payload
 from .._runtimes.lookup import host_with_zone
 from .accepting import ACCEPTS_PER_TURN, accept_connections, accept_waiting
 from .addresses import BACKLOG, Listening
+from .admission import Admission
 from .client import Client
 from .draining import Draining
 from .ending import Ending, drain_seconds
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .._connection.group import Group
     from .._options.options import Seconds
     from .._runtimes.event_loop import Running, SocketLoop
+    from .connections import Connections
     from .handler import Handler
     from .opening import Terms
 
@@ -47,7 +49,8 @@ class Server:
         self._handler = handler
         self._terms = terms
         self._draining = Draining(loop)
-        self._opener = Opener(loop, terms, handler, self._draining, self)
+        self._admission = Admission(loop, terms.limits, terms.proxies)
+        self._opener = Opener(loop, terms, handler, self._draining, self, self._admission)
         self._listening = Listening([])
         self._listeners: list[socket.socket] = []
         self._accepting: list[Running] = []
@@ -87,9 +90,17 @@ class Server:
         return ""
 
     @property
-    def connections(self) -> int:
-        """How many connections there are, those in their opening handshake included."""
-        return len(self._clients)
+    def connections(self) -> Connections:
+        """The open connections: `len()` counts them, an iteration gives a ServerConnection each.
+
+        It is live: it always shows those of the moment.
+        """
+        return self._admission.connections
+
+    @property
+    def handshakes(self) -> int:
+        """How many clients there are besides: in their opening handshake, or being refused."""
+        return len(self._clients) - len(self.connections)
 
     def group(self, name: str) -> Group:
         """The group of connections of this name, a new one if there is none.
@@ -248,7 +259,14 @@ class Server:
         most = max(1, ACCEPTS_PER_TURN // len(self._listeners))
         for listener in self._listeners:
             listener.setblocking(False)
-            accept = functools.partial(accept_connections, self._loop, listener, most, self._begin)
+            accept = functools.partial(
+                accept_connections,
+                self._loop,
+                listener,
+                most,
+                self._begin,
+                self._admission.unfinished,
+            )
             self._accepting.append(self._loop.spawn(accept))
         logger.info("serving on %s", self.url)
 
@@ -272,14 +290,17 @@ class Server:
     # Clients
 
     def _begin(self, accepted: socket.socket, address: Any) -> None:
-        client = Client(accepted, self._clients)
-        serve = functools.partial(self._serve, client, address)
-        client.running = self._loop.spawn(serve, client.ended)
+        client = Client(accepted, self._clients, address, self._loop.time())
+        self._admission.accepted(client)
+        serve = functools.partial(self._serve, client)
+        client.running = self._loop.spawn(serve, functools.partial(self._ended, client))
 
-    async def _serve(self, client: Client, address: Any) -> None:
+    async def _serve(self, client: Client) -> None:
         """One client, from its first byte to its last."""
-        opened = await self._opener.open(client.begin(self._loop.current_task()), address)
+        opened = await self._opener.open(client.begin(self._loop.current_task()), client)
         if opened is not None:
-            client.write = opened.write
-            client.sock = opened.request.socket
+            self._admission.opened(client, opened.request, opened.read, opened.write)
             await run_handler(self._loop, self._handler, opened)
+
+    def _ended(self, client: Client, _running: Running) -> None:
+        self._admission.ended(client)
