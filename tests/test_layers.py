@@ -41,6 +41,7 @@ FOR_ONE_LOOP = {
     "_asgi.callables",
     "_asgi.conversation",
     "_asgi.protocol",
+    "_asgi.streams",
     "_streams.memory",
     "_streams.transport_pipe",
     "_streams.transport_stream",
