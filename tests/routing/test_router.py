@@ -24,6 +24,8 @@ from coro_websocket import (
     InvalidOptionType,
     Request,
     Server,
+    basic_auth,
+    bearer_auth,
     connect,
     serve,
 )
@@ -436,13 +438,24 @@ def test_without_werkzeug_the_extra_is_named():
 
 # docs/routing.md
 
+DOCUMENT = (Path(__file__).parents[2] / "docs/routing.md").read_text()
+
 
 @pytest.mark.parametrize("name", ["router", "mount"])
 def test_an_example_of_docs_routing_prints_what_stands_there(name: str):
-    text = (Path(__file__).parents[2] / "docs/routing.md").read_text()
-    code, _, rest = text.split(f"<!-- example: {name} -->\n```python\n")[1].partition("```")
+    code, _, rest = DOCUMENT.split(f"<!-- example: {name} -->\n```python\n")[1].partition("```")
     printed = rest.split("```text\n")[1].split("```")[0]
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=BOUND
     )
     assert (done.returncode, done.stderr, done.stdout) == (0, "", printed)
+
+
+def test_the_hooks_of_docs_routing_are_those_that_routes_take():
+    code = DOCUMENT.split("<!-- fragment: hooks -->\n```python\n")[1].split("```")[0]
+    router = Router()
+    names = {"router": router, "chat": tell, "admin": Router({"/": tell})}
+    names |= {"bearer_auth": bearer_auth, "check_token": bool}
+    names |= {"basic_auth": basic_auth, "check_password": lambda *_: True, "log_access": print}
+    exec(code, names)
+    assert [len(route._hooks) for route in router.routes] == [1, 2]
