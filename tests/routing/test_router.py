@@ -16,6 +16,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect as their_connect
 from websockets.exceptions import InvalidStatus
+from websockets.typing import Subprotocol
 
 from coro_websocket import (
     HandshakeError,
@@ -205,6 +206,40 @@ async def test_origins_and_the_rules_of_the_upgrade_hold_with_a_router_too():
         async with connect(server.url, subprotocol=["a", "b"]) as (res, read, _):
             assert res.subprotocol == "b"
             assert (await read()).payload == "('/', {}, True)"
+
+
+async def test_a_route_may_have_subprotocols_of_its_own():
+    async def handler(req, read, write):
+        await write(str(req.subprotocol))
+
+    def choose(req: Request) -> None:
+        if req.route == "/chosen":
+            req.choose_subprotocol("b")
+
+    inner = Router()
+    inner.route("/own", handler, subprotocols=["x", "a"])
+    inner.route("/none", handler, subprotocols=[])
+    inner.route("/chosen", handler, subprotocols=["a"])
+    router = Router({"/m": inner, "/server": handler, "/chosen": handler})
+    router.route("/decorated", subprotocols=["a"])(handler)
+    options: Any = {"subprotocols": ["b", "a"], "process_request": choose}
+    async with asyncio.timeout(BOUND), serve(router, **options) as server:
+        for path, agreed in [
+            ("/m/own", "a"),
+            ("/m/none", None),
+            ("/m/chosen", "a"),
+            ("/chosen", "b"),
+            ("/server", "b"),
+            ("/decorated", "a"),
+        ]:
+            url = server.url.rstrip("/") + path
+            offered = [Subprotocol("a"), Subprotocol("b")]
+            async with their_connect(url, proxy=None, subprotocols=offered) as theirs:
+                assert theirs.subprotocol == agreed
+                assert await theirs.recv() == str(agreed)
+    for wrong in ("a", ["a b"], ["a", "a"]):
+        with pytest.raises(InvalidOption):
+            Router().route("/", handler, subprotocols=wrong)
 
 
 # Routers in routers
