@@ -16,6 +16,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect as their_connect
 from websockets.exceptions import InvalidStatus
+from websockets.typing import Subprotocol
 
 from coro_websocket import (
     HandshakeError,
@@ -84,6 +85,13 @@ async def test_what_no_pattern_matches_is_answered_with_404_before_the_upgrade(c
     assert "answered with 404 by the router" in caplog.text
     ours = [each.getMessage() for each in caplog.records if "coro_websocket" in each.name]
     assert "secret" not in "".join(ours)
+
+
+def test_a_refusal_that_a_request_keeps_makes_no_cycle_for_the_garbage_collector():
+    request = Request(pathname="/" + "x" * 5000)
+    Router()._find(request)
+    assert request._found.target.response.code == 414
+    assert request._found.target.__traceback__ is None
 
 
 async def test_plain_http_stands_beside_websockets():
@@ -205,6 +213,40 @@ async def test_origins_and_the_rules_of_the_upgrade_hold_with_a_router_too():
         async with connect(server.url, subprotocol=["a", "b"]) as (res, read, _):
             assert res.subprotocol == "b"
             assert (await read()).payload == "('/', {}, True)"
+
+
+async def test_a_route_may_have_subprotocols_of_its_own():
+    async def handler(req, read, write):
+        await write(str(req.subprotocol))
+
+    def choose(req: Request) -> None:
+        if req.route == "/chosen":
+            req.choose_subprotocol("b")
+
+    inner = Router()
+    inner.route("/own", handler, subprotocols=["x", "a"])
+    inner.route("/none", handler, subprotocols=[])
+    inner.route("/chosen", handler, subprotocols=["a"])
+    router = Router({"/m": inner, "/server": handler, "/chosen": handler})
+    router.route("/decorated", subprotocols=["a"])(handler)
+    options: Any = {"subprotocols": ["b", "a"], "process_request": choose}
+    async with asyncio.timeout(BOUND), serve(router, **options) as server:
+        for path, agreed in [
+            ("/m/own", "a"),
+            ("/m/none", None),
+            ("/m/chosen", "a"),
+            ("/chosen", "b"),
+            ("/server", "b"),
+            ("/decorated", "a"),
+        ]:
+            url = server.url.rstrip("/") + path
+            offered = [Subprotocol("a"), Subprotocol("b")]
+            async with their_connect(url, proxy=None, subprotocols=offered) as theirs:
+                assert theirs.subprotocol == agreed
+                assert await theirs.recv() == str(agreed)
+    for wrong in ("a", ["a b"], ["a", "a"]):
+        with pytest.raises(InvalidOption):
+            Router().route("/", handler, subprotocols=wrong)
 
 
 # Routers in routers
