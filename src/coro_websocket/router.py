@@ -394,7 +394,8 @@ class Router(Routing):
                 # The rules of an opening handshake say what is missing.
                 route, params = self._table.match(req.pathname, req.method, websocket=True)
         except HandshakeError as error:
-            return Found(None, _NONE, error)
+            # Its frames have the request, which is to have it.
+            return Found(None, _NONE, error.with_traceback(None))
         except Missing as missing:
             return Found(None, _NONE, _not_found(missing, upgrades=upgrades))
         return Found(route.pattern, MappingProxyType(params), route)

@@ -87,6 +87,13 @@ async def test_what_no_pattern_matches_is_answered_with_404_before_the_upgrade(c
     assert "secret" not in "".join(ours)
 
 
+def test_a_refusal_that_a_request_keeps_makes_no_cycle_for_the_garbage_collector():
+    request = Request(pathname="/" + "x" * 5000)
+    Router()._find(request)
+    assert request._found.target.response.code == 414
+    assert request._found.target.__traceback__ is None
+
+
 async def test_plain_http_stands_beside_websockets():
     router = Router()
     router.route("/both", tell)
