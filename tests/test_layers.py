@@ -28,7 +28,7 @@ HOUSE: list[dict[str, str]] = [
     {"_connection": "_connection."},
     {"_opening": "_opening.", "_server": "_server.", "_asgi": "_asgi."},
     {
-        "what users import": "__init__ __main__ _cli _reconnect _wrap_io codec extensions testing uvicorn"
+        "what users import": "__init__ __main__ _cli. _reconnect _wrap_io codec extensions testing uvicorn"
     },
 ]
 
@@ -41,7 +41,10 @@ FOR_ONE_LOOP = {
     "_streams.memory",
     "_streams.transport_pipe",
     "_streams.transport_stream",
-    "_cli",
+    "_cli.connect",
+    "_cli.demo",
+    "_cli.serve",
+    "_cli.serving",
     "testing",
 }
 
