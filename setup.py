@@ -22,6 +22,7 @@ MODULES = [
             "messages",
             "buffers",
             "sending",
+            "shared",
             "incoming",
             "looking_ahead",
             "assembling",
@@ -50,16 +51,18 @@ MODULES = [
             "turns",
             "keepalive",
             "writing",
+            "sharing",
             "reading",
             "connection",
             "awaitables",
             "read_write",
+            "group",
         )
     ),
     *(f"_asgi/{name}" for name in ("app_stream", "app_connection", "exchange")),
 ]
 if sys.platform != "win32":
-    MODULES += ["_streams/socket_stream", "_streams/tls_stream"]
+    MODULES += ["_streams/socket_stream", "_streams/tls_stream", "_asgi/direct_stream"]
 
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 COVERAGE = ["-fsanitize-coverage=trace-pc,trace-cmp"]

@@ -9,6 +9,7 @@ have what each library costs for each of ours.
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import sys
 from pathlib import Path
@@ -29,6 +30,14 @@ COLOURS = {
     "aiohttp": "#9467bd",
     "websocket-rs": "#17becf",
     "websocket-client": "#8c564b",
+}
+# What runs ASGI applications, which has a row of its own.
+ASGI_COLOURS = {
+    f"uvicorn: {OURS}": COLOURS[OURS],
+    "uvicorn: websockets-sansio": COLOURS["websockets"],
+    "uvicorn: wsproto": "#98df8a",
+    "granian": "#ff7f0e",
+    "hypercorn": "#e377c2",
 }
 
 
@@ -118,7 +127,8 @@ def table(results: dict[str, Any]) -> str:
         for who, figures in sorted(row["figures"].items(), key=lambda item: middle[item[0]]):
             costs = [cost(row, figure) for figure in figures]
             loop = who.rpartition(" / ")[2]
-            own = f"{OURS} / {loop if loop != 'none' else 'asyncio'}"
+            under = "uvicorn: " if row["role"] == "uvicorn" else ""
+            own = f"{under}{OURS} / {loop if loop != 'none' else 'asyncio'}"
             ratio = f"{middle[own] / middle[who]:.2f}" if own in middle else ""
             rate = ""
             if row["role"] != "memory":
@@ -152,7 +162,8 @@ def plots(results: dict[str, Any], folder: Path) -> list[Path]:
         figure, axes = pyplot.subplots(figsize=(7, 0.34 * len(bars) + 1.1))
         names = [who.removesuffix(" / none") for _, who in bars]
         values = [value for value, _ in bars]
-        colours = [COLOURS.get(who.rpartition(" / ")[0], "#888888") for _, who in bars]
+        known = COLOURS | ASGI_COLOURS
+        colours = [known.get(who.rpartition(" / ")[0], "#888888") for _, who in bars]
         drawn = axes.barh(names, values, color=colours)
         axes.bar_label(drawn, [digits(value) for value in values], padding=3, fontsize=8)
         what = "bytes per idle connection" if row["role"] == "memory" else "CPU us per message"
@@ -162,7 +173,7 @@ def plots(results: dict[str, Any], folder: Path) -> list[Path]:
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
         figure.tight_layout()
-        made += saved(figure, folder, row["name"].replace(", ", "-").replace(" ", "-"))
+        made += saved(figure, folder, re.sub("[,:]? ", "-", row["name"]))
         pyplot.close(figure)
     return made
 
@@ -214,8 +225,9 @@ def write(results: dict[str, Any], folder: Path) -> None:
 
 
 def publish(results: dict[str, Any]) -> None:
-    """Put them into the README and the docs: of the plots, those of the README's rows."""
-    shown = {**results, "rows": [row for row in results["rows"] if row["quick"]]}
+    """Put them into the README and the docs: of the plots, those of some rows."""
+    chosen = [row for row in results["rows"] if row["quick"] or row.get("plot")]
+    shown = {**results, "rows": chosen}
     DOCS.mkdir(exist_ok=True)
     plots(shown, DOCS)
     (DOCS / "table.md").write_text("# Every figure\n\n" + table(results))

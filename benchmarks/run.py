@@ -3,6 +3,7 @@
     python benchmarks/run.py                   everything; 45 minutes with --rounds 2 --seconds 0.4
     python benchmarks/run.py --quick           the rows of the README
     python benchmarks/run.py --only "receive"  the rows whose name has this in it, again
+    python benchmarks/run.py --who "/ uvloop"  the contestants whose name has this in it
     python benchmarks/run.py --publish         everything, into README.md and docs/benchmarks too
 
 Each measurement is a fresh process, the client pinned to one core and the server to another;
@@ -31,6 +32,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import asgi_servers
 import native
 import report
 
@@ -43,7 +45,7 @@ HERE = Path(__file__).resolve().parent
 LOOPS = ("asyncio", "uvloop")
 PACKAGES = (
     *("coro-websocket", "picows", "websockets", "aiohttp", "websocket-client", "websocket-rs"),
-    *("uvloop", "zlib-ng"),
+    *("uvicorn", "wsproto", "httptools", "granian", "hypercorn", "uvloop", "zlib-ng"),
 )
 
 
@@ -51,18 +53,20 @@ PACKAGES = (
 class Row:
     """One line of the table: what is done, over what."""
 
-    role: str  # client, server or memory
+    role: str  # client, server, uvicorn (and what runs ASGI applications beside it) or memory
     work: str
     connections: int = 1
     size: int = 256
     tls: bool = False
     deflate: bool = False
     quick: bool = False
+    plot: bool = False  # published, besides those of the README
 
     @property
     def name(self) -> str:
         words = ["server"] if self.role == "server" else []
-        words.append("idle" if self.role == "memory" else self.work)
+        work = "idle" if self.role == "memory" else self.work
+        words.append(f"uvicorn: {work}" if self.role == "uvicorn" else work)
         if self.work in ("echo", "receive", "send"):
             words.append(in_words(self.size))
         if self.connections > 1 or self.work == "echo":
@@ -106,6 +110,7 @@ def rows() -> Iterator[Row]:
     yield Row("server", "echo", 30, 4 * KIB, deflate=True)
     yield Row("server", "setup")
     yield Row("server", "setup", tls=True)
+    yield Row("uvicorn", "echo", 100, 256, plot=True)
     yield Row("memory", "idle", 10_000, quick=True)
     yield Row("memory", "idle", 10_000, tls=True)
     yield Row("memory", "idle", 10_000, deflate=True)
@@ -172,6 +177,9 @@ class Bench:
 
 def contestants(row: Row) -> Iterator[tuple[str, str]]:
     """Who takes part, on which loop."""
+    if row.role == "uvicorn":
+        yield from ((library, loop) for loop in LOOPS for library in asgi_servers.SERVERS)
+        return
     if row.role == "client" and not row.deflate:
         yield "C", "none"
     libraries = ["coro-websocket", "picows", "picows (awaited)", "websockets", "aiohttp"]
@@ -205,14 +213,14 @@ def certificates() -> Iterator[tuple[str, str, str]]:
         yield paths[0], paths[1], paths[2]
 
 
-def measured(bench: Bench, row: Row, rounds: int) -> dict[str, Any]:
+def measured(bench: Bench, row: Row, rounds: int, wanted: str = "") -> dict[str, Any]:
     """A row's figures: for each contestant a list, in the order of the rounds.
 
     Who fails takes part no more; the row says who that was, and why.
     """
     figures: dict[str, list[dict[str, float]]] = {}
     failed: dict[str, str] = {}
-    who = list(contestants(row))
+    who = [each for each in contestants(row) if wanted in " / ".join(each)]
     for turn in range(1 if row.role == "memory" else rounds):
         with (
             bench.c_server(row.tls) if row.role == "client" else contextlib.nullcontext((0, 0))
@@ -271,7 +279,8 @@ def machine() -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="only the rows of the README")
-    parser.add_argument("--only", default="", help="only rows whose name has this in it")
+    parser.add_argument("--only", nargs="+", help="only rows whose name has one of these in it")
+    parser.add_argument("--who", default="", help="only contestants whose name has this in it")
     parser.add_argument("--rounds", type=int, default=3, help="thrice as many for the README")
     parser.add_argument("--seconds", type=float, default=1.0, help="for each measurement")
     parser.add_argument("--out", type=Path, default=HERE.parent / "build" / "benchmarks")
@@ -297,11 +306,13 @@ def main() -> None:
     with certificates() as (cert, key, ca):
         bench = Bench(options.seconds, options.out / "programs", cert, key, ca)
         for row in rows():
-            if (options.quick and not row.quick) or options.only not in row.name:
+            if options.quick and not row.quick:
+                continue
+            if options.only and not any(each in row.name for each in options.only):
                 continue
             print(row.name, file=sys.stderr, flush=True)
-            rounds = options.rounds * 3 if row.quick else options.rounds
-            measured_rows[row.name] = measured(bench, row, rounds)
+            rounds = options.rounds * 3 if row.quick or row.plot else options.rounds
+            measured_rows[row.name] = measured(bench, row, rounds, options.who)
             order = [each.name for each in rows() if each.name in measured_rows]
             results["rows"] = [measured_rows[name] for name in order]
             saved.write_text(json.dumps(results, indent=1))
@@ -309,9 +320,7 @@ def main() -> None:
     if options.publish:
         report.publish(results)
     print(report.table(results))
-    ours = (
-        each for row in results["rows"] for each in row["failed"] if each.startswith(report.OURS)
-    )
+    ours = (each for row in results["rows"] for each in row["failed"] if report.OURS in each)
     if failed := sorted(set(ours)):
         sys.exit(f"failed: {', '.join(failed)}")
 

@@ -16,6 +16,8 @@ import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import asgi_servers
+
 Serve = Callable[[socket.socket, "ssl.SSLContext | None", bool], Coroutine[Any, Any, None]]
 
 
@@ -128,6 +130,16 @@ async def picows(listener: socket.socket, tls: ssl.SSLContext | None, deflate: b
     await server.serve_forever()
 
 
+def of_asgi(serve: asgi_servers.Serve) -> Serve:
+    """One of the ASGI servers, as the others are called."""
+
+    async def serving(listener: socket.socket, tls: ssl.SSLContext | None, deflate: bool) -> None:
+        port = listener.getsockname()[1]
+        await serve(lambda: print(port, flush=True), listener, tls, deflate)
+
+    return serving
+
+
 LIBRARIES: dict[str, Serve] = {
     "coro-websocket": coro_websocket,
     "coro-websocket (zlib-ng)": with_zlib_ng,
@@ -136,6 +148,7 @@ LIBRARIES: dict[str, Serve] = {
     "picows (awaited)": picows_awaited,
     "websockets": websockets,
     "aiohttp": aiohttp,
+    **{name: of_asgi(serve) for name, serve in asgi_servers.SERVERS.items()},
 }
 
 

@@ -142,7 +142,7 @@ def cases_of(suite: Path, patterns: list[str], first: int | None) -> list[str]:
 
 
 def library_python(
-    given: str | None, folder: Path, deadline: Deadline, extras: Mapping[str, str]
+    given: str | None, folder: Path, deadline: Deadline, extras: Mapping[str, str] | None = None
 ) -> str:
     """An interpreter that imports the library and what the extras install.
 
@@ -152,6 +152,7 @@ def library_python(
     Args:
         extras: the extras of the package, with the module that each brings.
     """
+    extras = extras or {}
     for candidate in (given, None if given else sys.executable):
         if candidate is not None and imported_library(candidate, *extras.values()):
             return candidate

@@ -15,7 +15,7 @@ import uvicorn
 if TYPE_CHECKING:
     from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 
-PROTOCOL = "websockets-sansio"
+PROTOCOL = "coro_websocket.uvicorn:WebSocketProtocol"
 
 
 async def echo(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:

@@ -62,7 +62,7 @@ def main() -> int:
     given = arguments()
     deadline = Deadline(given.deadline)
     try:
-        library = library_python(given.python, ROOT / "build" / "autobahn-library", deadline)
+        library = library_python(given.python, ROOT / "build" / "uvicorn-library", deadline, {})
         python, tests = environment(library, deadline)
         print(f"testing {imported_library(library)}", flush=True)
         status = run_tests(python, tests, given.more, deadline)

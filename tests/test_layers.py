@@ -27,8 +27,10 @@ HOUSE: list[dict[str, str]] = [
     {"_streams": "_streams."},
     {"_connection": "_connection."},
     {"_opening": "_opening.", "_server": "_server.", "_asgi": "_asgi."},
+    {"_routing": "_routing."},
     {
-        "what users import": "__init__ __main__ _cli. _reconnect _wrap_io codec extensions testing uvicorn"
+        "what users import": "__init__ __main__ _cli. _reconnect _wrap_io codec extensions router "
+        "testing uvicorn"
     },
 ]
 
@@ -36,8 +38,10 @@ LOOPS = {"asyncio", "trio", "uvloop"}
 
 # Files besides the runtimes that may name an event loop: they are for that one only.
 FOR_ONE_LOOP = {
+    "_asgi.callables",
     "_asgi.conversation",
     "_asgi.protocol",
+    "_asgi.streams",
     "_streams.memory",
     "_streams.transport_pipe",
     "_streams.transport_stream",

@@ -8,8 +8,9 @@ async for msg in read:
 
 from . import codec, extensions
 from ._connection.awaitables import MessageStream
-from ._connection.read_write import Read, Write, broadcast
-from ._connection.stats import Stats
+from ._connection.group import Group, broadcast
+from ._connection.read_write import Read, Write
+from ._connection.stats import BroadcastStats, Stats
 from ._errors import (
     ConcurrencyError,
     ConnectionClosedError,
@@ -27,6 +28,7 @@ from ._errors import (
     WebSocketError,
 )
 from ._http.client_address import ClientAddress
+from ._http.http_response import HTTPResponse
 from ._http.opening_errors import ConnectError, ConnectTimeout, HandshakeError, ProxyError, TLSError
 from ._http.request_and_response import Request, Response
 from ._opening.connect import connect
@@ -36,6 +38,8 @@ from ._options.url import URL, parse_url
 from ._reconnect import reconnect, worth_retrying
 from ._rfc6455.deflate import Deflate
 from ._rfc6455.messages import Message
+from ._server.authentication import basic_auth, bearer_auth
+from ._server.connections import Connections, ServerConnection
 from ._server.draining import Draining
 from ._server.serve import serve
 from ._server.server import Server
@@ -51,6 +55,8 @@ __all__ = [
     "wrap_io",
     "parse_url",
     "serve",
+    "basic_auth",
+    "bearer_auth",
     "systemd_sockets",
     "systemd_notify",
     "broadcast",
@@ -62,12 +68,17 @@ __all__ = [
     "URL",
     "Request",
     "Response",
+    "HTTPResponse",
     "ClientAddress",
     "Read",
     "Write",
     "MessageStream",
     "Stats",
+    "Group",
+    "BroadcastStats",
     "Server",
+    "Connections",
+    "ServerConnection",
     "Draining",
     # Extensions
     "Deflate",

@@ -11,7 +11,7 @@ import socket
 import time
 
 import pytest
-from tests.helpers.raw_peer import BOUND, answer_to, read_head, until, watchdog
+from tests.helpers.raw_peer import BOUND, answer_to, clients_of, read_head, until, watchdog
 from tests.helpers.server_handshake import receive
 
 from coro_websocket import ConnectTimeout, HandshakeError, connect, serve
@@ -82,7 +82,7 @@ async def test_a_request_that_does_not_end_is_refused_at_the_limit(kind):
             with contextlib.suppress(OSError):  # the reset may be here already
                 sock.shutdown(socket.SHUT_WR)
             answer = await rest_of(sock)
-            await until(lambda: server.connections == 0)
+            await until(lambda: clients_of(server) == 0)
         # The answer may be lost to the reset that ends a connection with bytes unread.
         assert answer == b"" or answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
         assert cost.memory < MIB
@@ -119,12 +119,12 @@ async def test_a_request_that_drips_ends_with_the_deadline(drip):
                 if not await send_all(sock, drip[i % len(drip) :][:1]):
                     break
                 await asyncio.sleep(0.01)  # this is the attack
-                if server.connections == 0 and i > 5:
+                if clients_of(server) == 0 and i > 5:
                     break
         assert 0.2 < time.monotonic() - start < BOUND / 2
         assert cost.memory < MIB
         assert cost.seconds < 2
-        assert server.connections == 0
+        assert clients_of(server) == 0
 
 
 @pytest.mark.parametrize("data", [b"", b"GET", REQUEST])
@@ -133,7 +133,7 @@ async def test_a_request_that_stops_ends_with_the_deadline(data):
         with measured() as cost:
             assert await send_all(sock, data)
             assert await rest_of(sock) == b""
-        assert server.connections == 0
+        assert clients_of(server) == 0
         assert cost.memory < MIB
         assert cost.seconds < 1
 
@@ -143,7 +143,7 @@ async def test_tls_that_does_not_get_ahead_ends_with_the_deadline(certificates):
         with measured() as cost:
             await send_all(sock, b"\x16\x03\x01\x02\x00\x01")
             await rest_of(sock)
-            await until(lambda: server.connections == 0)
+            await until(lambda: clients_of(server) == 0)
         assert cost.memory < MIB
         assert cost.seconds < 1
 
@@ -155,11 +155,11 @@ async def test_a_client_that_stays_after_its_refusal_is_left_at_the_deadline():
             await send_all(sock, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
             head, _ = await read_head(sock)
             assert head.startswith(b"HTTP/1.1 426 ")
-            while server.connections:  # it goes on sending and does not close
+            while clients_of(server):  # it goes on sending and does not close
                 if not await send_all(sock, b"more" * 1000):
                     break
                 await asyncio.sleep(0.01)
-            await until(lambda: server.connections == 0)
+            await until(lambda: clients_of(server) == 0)
         assert cost.memory < MIB
         assert cost.seconds < 2
 
@@ -186,7 +186,7 @@ async def test_many_slow_clients_do_not_keep_others_out():
             finally:
                 for sock in slow:
                     sock.close()
-            await until(lambda: server.connections == 0)
+            await until(lambda: clients_of(server) == 0)
 
 
 def served(request: bytes, **limits) -> ServerHandshake:

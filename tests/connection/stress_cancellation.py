@@ -591,7 +591,7 @@ class Stress:
         for _, read, write in idle:
             await read()
             await write.wait_closed()
-        assert server.connections == 0
+        assert len(server.connections) + server.handshakes == 0
 
     async def _handle(self, request: Any, read: Read, write: Write) -> None:
         small_buffers(request.socket)

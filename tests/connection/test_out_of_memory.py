@@ -17,7 +17,14 @@ from typing import Any
 import pytest
 from tests.helpers.raw_peer import BOUND, both_ends, turns_of_the_loop, until, watchdog
 
-from coro_websocket import ConnectionClosedError, Deflate, ProtocolError, WebSocketError, connect
+from coro_websocket import (
+    ConnectionClosedError,
+    Deflate,
+    Group,
+    ProtocolError,
+    WebSocketError,
+    connect,
+)
 from coro_websocket._rfc6455.deflate import DeflateExtension
 from coro_websocket._rfc6455.engine import Engine
 from coro_websocket.testing import FakeServer
@@ -244,7 +251,26 @@ async def the_keepalive_goes_on(client, server, fail):
         await until(lambda: client.read.stats.bytes_in > seen or closed(server))  # noqa: B023
 
 
+async def a_group_is_sent_messages(client, server, fail):
+    group = Group()
+    group.add(server.write)
+    while group.broadcast(bytes(50_000)).sent:
+        pass
+    group.broadcast("waits", slow="latest")
+    fail()
+    reading = waiting(until_the_end(client.read))
+    while group.broadcast(bytes(50_000), slow="latest").waiting:
+        await asyncio.sleep(0)
+    counted = group.broadcast("x", slow="close")
+    assert counted.sent + counted.closed + counted.dropped == len(group) + counted.closed
+    server.socket.shutdown(socket.SHUT_RDWR)
+    await told(reading)
+    await until(lambda: not group)
+    assert group.stats.waiting == 0
+
+
 HAPPENINGS = [
+    a_group_is_sent_messages,
     a_message_is_read,
     a_message_is_read_in_many_parts,
     a_peer_takes_what_was_written,

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from tests.helpers.raw_peer import BOUND, echo, turns_of_the_loop
+from tests.helpers.raw_peer import BOUND, clients_of, echo, turns_of_the_loop
 
 from coro_websocket import connect, serve
 
@@ -204,7 +204,7 @@ async def test_clients_that_are_accepted_while_the_server_closes_are_closed_too(
         await turns_of_the_loop(turns)
         await server.close()
         assert server.sockets == ()
-        assert server.connections == 0
+        assert clients_of(server) == 0
         for task in connecting:
             with contextlib.suppress(ConnectionError):
                 _, read, _ = await task
@@ -246,7 +246,7 @@ async def test_closing_a_server_that_is_cancelled_leaves_neither_listener_nor_ha
         await asyncio.wait([task])
         await cancelled.wait()
         await reading[0]
-        while servers[0].connections:
+        while clients_of(servers[0]):
             await asyncio.sleep(0)
         await turns_of_the_loop()
         assert all(listener.fileno() < 0 for listener in servers[0].sockets)

@@ -22,6 +22,7 @@ from tests.helpers.raw_peer import (
     CLOSE,
     PING,
     PONG,
+    clients_of,
     close_payload,
     end_and_peer,
     turns_of_the_loop,
@@ -233,7 +234,7 @@ async def test_clients_that_leave_behind_unread_messages_leave_nothing(overflow,
             for _ in range(CLIENTS):
                 clients.create_task(asyncio.to_thread(refused_or, play, script, server, secure))
         await until(lambda: len(ended) == CLIENTS)
-        await until(lambda: not server.connections)
+        await until(lambda: not clients_of(server))
     gc.collect()
     assert connections() <= before
 

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from coro_websocket import (
+    BroadcastStats,
+    Group,
     InvalidMessageType,
     InvalidOptionType,
     Read,
@@ -89,6 +91,15 @@ async def test_a_reader_of_fragments_reads_from_the_same_connection(end: End) ->
 @behaviour()
 async def test_broadcast_takes_every_write(end: End) -> None:
     assert broadcast([end.write], "to all") == []
+    await end.peer.expect(text("to all"))
+
+
+@behaviour()
+async def test_a_group_takes_every_write(end: End) -> None:
+    group = Group()
+    with group.member(end.write):
+        assert group.broadcast("to all") == BroadcastStats(sent=1)
+    assert group.broadcast("to nobody") == BroadcastStats()
     await end.peer.expect(text("to all"))
 
 

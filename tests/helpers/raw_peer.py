@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from coro_websocket import Read, Response, Write, connect, serve
+from coro_websocket import Read, Response, Server, Write, connect, serve
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
@@ -238,6 +238,11 @@ async def until(condition: Any) -> None:
     async with asyncio.timeout(BOUND / 2):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
+
+
+def clients_of(server: Server) -> int:
+    """How many clients a server has, those in their opening handshake and refused ones too."""
+    return len(server.connections) + server.handshakes
 
 
 async def read_head(sock: socket.socket) -> tuple[bytes, bytes]:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import trustme
 from tests.conftest import TransportsOnlyLoop
-from tests.helpers.raw_peer import answer_to, echo, until, watchdog
+from tests.helpers.raw_peer import answer_to, clients_of, echo, until, watchdog
 from tests.helpers.scripted_server import (
     BOUND,
     asking_for_a_certificate,
@@ -871,7 +871,7 @@ async def test_connecting_can_be_cancelled_at_any_turn_of_the_loop(certificates,
             await write("x")
             assert (await read()).payload == "x"
             await write.close()
-        await until(lambda: server.connections == 0)
+        await until(lambda: clients_of(server) == 0)
 
 
 async def test_many_clients_that_are_cancelled_at_once_leave_nothing():

@@ -276,6 +276,8 @@ def example(document, name):
         ("docs/testing-programs.md", "fake", "first\n1006\n"),
         ("docs/testing-programs.md", "echo", "1000\n"),
         ("docs/testing-programs.md", "tls", "secret\n"),
+        ("docs/broadcast.md", "rooms", "1 here\n2 here - 2 here\nDinner is ready\n"),
+        ("docs/broadcast.md", "slow", "1 waits, True\nthe newest has come\n"),
         ("docs/flow.md", "stream", "588890 characters\n"),
         ("docs/threads.md", "threads", "20.5 20.7\n"),
     ],

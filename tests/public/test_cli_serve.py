@@ -16,6 +16,7 @@ import time
 import pytest
 import trustme
 import websockets
+from websockets import Subprotocol
 from websockets.sync.client import connect as sync_connect
 from websockets.sync.client import unix_connect
 
@@ -153,7 +154,7 @@ def is_alive(pid):
 def test_an_application_is_served(folder, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     with serving(elsewhere, "chat:factory", "--factory", "--app-dir", folder) as (process, url):
-        with sync_connect(url, subprotocols=["chat"]) as client:
+        with sync_connect(url, subprotocols=[Subprotocol("chat")]) as client:
             assert client.recv() == f"{process.pid} chat"
         process.terminate()
         assert ended(process) == (0, "")
@@ -182,7 +183,7 @@ def importing(folder, monkeypatch):
 async def test_applications_are_found(app, factory, names, folder, importing):
     arguments = await load(app, factory=factory, folder=str(folder))
     assert arguments.keys() == names
-    assert arguments["handler"] is sys.modules["chat"].handler  # type: ignore[attr-defined]
+    assert arguments["handler"] is sys.modules["chat"].handler
 
 
 @pytest.mark.parametrize(

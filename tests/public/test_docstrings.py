@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import coro_websocket
-from coro_websocket import extensions, testing
+from coro_websocket import extensions, router, testing
 
-MODULES = [coro_websocket, coro_websocket.codec, extensions, testing]
+MODULES = [coro_websocket, coro_websocket.codec, extensions, router, testing]
 PUBLIC = [(module, name) for module in MODULES for name in module.__all__]
 
 
@@ -49,4 +49,13 @@ def test_the_docstrings_of_native_code_are_there_for_help():
     assert "write_high_water" in inspect.getdoc(coro_websocket.Write.__call__)
     assert "RFC 6455 section 5.5.2" in inspect.getdoc(coro_websocket.Write.ping)
     assert "str for text" in inspect.getdoc(coro_websocket.Message.payload)
-    assert list(inspect.signature(coro_websocket.broadcast).parameters) == ["writes", "message"]
+    for call, first in (
+        (coro_websocket.broadcast, "writes"),
+        (coro_websocket.Group.broadcast, "self"),
+    ):
+        assert list(inspect.signature(call).parameters)[:4] == [
+            first,
+            "message",
+            "compress",
+            "slow",
+        ]

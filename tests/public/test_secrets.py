@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.helpers.raw_peer import BOUND, answer_to, read_head, until, watchdog
+from tests.helpers.raw_peer import BOUND, answer_to, clients_of, read_head, until, watchdog
 from tests.helpers.scripted_server import scripted
 
 from coro_websocket import (
@@ -264,6 +264,7 @@ KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
     ],
 )
 async def test_whatever_a_client_asks_for(log, request_):
+    log.set_level(logging.DEBUG)  # where plain requests are
     async with serve(print) as server, asyncio.timeout(BOUND):
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write((request_ + "\r\n").encode("latin-1"))
@@ -299,7 +300,7 @@ async def test_the_path_of_a_client_forges_no_line_of_the_log(log, tmp_path, mon
             await read_head(client)
         async with asyncio.timeout(BOUND):
             assert await ended == name
-            await until(lambda: server.connections == 0)
+            await until(lambda: clients_of(server) == 0)
     assert r"x\n2026-01-01 CRITICAL root: forged\x1b[31m" in log.text
 
 

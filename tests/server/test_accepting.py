@@ -14,7 +14,7 @@ import weakref
 from typing import Any
 
 import pytest
-from tests.helpers.raw_peer import BOUND, echo, turns_of_the_loop, until, watchdog
+from tests.helpers.raw_peer import BOUND, clients_of, echo, turns_of_the_loop, until, watchdog
 
 from coro_websocket import connect, serve
 from coro_websocket._runtimes.current import running_loop
@@ -134,10 +134,10 @@ async def test_only_so_many_are_accepted_in_one_turn_of_the_loop(listeners, monk
             assert len(server.sockets) == listeners
             for listener in server.sockets * (100 // listeners):
                 stack.enter_context(socket.create_connection(listener.getsockname()))
-            counts = [server.connections]
+            counts = [clients_of(server)]
             while counts[-1] < 100:
                 await asyncio.sleep(0)
-                counts.append(server.connections)
+                counts.append(clients_of(server))
     steps = [after - before for before, after in itertools.pairwise(counts)]
     assert max(steps) <= _accepting.ACCEPTS_PER_TURN
 

@@ -9,7 +9,7 @@ import socket
 import threading
 
 import pytest
-from tests.helpers.raw_peer import BOUND, echo, until, watchdog
+from tests.helpers.raw_peer import BOUND, clients_of, echo, until, watchdog
 
 from coro_websocket import serve
 from coro_websocket._server import refusing as _refusing
@@ -40,13 +40,13 @@ def refused(port, context):
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("timeout", [60, None])
 async def test_one_that_does_not_hang_up_is_let_go_of(timeout, tls, certificates, caplog):
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     options = {"timeout": timeout, "close_timeout": timeout}
     context = certificates.client if tls else None
     async with asyncio.timeout(BOUND):
         async with serve(echo, tls=certificates.server if tls else None, **options) as server:
             client = await asyncio.to_thread(refused, server.port, context)
-            await until(lambda: not server.connections)
+            await until(lambda: not clients_of(server))
             client.close()
     lines = [r.getMessage() for r in caplog.records if r.name == "coro_websocket.server"]
     assert len(lines) == 2  # "serving on" is the first
@@ -58,8 +58,8 @@ async def test_its_close_timeout_is_the_servers_where_that_is_shorter(monkeypatc
     async with asyncio.timeout(BOUND), serve(echo, close_timeout=0.05) as server:
         with socket.create_connection(("127.0.0.1", server.port)) as client:
             client.sendall(PLAIN_HTTP)
-            await until(lambda: server.connections)
-            await until(lambda: not server.connections)
+            await until(lambda: clients_of(server))
+            await until(lambda: not clients_of(server))
 
 
 async def test_one_that_sends_without_end_leaves_the_loop_its_turns(monkeypatch):
@@ -85,11 +85,11 @@ async def test_one_that_sends_without_end_leaves_the_loop_its_turns(monkeypatch)
 
 
 async def test_one_that_has_gone_before_the_answer_leaves_nothing(caplog):
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     async with asyncio.timeout(BOUND), serve(echo, timeout=60) as server:
         with socket.create_connection(("127.0.0.1", server.port)) as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             client.sendall(PLAIN_HTTP)
-        await until(lambda: "the connection from 127.0.0.1:" in caplog.text)
-        await until(lambda: not server.connections)
+        await until(lambda: " from 127.0.0.1:" in caplog.text)
+        await until(lambda: not clients_of(server))
     assert not [r for r in caplog.records if r.levelno > logging.INFO]

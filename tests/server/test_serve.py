@@ -13,7 +13,7 @@ import unittest.mock
 from typing import Any
 
 import pytest
-from tests.helpers.raw_peer import BOUND
+from tests.helpers.raw_peer import BOUND, clients_of
 
 from coro_websocket import (
     ConnectionClosedError,
@@ -288,7 +288,7 @@ async def test_a_handshake_that_drips_is_cut_off_at_the_timeout():
     async with serve(echo, timeout=0.1) as server, asyncio.timeout(BOUND):
         with contextlib.suppress(ConnectionError):
             assert await raw(server.port, b"GET / HTTP/1.1\r\nHost:") == b""
-        assert server.connections == 0
+        assert clients_of(server) == 0
 
 
 @pytest.mark.parametrize("code", [999, 1005, "1000", 1001])
@@ -427,7 +427,7 @@ async def test_an_option_that_cannot_be_used_is_refused_at_once(options, kind):
         ("origin", "'origins'"),
         ("check_origin", "'origins'"),
         ("unix", "'path'"),
-        ("process_request", "1008"),
+        ("select_subprotocol", "choose_subprotocol"),
         ("create_protocol", "read and write"),
         ("reuse_address", "'sock'"),
         ("proxy", "option of connect()"),

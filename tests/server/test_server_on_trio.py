@@ -15,12 +15,18 @@ import trio
 import trio.testing
 from tests.helpers.raw_peer import BOUND
 
+from coro_websocket._http.client_address import Networks
 from coro_websocket._runtimes.trio_loop import TrioLoop
 from coro_websocket._server import accepting
 from coro_websocket._server.accepting import accept_connections
 from coro_websocket._server.client import Client
 from coro_websocket._server.ending import Ending
 from coro_websocket._server.listening import Access, listen_unix
+from coro_websocket._server.unfinished import Unfinished
+
+
+def unlimited(loop):
+    return Unfinished(loop, None, Networks())
 
 
 def on_trio(main, *arguments):
@@ -39,7 +45,9 @@ def test_clients_are_accepted_until_that_is_cancelled():
         accepted = []
         over = trio.Event()
         running = loop.spawn(
-            lambda: accept_connections(loop, listener, 4, lambda *client: accepted.append(client)),
+            lambda: accept_connections(
+                loop, listener, 4, lambda *client: accepted.append(client), unlimited(loop)
+            ),
             lambda _: over.set(),
         )
         clients = [socket.create_connection(address) for _ in range(10)]
@@ -67,7 +75,9 @@ def test_an_error_that_stays_is_met_with_a_pause_and_logged(monkeypatch, caplog)
             listener.bind(("127.0.0.1", 0))
             listener.listen()
             listener.setblocking(False)
-            running = loop.spawn(lambda: accept_connections(loop, listener, 4, lambda *_: None))
+            running = loop.spawn(
+                lambda: accept_connections(loop, listener, 4, lambda *_: None, unlimited(loop))
+            )
             while not caplog.records:
                 await trio.sleep(0.001)
             running.cancel()

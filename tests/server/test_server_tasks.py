@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 import pytest
-from tests.helpers.raw_peer import BOUND, CLOSE, echo, frame, turns_of_the_loop, until
+from tests.helpers.raw_peer import BOUND, CLOSE, clients_of, echo, frame, turns_of_the_loop, until
 
 from coro_websocket import ConnectionClosedError, connect, serve
 
@@ -43,7 +43,7 @@ async def test_a_handler_may_close_its_own_server():
         assert await until_the_end(other) == (4000, "by a handler")
         assert await until_the_end(closer) == (1000, "")
         await server.wait_closed()
-        await until(lambda: not server.connections)
+        await until(lambda: not clients_of(server))
     assert ended == ["other", "closer"]
 
 
@@ -76,7 +76,7 @@ async def test_several_may_close_a_server_at_once():
         closing = [asyncio.ensure_future(server.close(code)) for code in (4001, 4002)]
         assert (await until_the_end(read))[0] in (4001, 4002)
         await asyncio.gather(*closing)
-        assert server.connections == 0
+        assert clients_of(server) == 0
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\n"])
@@ -85,7 +85,7 @@ async def test_clients_in_their_opening_handshake_are_let_go_of_at_once(sent, ca
     async with asyncio.timeout(BOUND), serve(echo, timeout=60, close_timeout=60) as server:
         with socket.create_connection(("127.0.0.1", server.port)) as client:
             client.sendall(sent)
-            await until(lambda: server.connections)
+            await until(lambda: clients_of(server))
             await turns_of_the_loop()
             await server.close()
             client.settimeout(BOUND)
@@ -148,12 +148,12 @@ async def test_eager_tasks_serve_and_close(eager_tasks):
         for _, read, write in opened:
             await write("x")
             assert (await read()).payload == "x"
-        assert server.connections == 3
+        assert clients_of(server) == 3
         await opened[0][2]("close it")
         for _, read, _ in opened[1:]:
             assert await until_the_end(read) == (1001, "going away")
         assert await until_the_end(opened[0][1]) == (1000, "")
-        await until(lambda: not server.connections)
+        await until(lambda: not clients_of(server))
 
 
 @needs_eager_tasks
@@ -174,4 +174,4 @@ async def test_an_eager_handler_may_have_its_server_closed_before_it_first_waits
             assert b" 101 " in await asyncio.to_thread(client.recv, 1000)
             client.sendall(frame(CLOSE, b"\x03\xe9", masked=True))
         await closing[0]
-        assert server.connections == 0
+        assert clients_of(server) == 0

@@ -7,7 +7,7 @@ import contextlib
 import logging
 
 import pytest
-from tests.helpers.raw_peer import BOUND, echo, until
+from tests.helpers.raw_peer import BOUND, clients_of, echo, until
 
 from coro_websocket import ConnectionClosedError, connect, serve
 
@@ -146,7 +146,7 @@ async def test_the_end_of_another_connection_is_the_handlers_failure(how, client
             with pytest.raises(ConnectionClosedError) as caught:
                 await read()
             assert caught.value.code == 1011
-        await until(lambda: not server.connections)
+        await until(lambda: not clients_of(server))
     (error,) = failures(caplog)
     assert isinstance(error, ExceptionGroup if how == "group" else ConnectionClosedError)
 

@@ -6,7 +6,7 @@ import asyncio
 import ssl
 
 import pytest
-from tests.helpers.raw_peer import BOUND, watchdog
+from tests.helpers.raw_peer import BOUND, clients_of, watchdog
 from tests.opening.test_proxies import proxy
 
 from coro_websocket import ProxyError, TLSError, WebSocketError, connect, serve, worth_retrying
@@ -130,7 +130,7 @@ async def test_what_a_servers_context_raises_ends_that_connection_only(
             for _ in range(2):
                 await failure(server.url, tls=certificates.client)
             async with asyncio.timeout(BOUND):
-                while server.connections:
+                while clients_of(server):
                     await asyncio.sleep(0)
     assert caplog.text.count("no pin of ours") == 2
     assert "never retrieved" not in caplog.text

@@ -10,13 +10,13 @@ from .keepalive cimport ASK, GONE, NEVER, Keepalive, Verdict, is_due
 import os
 import time
 
-from .._rfc6455.close_codes import ABNORMAL, INTERNAL_ERROR
+from .._rfc6455.close_codes import ABNORMAL, INTERNAL_ERROR, TRY_AGAIN_LATER
 from .._errors import ConnectionClosedError, PingTimeout
 from .._rfc6455.frame_log import frame_tracer
 from .stats import Stats
 
 cdef enum:
-    END_STEPS = 7  # of `end_step`
+    END_STEPS = 8  # of `end_step`
 
 
 cdef class Connection(Reading):
@@ -63,6 +63,8 @@ cdef class Connection(Reading):
         """The stream has taken bytes: wake the writers that waited for that."""
         if self.drain_waiters and not self.must_wait(self.write_low_water):
             wake_all(self.drain_waiters)
+        if self.latest is not None:
+            self.send_latest()
         if self.engine.close_sent and not self.engine.outbox.unsent():
             self.advance_closing()
         return 0
@@ -126,6 +128,8 @@ cdef class Connection(Reading):
         elif step == 5:
             self.turns.end(now)
             self.turns.connection = None  # so that both are free at once
+        elif step == 6:
+            self.leave_all()
         else:
             self.fail_pings()
         return 0
@@ -193,6 +197,22 @@ cdef class Connection(Reading):
             except MemoryError:
                 self.fail_memory()
         return self.wait_closed()
+
+    cdef int close_slow(self) except -1:
+        error = ConnectionClosedError(
+            f"the peer is too slow: more than {self.write_high_water} bytes wait for it "
+            "(write_high_water), and slow says to close",
+            TRY_AGAIN_LATER,
+            "too slow",
+        )
+        try:
+            self.engine.close_for(error)
+            self.begin_closing()
+            if self.reader is None:
+                self.unattended()
+        except MemoryError:
+            self.fail_memory()
+        return 0
 
     cdef int begin_closing(self) except -1:
         """A Close frame waits to be sent."""

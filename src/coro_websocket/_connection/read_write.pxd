@@ -1,4 +1,5 @@
 from .._rfc6455.receiving cimport Unit
+from .._runtimes.runtime cimport Runtime
 from .connection cimport Connection
 
 
@@ -12,3 +13,6 @@ cdef class Write:
     cdef Connection connection
 
     cdef object write_later(self, object message, bint compress)
+
+
+cdef object in_its_loop(Runtime runtime, str name, call)

@@ -1,4 +1,4 @@
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
 from typing import Any, Self
 
 from .._errors import ConnectionClosedError
@@ -37,5 +37,3 @@ class Write:
     async def wait_closed(self) -> None: ...
     @property
     def stats(self) -> Stats: ...
-
-def broadcast(writes: Iterable[Write], message: Writable) -> list[Write]: ...

@@ -6,8 +6,6 @@ when that loop awaits it.
 
 from cpython.object cimport PyObject
 
-from .._rfc6455.engine cimport Engine
-from .._rfc6455.messages cimport Message, as_whole_message
 from .._rfc6455.receiving cimport FRAME, MESSAGE, PIECE, Unit
 from .._runtimes.runtime cimport Runtime, runs_here
 from .awaitables cimport BATCH, ITEM, ONE, STREAM, next_message
@@ -41,16 +39,16 @@ cdef inline int check_can_wait(Connection connection, bint receiving) except -1:
     return 0
 
 
-async def run_in_loop(Connection connection not None, str name, call):
+async def run_in_loop(Runtime runtime not None, str name, call):
     """Call what is awaited, now that the connection's loop runs."""
-    if not connection.runtime.check_thread():
-        raise connection.runtime.other_loop(f"{name}()")
+    if not runtime.check_thread():
+        raise runtime.other_loop(f"{name}()")
     return await call()
 
 
-cdef object in_its_loop(Connection connection, str name, call):
+cdef object in_its_loop(Runtime runtime, str name, call):
     """A coroutine for the connection's loop to run: it does what was asked for elsewhere."""
-    coroutine = run_in_loop(connection, name, call)
+    coroutine = run_in_loop(runtime, name, call)
     # Under which Python warns that it was never awaited
     coroutine.__name__ = coroutine.__qualname__ = name
     return coroutine
@@ -247,7 +245,7 @@ cdef class Write:
         if message is not None and not is_fragments(message):
             message = as_message(message)  # taken as it is now
         call = functools.partial(self, message, compress=compress)
-        return in_its_loop(self.connection, "write", call)
+        return in_its_loop(self.connection.runtime, "write", call)
 
     def ping(self, payload=None):
         """Send a Ping (RFC 6455 section 5.5.2).
@@ -261,7 +259,8 @@ cdef class Write:
         """
         cdef Connection connection = self.connection
         if not runs_here(connection.runtime):
-            return in_its_loop(connection, "write.ping", functools.partial(self.ping, payload))
+            call = functools.partial(self.ping, payload)
+            return in_its_loop(connection.runtime, "write.ping", call)
         return connection.ping(payload)
 
     def pong(self, payload=b""):
@@ -271,7 +270,8 @@ cdef class Write:
         """
         cdef Connection connection = self.connection
         if not runs_here(connection.runtime):
-            return in_its_loop(connection, "write.pong", functools.partial(self.pong, payload))
+            call = functools.partial(self.pong, payload)
+            return in_its_loop(connection.runtime, "write.pong", call)
         check_can_wait(connection, False)
         return connection.pong(payload)
 
@@ -293,7 +293,7 @@ cdef class Write:
         cdef Connection connection = self.connection
         if not runs_here(connection.runtime):
             call = functools.partial(self.close, code, reason)
-            return in_its_loop(connection, "write.close", call)
+            return in_its_loop(connection.runtime, "write.close", call)
         check_can_wait(connection, True)
         return connection.close(code, reason)
 
@@ -333,63 +333,6 @@ cdef PyObject *call_write(PyObject *self, PyObject *arguments, PyObject *keyword
 
 cdef Call own_call_of_read = call_install(Read, call_read)
 cdef Call own_call_of_write = call_install(Write, call_write)
-
-
-def broadcast(writes, message):
-    """Send one message to many connections: it is encoded once.
-
-        missed = broadcast(room, "Hello, all!")
-        for write in missed:
-            room.discard(write)
-
-    Waits for nobody, and is sent uncompressed. A connection is left out if it is closed, or
-    if more than its `write_high_water` bytes wait for its peer to take them, so that a peer
-    that does not read costs no more memory than that.
-
-    Args:
-        writes: the `write` of each connection, of any servers or clients of this event loop.
-        message: a whole message: str, bytes-like, a Message or a mapping with its fields.
-
-    Returns:
-        The `write`s of the connections that were left out. Called in another thread, it does
-        nothing yet and returns a coroutine of them, for
-        `asyncio.run_coroutine_threadsafe(broadcast(writes, message), loop)`.
-
-    Raises:
-        InvalidMessageType, InvalidMessage: it is not a whole text or binary message; nothing
-            was sent.
-        OtherEventLoopError: the connections are of more than one event loop, or it was awaited
-            in one that is not theirs; nothing was sent.
-    """
-    cdef Message whole = as_whole_message(message)
-    cdef Engine encoder = Engine(False)
-    cdef Runtime runtime = None
-    cdef Connection connection
-    cdef bytes frame
-    writes = list(writes)
-    for write in writes:
-        connection = (<Write?>write).connection
-        if runtime is None:
-            runtime = connection.runtime
-        elif connection.runtime is not runtime:
-            raise runtime.other_loop("broadcast()")
-    if runtime is not None and not runtime.check_thread():
-        return in_its_loop(connection, "broadcast", functools.partial(missed_by, writes, whole))
-    missed = []
-    encoder.send_message(whole)
-    frame = encoder.data_to_send()
-    for write in writes:
-        try:
-            sent = (<Write>write).connection.write_shared(whole, frame)
-        except MemoryError:  # the others go on
-            sent = False
-        if not sent:
-            missed.append(write)
-    return missed
-
-
-async def missed_by(writes, message):
-    return broadcast(writes, message)
 
 
 cdef str describe(Connection connection):

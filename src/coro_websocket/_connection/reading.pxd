@@ -3,10 +3,10 @@ from libc.stdint cimport uint64_t
 from .._rfc6455.messages cimport Message
 from .._rfc6455.receiving cimport Unit
 from .._runtimes.waiter cimport Waiter
-from .writing cimport Writing
+from .sharing cimport Sharing
 
 
-cdef class Reading(Writing):
+cdef class Reading(Sharing):
     cdef object reader  # the read that waits
     cdef Unit reader_unit
     cdef bint reader_control

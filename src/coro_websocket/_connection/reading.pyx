@@ -43,7 +43,7 @@ cdef enum:
     LOOK_BEHIND = 131072  # bytes that may be received above read_high_water, to look behind it
 
 
-cdef class Reading(Writing):
+cdef class Reading(Sharing):
     """Reading over a stream."""
 
     def __cinit__(self, Engine engine not None, options, *args):

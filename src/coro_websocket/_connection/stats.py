@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Stats"]
+__all__ = ["BroadcastStats", "Stats"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,3 +36,26 @@ class Stats:
     latency: float | None
     compression_in: float | None
     compression_out: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BroadcastStats:
+    """What has become of messages to a group: of one, or of all up to now (`group.stats`).
+
+    Each counts once for every member it was for. A member is slow while more than its
+    `write_high_water` bytes wait for its peer to take them.
+
+    Attributes:
+        sent: those that were handed to be sent.
+        waiting: those that wait now for a slow member (`slow="latest"`).
+        replaced: those that waited until a newer one took their place.
+        dropped: those that were not for a slow member (`slow="drop"`), or that waited until
+            their member had left.
+        closed: those for which a slow member was closed instead (`slow="close"`).
+    """
+
+    sent: int = 0
+    waiting: int = 0
+    replaced: int = 0
+    dropped: int = 0
+    closed: int = 0

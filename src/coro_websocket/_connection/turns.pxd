@@ -1,4 +1,3 @@
-from .._rfc6455.messages cimport Message
 from .._runtimes.waiter cimport Waiter
 
 
@@ -18,7 +17,7 @@ cdef class Turns:
     cpdef int watch(self, task) except -1
     cpdef int unwatch(self, task) except -1
     cpdef Waiter new_waiter(self)
-    cpdef int send(self, Message message) except -1
+    cpdef int send(self, message) except -1
     cpdef int break_off(self) except -1
     cpdef int fail_memory(self) except -1
 
@@ -37,5 +36,5 @@ cdef class Turns:
     cdef int release(self) except -1
 
     # Waiting
-    cpdef int add_background(self, Message message, size_t size) except -1
+    cpdef int add_background(self, message, size_t size) except -1
     cdef int give_to_first(self) except -1

@@ -13,7 +13,6 @@ Nothing here knows a loop, a network or an engine: who runs, and how one waits a
 for a subclass to say.
 """
 
-from .._rfc6455.messages cimport Message
 from .._runtimes.waiter cimport WAITING, Waiter, wake_all
 
 from .._errors import ConcurrencyError
@@ -39,7 +38,7 @@ cdef class Turns:
         """For the end of another task's message."""
         raise NotImplementedError
 
-    cpdef int send(self, Message message) except -1:
+    cpdef int send(self, message) except -1:
         """Send a message of the background."""
         raise NotImplementedError
 
@@ -152,7 +151,7 @@ cdef class Turns:
         finally:
             if self.waiting:
                 for i in range(len(self.waiting) - 1, -1, -1):
-                    if isinstance(self.waiting[i][0], Message):
+                    if not isinstance(self.waiting[i][0], Waiter):
                         del self.waiting[i]
                 wake_all(self.waiting, now)
         return 0
@@ -169,8 +168,11 @@ cdef class Turns:
 
     # Waiting
 
-    cpdef int add_background(self, Message message, size_t size) except -1:
-        """Send a message that no task waits for when its turn comes; it counts for `size` bytes."""
+    cpdef int add_background(self, message, size_t size) except -1:
+        """Send what no task waits for when its turn comes; it counts for `size` bytes.
+
+        message: whatever `send` takes, but no Waiter.
+        """
         if self.waiting is None:
             self.waiting = []
         self.waiting.append((message, size))
@@ -216,7 +218,7 @@ cdef class Turns:
     cdef int give_to_first(self) except -1:
         """Give the turn to the first who waits, unless its task was cancelled."""
         first, rest = self.waiting[0]
-        if not isinstance(first, Message):
+        if isinstance(first, Waiter):
             if (<Waiter>first).state == WAITING:
                 (<Waiter>first).wake_soon()
                 self.taken = True

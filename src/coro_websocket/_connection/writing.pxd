@@ -2,6 +2,7 @@ from libc.stdint cimport uint8_t
 
 from .._rfc6455.engine cimport Engine
 from .._rfc6455.messages cimport Message
+from .._rfc6455.shared cimport SharedMessage
 from .._runtimes.runtime cimport Runtime
 from .._runtimes.waiter cimport Waiter
 from .._streams.stream cimport Consumer, Stream
@@ -47,7 +48,8 @@ cdef class Writing(Consumer):
     cdef object write_other(self, object message, bint transform)
     cdef object write_message(self, Message message, bint transform)
     cdef object write_now(self, Message message, bint transform)
-    cdef bint write_shared(self, Message message, bytes frame) except -1
+    cdef int write_shared(self, SharedMessage shared) except -1
+    cdef int send_shared(self, SharedMessage shared) except -1
     cdef bint write_aside(self, Message message) except -1
     cdef object write_large(self, Message message)
     cdef int send_large(self, LargeFrame frame, object encoding) except -1

@@ -8,8 +8,9 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SI
 from cpython.unicode cimport PyUnicode_CheckExact
 from libc.stdint cimport SIZE_MAX, uint8_t
 
-from .._rfc6455.frames cimport BINARY, CLOSE, FIN, TEXT, opcode_of
+from .._rfc6455.frames cimport BINARY, CLOSE, FIN, RSV, TEXT, opcode_of
 from .._rfc6455.messages cimport Message, as_fragment, as_message
+from .._rfc6455.shared cimport SharedMessage
 from .._runtimes.runtime cimport Runtime
 from .._runtimes.waiter cimport DONE, Waiter, wake_all
 from .._streams.stream cimport Consumer, Stream
@@ -147,25 +148,29 @@ cdef class Writing(Consumer):
                 self.turns.pass_on()
         return self.after_write(message.len)
 
-    cdef bint write_shared(self, Message message, bytes frame) except -1:
-        """Send a message that many are sent, as an unmasked frame; False if it was not sent.
+    cdef int write_shared(self, SharedMessage shared) except -1:
+        """Send a message that many are sent; after a fragmented one's end."""
+        if self.turns.taken:
+            return self.turns.add_background(shared, shared.message.len + WRITE)
+        return self.send_shared(shared)
 
-        It is not, if the connection is closed or its peer is too far behind.
-        """
+    cdef int send_shared(self, SharedMessage shared) except -1:
+        """Send it now: no message is being sent."""
         cdef Engine engine = self.engine
+        cdef bytes frame = shared.frame_for(engine)
         cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(frame)
         cdef size_t size = PyBytes_GET_SIZE(frame)
-        if self.stream.broken or engine.close_sent or self.stream.backlog() > self.write_high_water:
-            return False
-        if engine.client or self.turns.taken:
-            return self.write_aside(message)
+        if data[0] & RSV:
+            engine.forget_context()
         if size >= UNCOPIED and self.uncopied and not self.stream.blocked:
             self.stream.send_with_payload(data, size)
+            return engine.count_shared(data, size, shared.message.len)
+        if engine.client:
+            engine.mask_shared(data, size)
         else:
             engine.outbox.append(data, size)
-            self.hand_over()
-        engine.count_shared(data, size)
-        return True
+        engine.count_shared(data, size, shared.message.len)
+        return self.hand_over()
 
     cdef bint write_aside(self, Message message) except -1:
         """Send a message that no task waits for, untransformed; after a fragmented one's end.
@@ -447,12 +452,15 @@ cdef class MessageTurns(Turns):
     cpdef Waiter new_waiter(self):
         return self.runtime.new_waiter(None, False)
 
-    cpdef int send(self, Message message) except -1:
+    cpdef int send(self, message) except -1:
+        """Send a Message of ours alone, or a SharedMessage."""
         cdef Writing connection = self.connection
-        if connection is not None and not connection.stream.broken:
-            connection.engine.send_message(message, transform=False)
-            connection.hand_over()
-        return 0
+        if connection is None or connection.stream.broken or connection.engine.close_sent:
+            return 0
+        if isinstance(message, SharedMessage):
+            return connection.send_shared(message)
+        connection.engine.send_message(message, transform=False)
+        return connection.hand_over()
 
     cpdef int break_off(self) except -1:
         cdef Writing connection = self.connection

@@ -12,12 +12,13 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from .._checks import check_int
-from .._options.header_rules import check_value, normalise_headers, refuse_reserved
+from .._options.header_rules import check_value
 from .._quoting import clip
 from .extension_header import format_extensions
 from .keys import accept_key
 from .opening_errors import HandshakeError
 from .request_and_response import Response
+from .reserved_headers import check_refusal_headers, check_response_headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PHRASES",
-    "check_response_headers",
     "closing_response",
     "encode_response",
     "quoted",
@@ -36,31 +36,6 @@ __all__ = [
 ]
 
 PHRASES = {status.value: status.phrase for status in HTTPStatus}
-
-# The headers that a user cannot add to a 101 and to a refusal, and why.
-_RESERVED_IN_101 = {
-    "connection": "the handshake sets it",
-    "upgrade": "the handshake sets it",
-    "sec-websocket-accept": "the handshake sets it",
-    "sec-websocket-extensions": "only extensions that are implemented may be agreed on",
-    "sec-websocket-protocol": "name subprotocols in the option subprotocols",
-    "content-length": "an answer that upgrades has no body",
-    "transfer-encoding": "an answer that upgrades has no body",
-}
-_RESERVED_IN_REFUSALS = {
-    "connection": "the connection is closed after a refusal",
-    "content-length": "it follows from the body",
-    "transfer-encoding": "the body is sent as it is",
-}
-
-
-def check_response_headers(
-    headers: Iterable[tuple[str, str]] | Mapping[str, str] | None,
-) -> tuple[tuple[str, str], ...]:
-    """`headers` as pairs if a 101 may have them besides its own, else InvalidOption."""
-    given = normalise_headers(headers)
-    refuse_reserved(given, _RESERVED_IN_101)
-    return given
 
 
 def response_headers(
@@ -106,8 +81,7 @@ def closing_response(
     check_int("code", code, 200, 599)
     if reason is None:
         reason = PHRASES.get(code, "")
-    given = normalise_headers(headers)
-    refuse_reserved(given, _RESERVED_IN_REFUSALS)
+    given = check_refusal_headers(headers)
     names = {name.lower() for name, _ in given}
     content = body.encode() if isinstance(body, str) else bytes(body)
     pairs = [*given]

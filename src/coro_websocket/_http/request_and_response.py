@@ -1,28 +1,32 @@
 """The two heads of an opening handshake as their receivers see them: `Response` and `Request`.
 
 The rule: both are values. Who receives one cannot change it; the rooms that make it bind what
-is known only later (the subprotocol agreed on, the socket) before it is handed out.
+is known only later (the subprotocol agreed on, the socket) before it is handed out. What the
+application wants in its answer, and what it has found out, it notes beside the Request's own.
 
 RFC 6455 section 4, RFC 9110 and RFC 9112; "Response" and "Headers" of luvit's coro-websocket page.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from types import MappingProxyType, SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
 from .._errors import InvalidOption
 from .._options.tls import TLSInfo
 from .._options.url import without_query
 from .._quoting import clip
+from .cookies import SameSite, cookie_line, parse_cookies
 from .headers import Headers, parse_token_list
+from .reserved_headers import check_response_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from .._options.url import URL
     from .client_address import ClientAddress
 
-__all__ = ["AgreedExtension", "Request", "Response"]
+__all__ = ["AgreedExtension", "Request", "Response", "State"]
 
 AgreedExtension: TypeAlias = tuple[str, tuple[tuple[str, str | None], ...]]
 """An extension in use: its name and its parameters (RFC 6455 section 9.1)."""
@@ -193,15 +197,43 @@ class Response(Headers):
         return self
 
 
+class State(SimpleNamespace):
+    """What an application has found out about a request: attributes of any name.
+
+    `repr()` shows their names alone, as a value may be a secret.
+    """
+
+    def __repr__(self) -> str:
+        return f"<State {' '.join(vars(self))}>" if vars(self) else "<State>"
+
+
+class Found(NamedTuple):
+    """What a Router has found for a request."""
+
+    pattern: str | None
+    params: Mapping[str, Any]
+    target: Any  # the Router's own
+
+
+_NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
+
+
 class Request(Headers):
     """A client's opening handshake, as the server's handler sees it (RFC 6455 section 4.2.1).
 
     A sequence of `(name, value)` header pairs, in the order sent, with look-up by name. It
-    cannot be changed.
+    cannot be changed, but for `state`, which is the application's.
+
+    `process_request` may have `add_response_header`, `set_cookie` and `choose_subprotocol` say
+    what the 101 that accepts it is to have.
     """
 
     __slots__ = (
+        "_added",
+        "_answered",
+        "_chosen",
         "_client",
+        "_found",
         "_host",
         "_id",
         "_method",
@@ -210,6 +242,7 @@ class Request(Headers):
         "_scheme",
         "_server",
         "_socket",
+        "_state",
         "_subprotocol",
         "_tls",
         "_version",
@@ -235,11 +268,16 @@ class Request(Headers):
         self._subprotocol = subprotocol
         self._socket = socket
         self._peer = peer
+        self._state: State | None = None
+        self._added: tuple[tuple[str, str], ...] = ()  # headers of the 101
+        self._chosen = False  # whether the application has chosen the subprotocol
+        self._answered = False
         self._tls: Any = None
         self._client: ClientAddress | None = None
         self._scheme: str | None = None
         self._id: int | None = None
         self._server: Any = None
+        self._found: Found | None = None
 
     @property
     def method(self) -> str:
@@ -342,6 +380,110 @@ class Request(Headers):
         """
         return self._server
 
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The values of the parameters in the path, by name, where a Router has found its route.
+
+        Its handler gets the same ones as keyword arguments.
+        """
+        return self._found.params if self._found is not None else _NO_PARAMS
+
+    @property
+    def route(self) -> str | None:
+        """The pattern that the path matches, `/chat/{room}`; None without a Router, or a route."""
+        return self._found.pattern if self._found is not None else None
+
+    @property
+    def state(self) -> State:
+        """What the application has found out, for its handler: a namespace, empty at first.
+
+        `process_request` sets attributes (`req.state.user = "ann"`) that the handler reads.
+        """
+        if self._state is None:
+            self._state = State()
+        return self._state
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies that the client has sent, by name (RFC 6265 section 4.2)."""
+        return parse_cookies(self.get_all("Cookie"))
+
+    def add_response_header(self, name: str, value: str) -> None:
+        """Have the 101 that accepts this request carry one more header.
+
+        For `process_request`. Another answer does not get it.
+
+        Raises:
+            InvalidOption: the handshake sets this header itself, or it cannot be sent, or the
+                request is answered already.
+        """
+        self._check_unanswered("add_response_header")
+        self._added += check_response_headers([(name, value)])
+
+    def set_cookie(
+        self,
+        name: str,
+        value: str,
+        *,
+        max_age: int | None = None,
+        path: str | None = "/",
+        domain: str | None = None,
+        secure: bool = True,
+        http_only: bool = True,
+        same_site: SameSite | None = "Lax",
+    ) -> None:
+        """Have the browser keep a cookie, by a `Set-Cookie` in the 101 (RFC 6265 section 4.1).
+
+        For `process_request`. Another answer does not get it: see `HTTPResponse.with_cookie`.
+
+        Args:
+            name: a token. One that begins with `__Host-` or `__Secure-` has a browser insist on
+                what the prefix says.
+            value: without spaces, quotes, commas, semicolons and backslashes: encode others.
+            max_age: in seconds, after which it is forgotten, 0 at once; None: with the browser's
+                end.
+            path: it is sent only with requests beneath this path; None: that of the request.
+            domain: it is sent to the hosts in this domain, too; None: to this host alone.
+            secure: whether it is sent over TLS only.
+            http_only: whether scripts cannot read it.
+            same_site: "Lax", "Strict" or "None": whether requests have it that another site's
+                page starts; None for the browser's default.
+
+        Raises:
+            InvalidOption: one of them cannot be used, or they contradict each other, or the
+                request is answered already.
+        """
+        self._check_unanswered("set_cookie")
+        line = cookie_line(
+            name,
+            value,
+            max_age=max_age,
+            path=path,
+            domain=domain,
+            secure=secure,
+            http_only=http_only,
+            same_site=same_site,
+        )
+        self._added += (("Set-Cookie", line),)
+
+    def choose_subprotocol(self, subprotocol: str | None) -> None:
+        """Agree on this subprotocol, or with None on none, in place of what `serve` would choose.
+
+        For `process_request`. `req.subprotocols` has what the client offers.
+
+        Raises:
+            InvalidOption: the client does not offer it (RFC 6455 section 4.2.2), or the request
+                is answered already.
+        """
+        self._check_unanswered("choose_subprotocol")
+        self._choose(subprotocol)
+
+    def _check_unanswered(self, method: str) -> None:
+        if self._answered:
+            raise InvalidOption(
+                f"req.{method}() is for process_request: the request is answered already", method
+            )
+
     def __bool__(self) -> bool:
         """True: also a request without headers is one."""
         return True
@@ -359,6 +501,7 @@ class Request(Headers):
                 "subprotocol",
             )
         self._subprotocol = subprotocol
+        self._chosen = True
 
     def _bind(
         self,
@@ -370,15 +513,19 @@ class Request(Headers):
         scheme: str | None = None,
         id: int | None = None,
         ssl_object: Any = None,
+        answered: bool | None = None,
         server: Any = None,
+        found: Found | None = None,
     ) -> Self:
         """Fill in what was not known when the head was parsed; only before it is handed out."""
         self._subprotocol = subprotocol if subprotocol is not None else self._subprotocol
         self._socket = socket if socket is not None else self._socket
         self._peer = peer if peer is not None else self._peer
+        self._answered = answered if answered is not None else self._answered
         self._client = client if client is not None else self._client
         self._scheme = scheme if scheme is not None else self._scheme
         self._id = id if id is not None else self._id
         self._tls = ssl_object if ssl_object is not None else self._tls
         self._server = server if server is not None else self._server
+        self._found = found if found is not None else self._found
         return self

@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     from .request_and_response import Request
 
 __all__ = [
+    "asks_for_upgrade",
+    "check_for_hooks",
     "check_opening",
     "check_origin_of_upgrade",
     "check_request",
     "check_well_formed",
     "choose_subprotocol",
-    "has_body",
 ]
 
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
@@ -122,7 +123,19 @@ def _check_target(request: Request) -> None:
         raise refusal(400, f"expected a path, received {received} (RFC 9112 section 3.2)") from None
 
 
-def has_body(request: Request) -> bool:
+def check_for_hooks(request: Request) -> None:
+    """HandshakeError if `request`, which is well-formed, is none that a server's hooks see.
+
+    A body is not read: whoever sends one learns so. CONNECT asks for a tunnel to somewhere else,
+    which a 200 would promise (RFC 9110 section 9.3.6).
+    """
+    if request.method == "CONNECT":
+        raise refusal(405, "expected GET, received 'CONNECT'", [("Allow", "GET")])
+    if _has_body(request):
+        raise refusal(413, "expected a request without a body (RFC 9110 section 15.5.14)")
+
+
+def _has_body(request: Request) -> bool:
     """Whether there is content behind the head, as far as that says (RFC 9112 section 6)."""
     length = request.get("Content-Length", "0")
     return bool(length.strip("0")) or "Transfer-Encoding" in request
@@ -131,13 +144,18 @@ def has_body(request: Request) -> bool:
 # WebSocket
 
 
+def asks_for_upgrade(request: Request) -> bool:
+    """Whether `request` means to be an opening handshake, be it a proper one or not."""
+    return has_option(request.get_all("Upgrade"), "websocket")
+
+
 def check_origin_of_upgrade(request: Request, origins: Origins) -> None:
     """HandshakeError if `request` asks for an upgrade and `origins` does not let it in.
 
     It comes before whatever may act upon the cookies that a browser sends with it: the page that
     has it sent may be anybody's (RFC 6455 section 10.2).
     """
-    if has_option(request.get_all("Upgrade"), "websocket"):
+    if asks_for_upgrade(request):
         check_origin(request, check_origins(origins))
 
 
@@ -180,7 +198,7 @@ def _check_upgrade(request: Request) -> None:
 
 
 def _check_no_body(request: Request) -> None:
-    if has_body(request):
+    if _has_body(request):
         raise refusal(400, "expected no body in an opening handshake (RFC 6455 section 4.1)")
 
 

@@ -187,7 +187,8 @@ class ServerHandshake:
     def check(self) -> None:
         """Hold the request to the rules of an opening handshake, and agree on what it offers.
 
-        `request.subprotocol` is then the first of the server's that the client offers.
+        `request.subprotocol` is then the first of the server's that the client offers, unless
+        one was chosen before.
 
         Raises:
             HandshakeError: it cannot be accepted. `response` is the answer to send.
@@ -197,7 +198,8 @@ class ServerHandshake:
         with self._keeping_error():
             check_opening(request)
             self._agreed = agree_on_extensions(request, self._factories)
-        request._bind(subprotocol=choose_subprotocol(request, self._subprotocols))
+        if not request._chosen:
+            request._bind(subprotocol=choose_subprotocol(request, self._subprotocols))
         self._checked = True
 
     def _received(self) -> Request:
@@ -238,13 +240,6 @@ class ServerHandshake:
             body: `str` is sent as UTF-8; plain text unless `headers` has a `Content-Type`.
         """
         return encode_response(closing_response(code, reason, headers, body), method=self._method)
-
-    def refuse(
-        self, code: int, message: str, headers: Iterable[tuple[str, str]] = ()
-    ) -> HandshakeError:
-        """The error to raise for a request that could be accepted: `refusal()` is its answer."""
-        self._error = refusal(code, message, headers)
-        return self._error
 
     def refusal(self) -> bytes:
         """The answer to a request that was refused with an error; empty if the client is gone."""

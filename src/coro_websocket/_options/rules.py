@@ -425,14 +425,14 @@ NAMES_ELSEWHERE = {
 NAMES_ELSEWHERE_OF_SERVERS = {
     **dict.fromkeys(RULES, "it is an option of connect()"),
     **_ANYWHERE,
-    **_instead("'subprotocols'", "subprotocol protocol protocols select_subprotocol"),
+    **_instead("'subprotocols'", "subprotocol protocol protocols"),
     **_instead("'origins'", "origin allowed_origins check_origin"),
     **_instead("'headers'", "server_header"),
     **_told("a server listens on 'host' and 'port', 'path' or 'sock'", "url uri"),
     **_told("the handler finds the path in req.pathname", "pathname"),
     **_told(
-        "the handler gets the request: it may close with a code such as 1008",
-        "process_request process_response",
+        "process_request may call req.choose_subprotocol() for what 'subprotocols' cannot say",
+        "select_subprotocol",
     ),
     **_instead("'mode'", "permissions unix_socket_perms uds_mode"),
     **_told(

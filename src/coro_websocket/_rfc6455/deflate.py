@@ -287,9 +287,7 @@ class DeflateExtension(Extension):
         if begins and ends and len(payload) < self.settings.threshold:
             return None
         if self._deflate is None:
-            self._deflate = self._zlib.compressobj(
-                self.settings.level, zlib.DEFLATED, -self.send_bits, self.settings.memory_level
-            )
+            self._deflate = self._new_deflate(self.send_bits)
         # Section 7.2.1: to a byte boundary, without the last four bytes of the message.
         try:
             encoded = self._deflate.compress(payload) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
@@ -303,6 +301,30 @@ class DeflateExtension(Extension):
             if not self.send_takeover:
                 self._deflate = None
         return encoded
+
+    def compress_alone(self, payload: bytes, bits: int) -> bytes:
+        """A whole message for any peer with a window of so many bits: it refers to no other.
+
+        `forget_sent` is for each connection to call that it is sent over.
+        """
+        try:
+            deflate = self._new_deflate(bits)
+            encoded = deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH)
+        except self._zlib.error as error:
+            if _out_of_memory(error):
+                raise MemoryError(str(error)) from None
+            raise
+        return encoded.removesuffix(TAIL) or EMPTY
+
+    def forget_sent(self) -> None:
+        """Refer to nothing that was sent before: a message of another compressor's is next."""
+        self._deflate = None
+
+    def _new_deflate(self, bits: int) -> zlib._Compress:
+        compressor: zlib._Compress = self._zlib.compressobj(
+            self.settings.level, zlib.DEFLATED, -bits, self.settings.memory_level
+        )
+        return compressor
 
     def decode(self, payload: bytes, *, ends: bool, limit: int) -> bytes:
         if payload:

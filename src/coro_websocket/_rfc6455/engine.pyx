@@ -10,6 +10,7 @@ from libc.stdint cimport uint64_t
 from .receiving cimport Receiving
 
 from .close_codes import ABNORMAL, CLEAN, describe
+from .deflate import DeflateExtension
 from .._errors import ConnectionClosedError
 
 cdef extern from "Python.h":
@@ -26,6 +27,11 @@ cdef class Engine(Receiving):
         self.extensions = list(extensions)
         for extension in extensions:
             self.rsv |= extension.rsv
+        # One of the user's own, derived from it, may do something else.
+        if len(self.extensions) == 1 and type(self.extensions[0]) is DeflateExtension:
+            self.deflate = self.extensions[0]
+            self.deflate_bits = self.deflate.send_bits
+            self.deflate_threshold = min(self.deflate.settings.threshold, PY_SSIZE_T_MAX)
 
     def end_error(self, cause=None, *, bint ended_by_us=False, bint given_up=False):
         """How the connection ended: None if cleanly, else the error that says why not.

@@ -13,6 +13,9 @@ cdef class Sending:
     cdef readonly list extensions
     cdef public object trace  # is told of each frame, or None
     cdef uint8_t rsv  # the bits that they use
+    cdef object deflate  # permessage-deflate, where it is the only one of them; else None
+    cdef uint8_t deflate_bits  # of the window that we may use
+    cdef uint64_t deflate_threshold  # bytes: what is smaller is not compressed
 
     # Owned by the closing handshake, which both halves take part in
     cdef readonly bint close_sent
@@ -52,7 +55,9 @@ cdef class Sending:
     cdef int traced(
         self, bint sent, uint8_t bits, uint64_t length, const uint8_t *start, size_t here
     ) except -1
-    cdef int count_shared(self, const uint8_t *frame, size_t n) except -1
+    cdef int mask_shared(self, const uint8_t *frame, size_t n) except -1
+    cdef int count_shared(self, const uint8_t *frame, size_t n, uint64_t len) except -1
+    cdef int forget_context(self) except -1
     cdef int answer_ping(self, const uint8_t *data, size_t n) except -1
     cdef int match_pong(self, const uint8_t *data, size_t n) except -1
     cdef int sent(self, size_t n) except -1

@@ -170,13 +170,36 @@ cdef class Sending:
             show_unraisable(error)
         return 0
 
-    cdef int count_shared(self, const uint8_t *frame, size_t n) except -1:
-        """Count, and tell the log of, a message's one frame that was encoded elsewhere."""
+    cdef int forget_context(self) except -1:
+        """Compress what follows without what came before: the peer gets something between them."""
+        if self.deflate is not None:
+            self.deflate.forget_sent()
+        return 0
+
+    cdef int mask_shared(self, const uint8_t *frame, size_t n) except -1:
+        """Queue a message's one frame that was encoded elsewhere, now with a mask."""
         cdef frame_header h
+        if frame_header_parse(frame, n, &h) > 0:
+            self.send_data(h.opcode, True, h.rsv, frame + h.size, <size_t>h.length)
+        return 0
+
+    cdef int count_shared(self, const uint8_t *frame, size_t n, uint64_t len) except -1:
+        """Count, and tell the log of, a message's one frame that was encoded elsewhere.
+
+        len: the bytes of the message, uncompressed.
+        """
+        cdef frame_header h
+        if frame_header_parse(frame, n, &h) <= 0:
+            return 0
+        if h.rsv:
+            self.coded_out += h.length
+            self.decoded_out += len
+        if self.client:  # `mask_shared` has done the rest
+            return 0
         self.messages_out += 1
         self.frames_out += 1
         self.bytes_encoded += n
-        if self.trace is not None and frame_header_parse(frame, n, &h) > 0:
+        if self.trace is not None:
             self.traced(True, frame[0], h.length, frame + h.size, <size_t>h.length)
         return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from .._errors import OtherEventLoopError
@@ -56,6 +57,10 @@ class AsyncioLoop(NonBlockingSockets):
 
     def limit(self, seconds: float | None) -> asyncio.Timeout:
         return asyncio.timeout(seconds)
+
+    def end(self, limit: asyncio.Timeout) -> None:
+        with contextlib.suppress(RuntimeError):  # it has ended
+            limit.reschedule(self.loop.time())
 
     def event(self) -> Event:
         return asyncio.Event()

@@ -14,7 +14,7 @@ from .trio_loop import TrioLoop
 if TYPE_CHECKING:
     from .event_loop import Loop, SocketLoop
 
-__all__ = ["current_loop", "running_loop"]
+__all__ = ["current_loop", "loop_runs_here", "running_loop"]
 
 _BARE = BareLoop()
 
@@ -28,6 +28,11 @@ def current_loop() -> Loop:
         return asyncio_loop(asyncio.get_running_loop())
     except RuntimeError:
         return _BARE
+
+
+def loop_runs_here() -> bool:
+    """Whether asyncio or trio runs in this thread."""
+    return current_loop() is not _BARE
 
 
 def running_loop(what: str) -> SocketLoop:

@@ -105,6 +105,10 @@ class SocketLoop(Loop, Protocol):
         """A block that may take so many seconds; None: any number."""
         ...
 
+    def end(self, limit: Any) -> None:
+        """End the block of a `limit` now, as if its time were over."""
+        ...
+
     def current_task(self) -> object: ...
 
     def call_soon(self, function: Callable[..., object], *arguments: object) -> None:

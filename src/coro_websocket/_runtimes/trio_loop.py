@@ -73,6 +73,9 @@ class TrioLoop(NonBlockingSockets):
     def limit(self, seconds: float | None) -> TrioLimit:
         return TrioLimit(self.trio, seconds)
 
+    def end(self, limit: TrioLimit) -> None:
+        limit.scope.cancel()
+
     def event(self) -> Event:
         event: Event = self.trio.Event()
         return event

@@ -88,6 +88,9 @@ cdef class TrioRuntime(Runtime):
             "write()": "run(write, message)",
             "write.ping()": "run_sync(write.ping)",
             "broadcast()": "run_sync(broadcast, writes, message)",
+            "group.add()": "run_sync(group.add, write)",
+            "group.discard()": "run_sync(group.discard, write)",
+            "group.broadcast()": "run_sync(group.broadcast, message)",
         }
         return OtherEventLoopError(
             f"{call} was called where the connection's trio run does not run: a connection "

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._runtimes.event_loop import SocketLoop
+    from .unfinished import Unfinished
 
 __all__ = ["ACCEPTS_PER_TURN", "CLIENT_HAS_GONE", "accept_connections"]
 
@@ -40,6 +41,7 @@ CLIENT_HAS_GONE = frozenset(
     )
     if hasattr(errno, name)
 )
+NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})  # of this process, of the system
 PAUSE_OF_CLIENTS = 0.01  # seconds, where many clients in succession have gone
 
 
@@ -48,11 +50,13 @@ async def accept_connections(
     listener: socket.socket,
     most: int,
     begin: Callable[[socket.socket, Any], None],
+    unfinished: Unfinished,
     leave: Callable[[socket.socket], object] = socket.socket.close,
 ) -> None:
     """Give `begin` each connection with its peer's address until cancelled; `leave` the listener.
 
     At most `most` are accepted in a turn of the loop: what each costs is paid before the next.
+    Where there is no room for one more, or no descriptor, `unfinished` makes some.
     """
     log = _ErrorLog(loop, address_in_words(listener.getsockname()))
     failures = 0  # in succession
@@ -61,13 +65,21 @@ async def accept_connections(
             for _ in range(most):
                 pause = 0.0
                 try:
-                    begin(*await loop.accept(listener))
+                    accepted, address = await loop.accept(listener)
                     failures = 0
+                    try:
+                        await unfinished.room()
+                    except BaseException:
+                        accepted.close()
+                        raise
+                    begin(accepted, address)
                 except Exception as error:
                     if listener.fileno() < 0:
                         break
                     failures += 1
-                    if getattr(error, "errno", None) not in CLIENT_HAS_GONE:
+                    if await _has_room_now(error, unfinished):
+                        log.write(error)
+                    elif getattr(error, "errno", None) not in CLIENT_HAS_GONE:
                         pause = PAUSE
                     elif failures >= most:
                         pause = PAUSE_OF_CLIENTS
@@ -78,6 +90,13 @@ async def accept_connections(
             await loop.sleep(0)
     finally:
         leave(listener)  # also where the loop ends and nobody has closed the server
+
+
+async def _has_room_now(error: Exception, unfinished: Unfinished) -> bool:
+    """Whether that was for want of descriptors, and some could be had."""
+    if getattr(error, "errno", None) not in NO_DESCRIPTORS:
+        return False
+    return await unfinished.free_descriptors("there were no more descriptors")
 
 
 class _ErrorLog:

@@ -9,7 +9,8 @@ RFC 6455 section 4.2.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from email.utils import formatdate
+from typing import TYPE_CHECKING, NamedTuple
 
 from .._connection.begin import begin_connection
 from .._connection.log import log_end
@@ -18,7 +19,8 @@ from .._http.server_handshake import ServerHandshake
 from .._runtimes.throttle import Throttle
 from .._streams.opening_pipes import open_pipe
 from .._streams.user_socket import ConnectionSocket
-from .log import in_words, log_failure, log_refusal, logger
+from .deciding import Decider
+from .log import in_words, log_decision, log_failure, log_malformed, logger
 from .refusing import send_refusal
 
 if TYPE_CHECKING:
@@ -31,12 +33,17 @@ if TYPE_CHECKING:
     from .._rfc6455.engine import Engine
     from .._runtimes.event_loop import SocketLoop
     from .._streams.opening_pipes import Pipe
+    from .admission import Admission
+    from .client import Client
+    from .deciding import Decision
     from .draining import Draining
+    from .hooks import Hooks
+    from .limits import Limits
+    from .proxies import Proxies
     from .tls_source import TLSSource
 
 __all__ = ["Opened", "Opener", "Terms"]
 
-RETRY_AFTER = 1  # seconds: by then another server listens, or a balancer knows that we do not
 TLS_STEPS_PER_TURN = 4  # of TLS handshakes; a signature takes milliseconds
 
 
@@ -49,6 +56,9 @@ class Terms:
     subprotocols: tuple[str, ...]
     origins: CheckedOrigins | None
     headers: tuple[tuple[str, str], ...]  # of the 101
+    hooks: Hooks
+    proxies: Proxies
+    limits: Limits
 
 
 class Opened(NamedTuple):
@@ -58,19 +68,31 @@ class Opened(NamedTuple):
     read: Read
     write: Write
     engine: Engine
+    client: Client
 
 
 class Opener:
     """Opens the connections of one server."""
 
-    def __init__(self, loop: SocketLoop, terms: Terms, draining: Draining, server: object) -> None:
+    def __init__(
+        self,
+        loop: SocketLoop,
+        terms: Terms,
+        handler: object,
+        draining: Draining,
+        server: object,
+        admission: Admission,
+    ) -> None:
         self._loop = loop
         self._terms = terms
-        self._draining = draining
+        self._decider = Decider(
+            loop, terms.hooks, handler, terms.headers, draining, admission.places
+        )
         self._server = server  # for `req.server`
+        self._admission = admission
         self._throttle = Throttle(loop, TLS_STEPS_PER_TURN)
 
-    async def open(self, accepted: socket.socket, address: Any) -> Opened | None:
+    async def open(self, accepted: socket.socket, client: Client) -> Opened | None:
         """The connection of a client that was accepted; None if it did not come to one."""
         options = self._terms.options
         sock = ConnectionSocket.taking_over(accepted)
@@ -78,14 +100,18 @@ class Opener:
         pipe: Pipe | None = None
         try:
             async with self._loop.limit(options.timeout) as limit:
-                pipe = await self._open_pipe(sock)
+                await self._admission.receive_proxy_header(sock, client)
+                pipe = await self._open_pipe(sock, client)
                 request = await self._receive_request(pipe, handshake)
-                self._bind(request, pipe, address)
-                await self._answer(pipe, handshake)
+                self._bind(request, pipe, client)
+                decision = await self._decider.decide(pipe, handshake, request, client)
+                if decision.upgrades:
+                    await pipe.send(handshake.accept(decision.response.headers))
         except HandshakeError as error:
             assert pipe is not None
-            log_refusal(error, address, handshake.pathname)
-            await send_refusal(self._loop, pipe, handshake, options)
+            log_malformed(error, client, handshake.pathname)
+            self._admission.refused(client)
+            await send_refusal(self._loop, pipe, handshake.refusal(), options)
             return None
         except BaseException as error:
             if pipe is not None:
@@ -94,9 +120,14 @@ class Opener:
                 raise
             if limit.expired():
                 error = TimeoutError(f"it took longer than {options.timeout:g} s (timeout)")
-            log_failure(error, address)
+            log_failure(error, client)
             return None
-        return self._begin(pipe, handshake, request, address)
+        if not decision.upgrades:
+            log_decision(decision, client, request)
+            self._admission.refused(client)
+            await send_refusal(self._loop, pipe, _encode(handshake, decision), options)
+            return None
+        return self._begin(pipe, handshake, request, client)
 
     def _new_handshake(self) -> ServerHandshake:
         terms = self._terms
@@ -108,14 +139,14 @@ class Opener:
             max_header_lines=terms.options.max_header_lines,
         )
 
-    async def _open_pipe(self, sock: ConnectionSocket) -> Pipe:
+    async def _open_pipe(self, sock: ConnectionSocket, client: Client) -> Pipe:
         return await open_pipe(
             self._loop,
             sock,
             tls=self._terms.tls.context if self._terms.tls is not None else None,
             server_side=True,
             close_timeout=self._terms.options.close_timeout,
-            throttle=self._throttle,
+            throttle=self._admission.throttle(self._throttle, client),
         )
 
     async def _receive_request(self, pipe: Pipe, handshake: ServerHandshake) -> Request:
@@ -124,28 +155,18 @@ class Opener:
             request = handshake.receive(await pipe.receive())
         return request
 
-    def _bind(self, request: Request, pipe: Pipe, address: Any) -> None:
+    def _bind(self, request: Request, pipe: Pipe, client: Client) -> None:
         """Say in the request what it came over, for whoever is to look at it."""
         request._bind(
             socket=pipe.socket,
-            peer=address or None,
+            peer=client.peer,
             ssl_object=pipe.ssl_object,
             server=self._server,
         )
-
-    async def _answer(self, pipe: Pipe, handshake: ServerHandshake) -> None:
-        self._refuse_where_draining(handshake)
-        handshake.check()
-        await pipe.send(handshake.accept(self._terms.headers))
-
-    def _refuse_where_draining(self, handshake: ServerHandshake) -> None:
-        """RFC 9110 section 15.6.4."""
-        if self._draining:
-            headers = [("Retry-After", str(RETRY_AFTER))]
-            raise handshake.refuse(503, "the server is about to end: try again", headers)
+        self._admission.requested(client, request)
 
     def _begin(
-        self, pipe: Pipe, handshake: ServerHandshake, request: Request, address: Any
+        self, pipe: Pipe, handshake: ServerHandshake, request: Request, client: Client
     ) -> Opened:
         connection, read, write = begin_connection(
             pipe,
@@ -154,7 +175,14 @@ class Opener:
             extensions=handshake.extensions,
             leftover=handshake.leftover,
         )
-        which = in_words(address, request.pathname)
+        which = in_words(client, request.pathname)
         logger.info("%s opened with 101", which)
         log_end(logger, which, connection, pipe.socket)
-        return Opened(request, read, write, connection.engine)
+        return Opened(request, read, write, connection.engine, client)
+
+
+def _encode(handshake: ServerHandshake, decision: Decision) -> bytes:
+    status, reason, headers, body = decision.response._parts()
+    if "Date" not in decision.response.headers:  # RFC 9110 section 6.6.1
+        headers = (*headers, ("Date", formatdate(usegmt=True)))
+    return handshake.reject(status, reason, headers, body)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .._http.server_handshake import ServerHandshake
     from .._options.options import Options
     from .._runtimes.event_loop import SocketLoop
     from .._streams.opening_pipes import Pipe
@@ -19,15 +18,17 @@ __all__ = ["send_refusal"]
 LINGER = 2.0  # seconds that a client has to read the answer and hang up
 
 
-async def send_refusal(
-    loop: SocketLoop, pipe: Pipe, handshake: ServerHandshake, options: Options
-) -> None:
-    """Send the answer to a request that was refused, and close the connection."""
+async def send_refusal(loop: SocketLoop, pipe: Pipe, answer: bytes, options: Options) -> None:
+    """Send the answer to a request in place of an upgrade, and close the connection.
+
+    b"": the client has gone.
+    """
     limits = (LINGER, options.timeout, options.close_timeout)
     try:
-        async with loop.limit(min(limit for limit in limits if limit is not None)):
-            if answer := handshake.refusal():
+        if answer:
+            async with loop.limit(options.timeout):
                 await pipe.send(answer)
+            async with loop.limit(min(limit for limit in limits if limit is not None)):
                 await pipe.finish()
     except OSError:
         pass  # the client has gone, or does not hang up

@@ -8,15 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .._checks import check_names
-from .._http.answers import check_response_headers
 from .._http.origins import check_origins
+from .._http.reserved_headers import check_response_headers
 from .._options.header_rules import check_subprotocols
 from .._options.options import Options
 from .._options.rules import NAMES_ELSEWHERE_OF_SERVERS
 from .._runtimes.current import running_loop
 from .addresses import BACKLOG, Addresses
 from .handler import check_handler
+from .hooks import Routing, check_hooks
+from .limits import MAX_HANDSHAKES, check_limits
 from .opening import Terms
+from .proxies import check_proxies
 from .server import Server
 from .tls_source import TLSSource
 
@@ -26,11 +29,13 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping, Sequence
     from types import TracebackType
 
+    from .._http.client_address import NetworkLike
     from .._http.origins import Origins
     from .._options.tls import TLSOptions
     from .._runtimes.event_loop import SocketLoop
     from .addresses import Sockets
     from .handler import Handler
+    from .hooks import ProcessRequest, ProcessResponse
     from .unix_owner import Owner
 
 __all__ = ["Serving", "serve"]
@@ -51,6 +56,13 @@ def serve(
     subprotocols: Sequence[str] = (),
     origins: Origins = "same",
     headers: Iterable[tuple[str, str]] | Mapping[str, str] = (),
+    process_request: ProcessRequest | Sequence[ProcessRequest] | None = None,
+    process_response: ProcessResponse | None = None,
+    trusted_proxies: Iterable[NetworkLike] | None = None,
+    proxy_protocol: bool | Iterable[NetworkLike] = False,
+    max_connections: int | None = None,
+    max_connections_per_client: int | None = None,
+    max_handshakes: int | None = MAX_HANDSHAKES,
     **options: Any,
 ) -> Serving:
     """Serve WebSocket connections (RFC 6455 section 4.2).
@@ -69,7 +81,8 @@ def serve(
         handler: a coroutine function, called for each connection with its Request, `read`
             and `write`. When it returns, the connection is closed with 1000; when it
             raises, the error is logged and the connection closed with 1011. How this connection
-            itself has ended is not an error of the handler.
+            itself has ended is not an error of the handler. Or a Router, which chooses one by
+            the path (`coro_websocket.router`).
         host: the address to listen on, all addresses of a name; 127.0.0.1 by default,
             "" for every address of the machine. A list: all of these, on the same port.
         port: the port, 0 to 65535; 0, the default, takes a free one (`server.port`).
@@ -97,6 +110,25 @@ def serve(
             that send none. A function: called with the origin, or None, it returns whether to let
             it in. None: any.
         headers: more headers for the answer, as (name, value) pairs or a mapping.
+        process_request: a function or coroutine function, or a list of several, called with each
+            Request before it is accepted, plain HTTP requests among them. The first that returns
+            an HTTPResponse has answered; None goes on. It may keep what it finds in `req.state`,
+            and call `req.set_cookie`, `req.add_response_header`, `req.choose_subprotocol`.
+        process_response: a function or coroutine function, called with the Request and the
+            HTTPResponse that is about to answer it; it returns another one, or None to leave it.
+        trusted_proxies: networks of proxies in front of this server, such as ["10.0.0.0/8"], whose
+            `Forwarded` (RFC 7239), `X-Forwarded-For` and `X-Forwarded-Proto` say who `req.client`
+            is, and `req.scheme`; "unix": whoever connects to a unix socket. By default nobody's.
+        proxy_protocol: True: each connection begins with a header of the PROXY protocol, version 1
+            or 2, and is closed if it does not; with `trusted_proxies`, only these may connect.
+            A list of networks: the connections from these, and no others. Default False.
+        max_connections: how many connections may be open; more are answered 503 with
+            `Retry-After`. None, the default: any number.
+        max_connections_per_client: how many with the same `req.client.host`, of IPv6 addresses
+            with the same first 64 bits; more are answered 429. None, the default: any number.
+        max_handshakes: how many clients may be in their opening handshake at once, until their
+            request is here; 2,000 by default. More wait to be accepted, and those that have kept
+            the server waiting for longest are closed to make room. None: any number.
         **options: `timeout` (for the opening handshake, TLS included), `close_timeout`,
             `heartbeat`, `ping_interval`, `ping_timeout`, `ping_message`, `max_message_size`,
             `max_head_size`, `max_header_lines`, `read_high_water`, `write_high_water`, `overflow`,
@@ -113,13 +145,19 @@ def serve(
     where = Addresses.check(
         host, port, path, sock, backlog=backlog, reuse_port=reuse_port, mode=mode, owner=owner
     )
-    check_handler(handler)
+    if isinstance(handler, Routing):
+        handler._check()
+    else:
+        check_handler(handler)
     terms = Terms(
         Options.build(None, host="localhost", **options),
         TLSSource(tls) if tls is not None else None,
         check_subprotocols(subprotocols),
         check_origins(origins),
         check_response_headers(headers),
+        check_hooks(process_request, process_response),
+        check_proxies(trusted_proxies, proxy_protocol),
+        check_limits(max_connections, max_connections_per_client, max_handshakes),
     )
     server = Server(loop, handler, terms)
     return Serving(loop, server, where)
@@ -138,6 +176,13 @@ ADDRESS_AND_HANDSHAKE = (
     "subprotocols",
     "origins",
     "headers",
+    "process_request",
+    "process_response",
+    "trusted_proxies",
+    "proxy_protocol",
+    "max_connections",
+    "max_connections_per_client",
+    "max_handshakes",
 )
 SERVER_OPTIONS = (
     "timeout",

@@ -11,10 +11,12 @@ from .._errors import InvalidOption
 from .._rfc6455.close_codes import close_payload
 from .accepting import ACCEPTS_PER_TURN, accept_connections
 from .addresses import BACKLOG, Listening, url_of
+from .admission import Admission
 from .backlog import accept_and_close
 from .client import Client
 from .draining import Draining
 from .ending import Ending, drain_seconds
+from .groups import NamedGroups
 from .handler import run_handler
 from .log import logger
 from .opening import Opener
@@ -24,8 +26,10 @@ from .systemd import systemd_notify
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from .._connection.group import Group
     from .._options.options import Seconds
     from .._runtimes.event_loop import Running, SocketLoop
+    from .connections import Connections
     from .handler import Handler
     from .opening import Terms
 
@@ -45,7 +49,8 @@ class Server:
         self._handler = handler
         self._terms = terms
         self._draining = Draining(loop)
-        self._opener = Opener(loop, terms, self._draining, self)
+        self._admission = Admission(loop, terms.limits, terms.proxies)
+        self._opener = Opener(loop, terms, handler, self._draining, self, self._admission)
         self._listening = Listening([])
         self._listeners: list[socket.socket] = []
         self._answers = False  # to those that wait to be accepted when listening ends
@@ -53,6 +58,7 @@ class Server:
         self._clients: set[Client] = set()
         self._ending = Ending(loop, self._clients)
         self._closed = loop.event()
+        self._groups = NamedGroups()
 
     # What the user sees
 
@@ -76,9 +82,24 @@ class Server:
         return url_of(self._listeners, self._listening.path, tls=tls)
 
     @property
-    def connections(self) -> int:
-        """How many connections there are, those in their opening handshake included."""
-        return len(self._clients)
+    def connections(self) -> Connections:
+        """The open connections: `len()` counts them, an iteration gives a ServerConnection each.
+
+        It is live: it always shows those of the moment.
+        """
+        return self._admission.connections
+
+    @property
+    def handshakes(self) -> int:
+        """How many clients there are besides: in their opening handshake, or being refused."""
+        return len(self._clients) - len(self.connections)
+
+    def group(self, name: str) -> Group:
+        """The group of connections of this name, a new one if there is none.
+
+        It is forgotten when it is empty and nobody holds it. May be called in any thread.
+        """
+        return self._groups.get(name)
 
     @property
     def draining(self) -> Draining:
@@ -235,7 +256,13 @@ class Server:
         for listener in self._listeners:
             listener.setblocking(False)
             accept = functools.partial(
-                accept_connections, self._loop, listener, most, self._begin, self._leave
+                accept_connections,
+                self._loop,
+                listener,
+                most,
+                self._begin,
+                self._admission.unfinished,
+                self._leave,
             )
             self._accepting.append(self._loop.spawn(accept))
         logger.info("serving on %s", self.url)
@@ -270,14 +297,17 @@ class Server:
     # Clients
 
     def _begin(self, accepted: socket.socket, address: Any) -> None:
-        client = Client(accepted, self._clients)
-        serve = functools.partial(self._serve, client, address)
-        client.running = self._loop.spawn(serve, client.ended)
+        client = Client(accepted, self._clients, address, self._loop.time())
+        self._admission.accepted(client)
+        serve = functools.partial(self._serve, client)
+        client.running = self._loop.spawn(serve, functools.partial(self._ended, client))
 
-    async def _serve(self, client: Client, address: Any) -> None:
+    async def _serve(self, client: Client) -> None:
         """One client, from its first byte to its last."""
-        opened = await self._opener.open(client.begin(self._loop.current_task()), address)
+        opened = await self._opener.open(client.begin(self._loop.current_task()), client)
         if opened is not None:
-            client.write = opened.write
-            client.sock = opened.request.socket
+            self._admission.opened(client, opened.request, opened.read, opened.write)
             await run_handler(self._loop, self._handler, opened)
+
+    def _ended(self, client: Client, _running: Running) -> None:
+        self._admission.ended(client)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .context_errors import context_errors
 from .transport_pipe import RECEIVE_SIZE, TransportPipe, open_transport
@@ -22,11 +22,16 @@ except ImportError:  # Windows: transports serve every connection
 if TYPE_CHECKING:
     from .._options.options import Options
     from .._runtimes.event_loop import SocketLoop
-    from .._runtimes.throttle import Throttle
     from .stream import Stream
     from .user_socket import ConnectionSocket
 
 __all__ = ["Pipe", "SocketPipe", "open_pipe"]
+
+
+class Turns(Protocol):
+    """Who may go on with a step that costs much: see `Throttle`."""
+
+    async def take(self) -> None: ...
 
 
 class SocketPipe:
@@ -77,7 +82,7 @@ class TLSPipe(SocketPipe):
         *,
         server_side: bool,
         server_hostname: str | None,
-        throttle: Throttle | None,
+        throttle: Turns | None,
     ) -> None:
         super().__init__(loop, sock)
         self._throttle = throttle
@@ -173,7 +178,7 @@ async def open_pipe(
     server_side: bool = False,
     server_hostname: str | None = None,
     close_timeout: float | None = None,
-    throttle: Throttle | None = None,
+    throttle: Turns | None = None,
 ) -> Pipe:
     """The pipe over a connected socket; with `tls` once TLS is set up on it.
 

@@ -36,9 +36,18 @@ class TransportPipe(asyncio.Protocol):
         self._ended = False
         self._error: Exception | None = None
         self._news = asyncio.Event()
+        self._sent = asyncio.Event()
+        self._sent.set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = self.socket.transport = transport
+        self.transport.set_write_buffer_limits(high=1, low=0)  # 0 and 0 would pause TLS for ever
+
+    def pause_writing(self) -> None:
+        self._sent.clear()
+
+    def resume_writing(self) -> None:
+        self._sent.set()
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -55,6 +64,7 @@ class TransportPipe(asyncio.Protocol):
         self._ended = True
         self._error = error
         self._news.set()
+        self._sent.set()
         self.socket.release()
 
     @property
@@ -77,6 +87,7 @@ class TransportPipe(asyncio.Protocol):
 
     async def send(self, data: bytes) -> None:
         self.transport.write(data)
+        await self._sent.wait()
 
     def become_stream(self, options: Options) -> Stream:
         return TransportStream(

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from .served import LOOPS, OTHER, PROTOCOL
+
+NEEDED = ("fastapi", "litestar", "channels", "socketio", "gunicorn", "uvicorn_worker")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def frameworks() -> None:
+    """They are an extra of their own, which some runs do without."""
+    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        say = pytest.fail if "CI" in os.environ else pytest.skip
+        say(f"not installed: {', '.join(missing)}; pip install '.[frameworks]'")
 
 
 @pytest.fixture(scope="module", params=LOOPS)

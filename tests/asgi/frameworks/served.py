@@ -12,9 +12,9 @@ from typing import Any
 
 import uvicorn
 
-# uvicorn's own can stand in for ours, to see which of the two a test is about.
+# uvicorn's own can stand in for ours, to see whether a test is about ours alone.
 OTHER = "websockets-sansio"
-PROTOCOL = os.environ.get("CORO_WEBSOCKET_TESTED_IN_UVICORN", OTHER)
+PROTOCOL = os.environ.get("CORO_WEBSOCKET_IN_UVICORN", "coro_websocket.uvicorn:WebSocketProtocol")
 BOUND = 20.0  # seconds for what takes none
 
 # Of the loops and of uvicorn's HTTP implementations, each once.

@@ -1,0 +1,46 @@
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Literal
+
+from .._rfc6455.messages import Writable
+from .read_write import Write
+from .stats import BroadcastStats
+
+class Group:
+    def __init__(self, name: str | None = None) -> None: ...
+    @property
+    def name(self) -> str | None: ...
+    def add(self, write: Write) -> None: ...
+    def discard(self, write: Write) -> None: ...
+    def member(self, write: Write) -> Membership: ...
+    def __len__(self) -> int: ...
+    def __contains__(self, write: object) -> bool: ...
+    def __iter__(self) -> Iterator[Write]: ...
+    def broadcast(
+        self,
+        message: Writable,
+        *,
+        compress: bool = True,
+        slow: Literal["drop", "latest", "close"] = "drop",
+        exclude: Write | Iterable[Write] = (),
+    ) -> BroadcastStats: ...
+    @property
+    def stats(self) -> BroadcastStats: ...
+
+class Membership:
+    def __init__(self, group: Group, write: Write) -> None: ...
+    def __enter__(self) -> Group: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+def broadcast(
+    writes: Iterable[Write],
+    message: Writable,
+    *,
+    compress: bool = True,
+    slow: Literal["drop", "latest", "close"] = "drop",
+) -> list[Write]: ...

@@ -1,0 +1,96 @@
+"""Who is there: a server's open connections, as its application sees them.
+
+The rule: an application reads it at any time, and nothing that it holds on to changes under it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from .._options.url import without_query
+from .._quoting import clip
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from .._connection.read_write import Read, Write
+    from .._http.request_and_response import Request
+
+__all__ = ["Connections", "ServerConnection"]
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False, weakref_slot=True)
+class ServerConnection:
+    """One of the open connections of a server: see `Server.connections`.
+
+    Attributes:
+        id: its number, which no other of this process has; `req.id`, and in the log.
+        began: when it was opened, in UTC.
+        req: the client's request: `req.client`, `req.pathname`, `req.state` and the rest.
+        read: its `read`, for `read.stats`; the messages belong to the handler.
+        write: its `write`, by which anyone may send, as `write` may be used by many at once.
+    """
+
+    id: int
+    began: datetime
+    req: Request
+    read: Read
+    write: Write
+
+    def close(self, code: int = 1000, reason: str = "") -> Awaitable[None]:
+        """Close the connection, as `write.close` does: at once, and awaited until it is closed."""
+        return self.write.close(code, reason)
+
+    def __repr__(self) -> str:
+        pathname = clip(without_query(self.req.pathname))
+        since = self.began.isoformat(" ", "seconds")
+        return f"<ServerConnection {self.id} from {self.req.client} to {pathname} since {since}>"
+
+
+class Connections(Collection[ServerConnection]):
+    """The open connections of a server, in the order in which they were opened.
+
+    A connection is in it from before its handler begins until that has ended. It always shows
+    those of the moment: `len()` counts them, an iteration goes through those that there were when
+    it began, `get(id)` finds one.
+
+        for connection in server.connections:
+            print(connection.id, connection.req.client, connection.read.stats.bytes_in)
+    """
+
+    __slots__ = ("_by_id",)
+
+    def __init__(self) -> None:
+        self._by_id: dict[int, ServerConnection] = {}
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[ServerConnection]:
+        """Those that there are now; some may have ended when it comes to them."""
+        return iter(tuple(self._by_id.values()))
+
+    def __contains__(self, connection: object) -> bool:
+        """Whether this connection is one of them still."""
+        return (
+            isinstance(connection, ServerConnection)
+            and self._by_id.get(connection.id) is connection
+        )
+
+    def get(self, id: int) -> ServerConnection | None:
+        """The connection with this number; None if it has ended, or there never was one."""
+        return self._by_id.get(id)
+
+    def __repr__(self) -> str:
+        return f"<Connections: {len(self)} open>"
+
+    def _add(self, id: int, req: Request, read: Read, write: Write) -> None:
+        began = datetime.now(UTC)
+        self._by_id[id] = ServerConnection(id, began, req, read, write)
+
+    def _discard(self, id: int) -> None:
+        self._by_id.pop(id, None)
