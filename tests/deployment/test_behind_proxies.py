@@ -64,9 +64,11 @@ async def test_a_proxy_ends_tls_and_says_who_the_client_is_and_what_page_it_come
         app(tmp_path, app_for(name)) as (process, app_port),
         proxy(name, tmp_path, certificates, app_port) as port,
     ):
-        forged = {"X-Forwarded-For": "192.0.2.1", "Forwarded": "for=192.0.2.1"}
-        if name != "haproxy-proxy-protocol":  # which passes on what it does not read
-            del forged["Forwarded"]
+        forged = {
+            "X-Forwarded-For": "192.0.2.1",
+            "X-Forwarded-Proto": "http",
+            "Forwarded": "for=192.0.2.1;proto=http",
+        }
         async with client(port, certificates.client, additional_headers=forged) as theirs:
             assert await theirs.recv() == "wss from 127.0.0.2"
             for message in ("Grüße", "x" * 200_000):
