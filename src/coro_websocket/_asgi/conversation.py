@@ -59,7 +59,7 @@ class Conversation(Exchange):
         self._denial: Denial | None = None
         self._gone = False
         self._turns: collections.deque[asyncio.Future[None]] = collections.deque()
-        self._news = asyncio.Event()  # it is no longer being opened
+        self._news = asyncio.Event()  # there is a connection, or there will be none
         self._room = asyncio.Event()  # the transport takes more of a response
         self._room.set()
 
@@ -175,6 +175,7 @@ class Conversation(Exchange):
             connection = self._answering.accept(event.get("subprotocol"), headers)
             self._state = _State.OPEN
             self.open(connection)
+            self._news.set()
         elif kind == "websocket.close":
             self._state = _State.CLOSED
             self._end({"type": _DISCONNECT, "code": ABNORMAL})
@@ -183,7 +184,6 @@ class Conversation(Exchange):
             headers = event.get("headers") or ()
             self._denial = self._answering.begin_denial(event["status"], headers)
             self._state = _State.DENYING
-        self._news.set()
 
     def _end(self, event: dict[str, Any]) -> None:
         self.tell_closed(event, messages_first=False)

@@ -64,7 +64,7 @@ class WebSocketProtocol(asyncio.Protocol):
         if not config.loaded:
             config.load()
         self.config = config
-        self.loop = _loop or asyncio.get_event_loop()
+        self.loop = _loop or asyncio.get_running_loop()
         self.transport: Any = None
         self.close_timeout = 10.0
         self._server_state = server_state
