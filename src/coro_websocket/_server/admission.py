@@ -69,7 +69,7 @@ class Admission:
 
     def refused(self, client: Client) -> None:
         """It gets no connection, and is left to read why."""
-        self.unfinished.discard(client)
+        self.unfinished.answered(client)
         self.places.give_back(client)
 
     def opened(self, client: Client, request: Request, read: Read, write: Write) -> None:

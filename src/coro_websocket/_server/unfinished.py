@@ -3,7 +3,8 @@
 The rule: whoever keeps the server waiting makes room for those who do not. A client is unfinished
 until its request is here; what comes then, such as a hook, is not its fault. The time that it
 waits for us is not counted against it, or a server with more to do than it can would drop those
-for whom it has done most.
+for whom it has done most. One that was refused, and only has to hang up, goes before all others
+where descriptors are wanted.
 
 RFC 6455 section 10.4 (limits).
 """
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 from .log import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Collection, Hashable
 
     from .._http.client_address import Networks
     from .._runtimes.event_loop import Event, SocketLoop
@@ -47,6 +48,7 @@ class Unfinished:
         self._loop = loop
         self._proxies = proxies
         self._clients: dict[Client, None] = {}
+        self._answered: dict[Client, None] = {}
         self._fewer: Event = loop.event()
         self._closed = 0  # since the last line in the log
         self._logged_at: float | None = None
@@ -58,8 +60,14 @@ class Unfinished:
         """It was accepted."""
         self._clients[client] = None
 
+    def answered(self, client: Client) -> None:
+        """It gets no connection, only an answer that says so, and is to hang up."""
+        self.discard(client)
+        self._answered[client] = None
+
     def discard(self, client: Client) -> None:
         """Its request is here, or it has ended."""
+        self._answered.pop(client, None)
         if client in self._clients:
             del self._clients[client]
             self._fewer.set()
@@ -76,33 +84,39 @@ class Unfinished:
 
     async def free_descriptors(self, why: str) -> bool:
         """Close the slowest, and wait until their sockets are closed; whether there were any."""
-        closed = self._close_slowest(0.0, why)
+        closed = self._close(self._answered, why) or self._close_slowest(0.0, why)
         await self._loop.wait([client.running for client in closed])
         return bool(closed)
 
     def _close_slowest(self, seconds: float, why: str) -> list[Client]:
-        """Close some that have kept us waiting for so long, and return them.
-
-        First those of whoever has most of them: one attacker costs its own connections first.
-        """
+        """Close some that have kept us waiting for so long, and return them."""
         now = self._loop.time()
         slow = [
             client
             for client in self._clients
             if not client.served and now - client.began >= seconds
         ]
-        have = Counter(map(self._counts_as, slow))
+        closed = self._close(slow, why)
+        if closed:
+            self._log(len(closed), why, now)
+        return closed
+
+    def _close(self, clients: Collection[Client], why: str) -> list[Client]:
+        """Close some of these, and return them.
+
+        First those of whoever has most of them: one attacker costs its own connections first.
+        """
+        have = Counter(map(self._counts_as, clients))
         closed = heapq.nsmallest(
-            -(-len(slow) // SHARE),
-            slow,
+            -(-len(clients) // SHARE),
+            clients,
             key=lambda client: (-have[self._counts_as(client)], client.began),
         )
         for client in closed:
+            what = "it had hung up" if client in self._answered else "its handshake was finished"
+            logger.debug("%s closed before %s: %s", client, what, why)
             self.discard(client)
             client.running.cancel()
-            logger.debug("%s closed before its handshake was finished: %s", client, why)
-        if closed:
-            self._log(len(closed), why, now)
         return closed
 
     def _counts_as(self, client: Client) -> Hashable:
