@@ -611,6 +611,16 @@ async def test_a_server_that_closes_cancels_hooks(data):
     writer.close()
 
 
+@pytest.mark.parametrize("data", [UPGRADE + b"\r\n", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"])
+async def test_a_hook_may_close_its_own_server(data):
+    async def hook(req):
+        await req.server.close()
+
+    async with asyncio.timeout(BOUND), serve(echo, process_request=hook) as server:
+        assert (await exchanged(server.port, data)).startswith(b"HTTP/1.1 503 ")
+        assert not server.sockets
+
+
 async def test_a_large_answer_arrives_whole_at_a_slow_client(monkeypatch):
     monkeypatch.setattr(refusing, "LINGER", 0.05)
     body = bytes(5_000_000)
