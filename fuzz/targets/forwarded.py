@@ -36,7 +36,7 @@ def run(data: bytes) -> None:
         seen = find_client(Headers(lines), address, TRUSTED)
         assert seen.scheme in ("ws", "wss", None)
         if not TRUSTED.has(address):
-            assert seen == (address, None)
+            assert seen == (address, None, False)
         elif seen.client != address:
             check(seen.client, lines)
     # The proxy adds what it has seen to the client's line, or as a line of its own.

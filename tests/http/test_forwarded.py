@@ -94,7 +94,7 @@ def test_lines_of_one_header_are_one_list():
 @pytest.mark.parametrize("peer", [ClientAddress("203.0.113.9", 1), ClientAddress("fe80::1%1", 1)])
 def test_a_peer_that_is_not_trusted_is_the_client_whatever_it_says(peer):
     said = [("Forwarded", "for=1.1.1.1;proto=https"), ("X-Forwarded-For", "1.1.1.1")]
-    assert found(*said, ("X-Forwarded-Proto", "https"), peer=peer) == (peer, None)
+    assert found(*said, ("X-Forwarded-Proto", "https"), peer=peer) == (peer, None, False)
 
 
 def test_peers_of_a_unix_socket_are_trusted_where_that_is_said():
@@ -107,7 +107,7 @@ def test_peers_of_a_unix_socket_are_trusted_where_that_is_said():
 def test_both_headers_count_only_where_they_agree():
     ours = ("X-Forwarded-For", "203.0.113.5")
     spoofed = ("Forwarded", "for=10.1.1.1")  # which the proxy has passed on
-    assert client(ours, spoofed) == PEER
+    assert found(ours, spoofed) == (PEER, None, True)
     assert client(("Forwarded", "for=203.0.113.5"), ("X-Forwarded-For", "10.1.1.1")) == PEER
     assert client(ours, ("Forwarded", 'for="203.0.113.5:99"')) == ("203.0.113.5", 99)
 

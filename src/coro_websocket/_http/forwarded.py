@@ -52,6 +52,7 @@ class Seen(NamedTuple):
 
     client: ClientAddress | None
     scheme: str | None  # "ws" or "wss", by which the client has come; None: nobody says
+    contradicted: bool = False  # whether the headers name different clients
 
 
 def find_client(headers: Headers, peer: ClientAddress | None, trusted: Networks) -> Seen:
@@ -79,10 +80,10 @@ def find_client(headers: Headers, peer: ClientAddress | None, trusted: Networks)
 def _agreed(found: Sequence[Seen], peer: ClientAddress | None) -> Seen:
     """What all that was found says; what one leaves open, another may say."""
     clients = [seen.client for seen in found] or [peer]
+    if len({each.host if each is not None else None for each in clients}) > 1:
+        return Seen(peer, None, True)
     schemes = {seen.scheme for seen in found if seen.scheme is not None}
     scheme = schemes.pop() if len(schemes) == 1 else None
-    if len({each.host if each is not None else None for each in clients}) > 1:
-        return Seen(peer, scheme)
     return Seen(next((each for each in clients if each and each.port), clients[0]), scheme)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .connections import Connections
+from .log import logger
 from .places import Places
 from .unfinished import CountedThrottle, Unfinished
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Admission"]
 
+WARN_AGAIN = 60.0  # seconds
+
 
 class Admission:
     """The clients of one server, by how far they have come."""
@@ -34,6 +37,7 @@ class Admission:
         self.unfinished = Unfinished(loop, limits.max_handshakes, proxies.trusted)
         self._loop = loop
         self._proxies = proxies
+        self._warned_at: float | None = None
 
     def accepted(self, client: Client) -> None:
         """It has connected."""
@@ -50,7 +54,18 @@ class Admission:
     def requested(self, client: Client, request: Request) -> None:
         """Its request is here: whatever takes time now is not its fault."""
         self.unfinished.discard(client)
-        self._proxies.bind(request, client)
+        if not self._proxies.bind(request, client):
+            self._warn_of_contradiction(client)
+
+    def _warn_of_contradiction(self, client: Client) -> None:
+        now = self._loop.time()
+        if self._warned_at is None or now - self._warned_at >= WARN_AGAIN:
+            self._warned_at = now
+            logger.warning(
+                "Forwarded and X-Forwarded-For name different clients, and neither is believed: "
+                "have the proxy remove the one that it does not set itself (%s)",
+                client,
+            )
 
     def refused(self, client: Client) -> None:
         """It gets no connection, and is left to read why."""

@@ -60,12 +60,13 @@ class Proxies:
             sock.release()
             raise
 
-    def bind(self, request: Request, client: Client) -> None:
-        """Say in the request who the client is, and note it."""
-        client.address, scheme = find_client(request, client.address, self.trusted)
+    def bind(self, request: Request, client: Client) -> bool:
+        """Say in the request who the client is, and note it; whether that is not contradicted."""
+        client.address, scheme, contradicted = find_client(request, client.address, self.trusted)
         if scheme is None and client.over_tls:
             scheme = "wss"
         request._bind(id=client.id, client=client.address, scheme=scheme)
+        return not contradicted
 
 
 async def _receive_header(loop: SocketLoop, sock: ConnectionSocket, client: Client) -> None:
