@@ -62,7 +62,7 @@ MODULES = [
     *(f"_asgi/{name}" for name in ("app_stream", "app_connection", "exchange")),
 ]
 if sys.platform != "win32":
-    MODULES += ["_streams/socket_stream", "_streams/tls_stream"]
+    MODULES += ["_streams/socket_stream", "_streams/tls_stream", "_asgi/direct_stream"]
 
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 COVERAGE = ["-fsanitize-coverage=trace-pc,trace-cmp"]

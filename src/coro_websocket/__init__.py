@@ -38,6 +38,7 @@ from ._options.url import URL, parse_url
 from ._reconnect import reconnect, worth_retrying
 from ._rfc6455.deflate import Deflate
 from ._rfc6455.messages import Message
+from ._server.authentication import basic_auth, bearer_auth
 from ._server.connections import Connections, ServerConnection
 from ._server.draining import Draining
 from ._server.serve import serve
@@ -54,6 +55,8 @@ __all__ = [
     "wrap_io",
     "parse_url",
     "serve",
+    "basic_auth",
+    "bearer_auth",
     "systemd_sockets",
     "systemd_notify",
     "broadcast",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import functools
@@ -12,17 +13,24 @@ from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 import trio.testing
 from tests.helpers.raw_peer import BOUND
 
+from coro_websocket import HandshakeError, Request
 from coro_websocket._http.client_address import Networks
+from coro_websocket._http.server_handshake import ServerHandshake
 from coro_websocket._runtimes.trio_loop import TrioLoop
 from coro_websocket._server import accepting
 from coro_websocket._server.accepting import accept_connections
 from coro_websocket._server.client import Client
+from coro_websocket._server.deciding import ended_by_hang_up
 from coro_websocket._server.ending import Ending
+from coro_websocket._server.hooks import call_hook
 from coro_websocket._server.listening import Access, listen_unix
 from coro_websocket._server.unfinished import Unfinished
+from coro_websocket._streams.opening_pipes import SocketPipe
+from coro_websocket._streams.user_socket import ConnectionSocket
 
 
 def unlimited(loop):
@@ -179,3 +187,49 @@ def test_closing_waits_for_all_handlers_but_its_own(within):
     assert told.pop("closer") is None
     assert told.pop("shaking hands") is None
     assert set(told.values()) == {(1001, "going away")}
+
+
+@pytest.mark.parametrize("act", ["hangs up", "sends", "waits"])
+def test_a_hook_is_ended_where_its_client_hangs_up_and_only_then(act):
+    async def main(loop):
+        ours, theirs = socket.socketpair()
+        pipe = SocketPipe(loop, ConnectionSocket.taking_over(ours))
+        handshake = ServerHandshake()
+        assert handshake.receive(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n") is not None
+        with theirs, contextlib.closing(pipe):
+            if act == "hangs up":
+                with pytest.raises(ConnectionResetError, match="hung up"):
+                    async with ended_by_hang_up(loop, pipe, handshake):
+                        theirs.close()
+                        await trio.sleep_forever()
+                return
+            async with ended_by_hang_up(loop, pipe, handshake):
+                if act == "sends":
+                    theirs.send(b"frames")
+                await trio.testing.wait_all_tasks_blocked(0.01)
+            theirs.send(b" and more")
+            assert handshake.leftover == (b"frames" if act == "sends" else b"")
+            assert await pipe.receive() == b" and more"
+
+    on_trio(main)
+
+
+def test_a_hook_that_fails_is_told_from_one_that_is_cancelled():
+    @contextlib.asynccontextmanager
+    async def nothing():
+        yield
+
+    async def fails(req):
+        await trio.lowlevel.checkpoint()
+        raise ValueError("s3cret")
+
+    async def main(loop):
+        with pytest.raises(HandshakeError, match="process_request has failed") as caught:
+            await call_hook(loop, "process_request", fails, (Request(),), nothing)
+        assert isinstance(caught.value.__cause__, ValueError)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await call_hook(loop, "process_request", fails, (Request(),), nothing)
+        assert scope.cancelled_caught
+
+    on_trio(main)

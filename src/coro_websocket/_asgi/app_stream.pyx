@@ -31,6 +31,9 @@ cdef class AppStream(FedStream):
         # A peer that still sends would lose what it has not received yet, such as our Close.
         return FedStream.half_close(self)
 
+    cdef int shut_down(self) except -1:
+        return self.abort()
+
     cdef int hang_up(self) except -1:
         """Close the transport; it sends first what it holds."""
         if self.lost or self.transport.is_closing():

@@ -9,6 +9,7 @@ ASGI, "WebSocket", and its extension "WebSocket Denial Response".
 from __future__ import annotations
 
 import asyncio
+import collections
 import enum
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         def accept(self, subprotocol: str | None, headers: Pairs) -> AppConnection: ...
         def refuse(self) -> None: ...
         def begin_denial(self, status: int, headers: Pairs) -> Denial: ...
+        def is_closing(self) -> bool: ...
         def write(self, data: bytes) -> None: ...
         def hang_up(self) -> None: ...
 
@@ -56,7 +58,8 @@ class Conversation(Exchange):
         self._state = _State.CONNECTING
         self._denial: Denial | None = None
         self._gone = False
-        self._news = asyncio.Event()  # it is no longer being opened
+        self._turns: collections.deque[asyncio.Future[None]] = collections.deque()
+        self._news = asyncio.Event()  # there is a connection, or there will be none
         self._room = asyncio.Event()  # the transport takes more of a response
         self._room.set()
 
@@ -111,6 +114,28 @@ class Conversation(Exchange):
             return dict(self.closed_event)
         return await self.receive()
 
+    async def receive_in_turn(self) -> dict[str, Any]:
+        turn = asyncio.get_running_loop().create_future()
+        self._turns.append(turn)
+        self.others_wait = True
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn in self._turns:
+                self._turns.remove(turn)
+            else:
+                self.pass_turn()
+            raise
+        return await self.receive()
+
+    def pass_turn(self) -> None:
+        while self._turns:
+            turn = self._turns.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                break
+        self.others_wait = bool(self._turns)
+
     # send
 
     async def send_other(self, event: Mapping[str, Any]) -> None:
@@ -143,13 +168,14 @@ class Conversation(Exchange):
                 "Expected ASGI message 'websocket.accept', 'websocket.close' or "
                 f"'websocket.http.response.start' but got {kind!r}."
             )
-        if self._gone:
+        if self._gone or self._answering.is_closing():
             raise self._client_has_gone()
         if kind == "websocket.accept":
             headers = event.get("headers") or ()
             connection = self._answering.accept(event.get("subprotocol"), headers)
             self._state = _State.OPEN
             self.open(connection)
+            self._news.set()
         elif kind == "websocket.close":
             self._state = _State.CLOSED
             self._end({"type": _DISCONNECT, "code": ABNORMAL})
@@ -158,7 +184,6 @@ class Conversation(Exchange):
             headers = event.get("headers") or ()
             self._denial = self._answering.begin_denial(event["status"], headers)
             self._state = _State.DENYING
-        self._news.set()
 
     def _end(self, event: dict[str, Any]) -> None:
         self.tell_closed(event, messages_first=False)
@@ -174,7 +199,13 @@ class Conversation(Exchange):
             raise self._client_has_gone()
         denial = self._denial
         assert denial is not None
-        self._answering.write(denial.body(event.get("body") or b"", bool(event.get("more_body"))))
+        try:
+            part = denial.body(event.get("body") or b"", bool(event.get("more_body")))
+        except RuntimeError:
+            if not denial.begun:  # another answer can still be sent
+                self._denial, self._state = None, _State.CONNECTING
+            raise
+        self._answering.write(part)
         if denial.complete:
             self._state = _State.DENIED
             self._end({"type": _DISCONNECT, "code": ABNORMAL})

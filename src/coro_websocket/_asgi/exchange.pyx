@@ -31,6 +31,8 @@ from .._errors import ConnectionClosedError
 
 cdef extern from "Python.h":
     PyObject *Py_None
+    # 0: it has returned, 1: it has yielded
+    int PyIter_Send(object iterator, object value, PyObject **result) except -1
     PyObject *PyDict_GetItemWithError(object mapping, object key) except? NULL
 
 cdef str TYPE = "type"
@@ -50,6 +52,7 @@ cdef class Exchange:
 
     cdef readonly AppConnection connection
     cdef public bint connect_told
+    cdef public bint others_wait  # for the task that waits in `receive()` to have its event
     cdef dict closed  # the event of the end, once the application or the server has closed
     cdef bint messages_first  # before that, what has come
 
@@ -61,6 +64,14 @@ cdef class Exchange:
 
     def send_other(self, event):
         """A coroutine of `send()` for all but a plain message on an open connection."""
+        raise NotImplementedError
+
+    def receive_in_turn(self):
+        """A coroutine of `receive()` while another task waits in one."""
+        raise NotImplementedError
+
+    def pass_turn(self):
+        """No task waits in `receive()` any more: let one do so, of those that wait for that."""
         raise NotImplementedError
 
     # The application's
@@ -138,9 +149,22 @@ cdef class ReceiveEvent:
 
     cdef Exchange exchange
     cdef NextMessage message
+    cdef object delegate  # waits in our place for another task that waits already
 
     cdef int step(self, PyObject *value, PyObject **result) except -1:
         """As awaitable.h has it."""
+        cdef Exchange exchange = self.exchange
+        cdef int status
+        if self.delegate is None:
+            if exchange.connection.reader is None or exchange.connection.reader is self.message:
+                status = self.step_alone(value, result)
+                if status == 0 and exchange.others_wait:
+                    exchange.pass_turn()
+                return status
+            self.delegate = exchange.receive_in_turn()
+        return PyIter_Send(self.delegate, <object>value, result)
+
+    cdef int step_alone(self, PyObject *value, PyObject **result) except -1:
         cdef Exchange exchange = self.exchange
         cdef int status
         if exchange.closed is not None:
@@ -185,10 +209,21 @@ cdef class ReceiveEvent:
         raise StopIteration(outcome)
 
     def throw(self, kind, value=None, traceback=None):
-        return self.message.throw(kind, value, traceback)
+        if self.delegate is not None:
+            return self.delegate.throw(kind, value, traceback)
+        try:
+            return self.message.throw(kind, value, traceback)
+        finally:
+            if self.exchange.others_wait:
+                self.exchange.pass_turn()
 
     def close(self):
-        self.message.close()
+        if self.delegate is not None:
+            self.delegate.close()
+        else:
+            self.message.close()
+            if self.exchange.others_wait:
+                self.exchange.pass_turn()
 
     def __repr__(self):
         return f"<receive() of {self.message!r}>"

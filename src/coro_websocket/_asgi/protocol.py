@@ -19,18 +19,19 @@ from .._http.opening_errors import HandshakeError
 from .._http.server_handshake import ServerHandshake
 from .._options.options import Options
 from .._rfc6455.engine import Engine
-from .._runtimes.asyncio_runtime import runtime_of
+from .._runtimes.asyncio_loop import asyncio_loop
 from .app_connection import AppConnection
-from .app_stream import AppStream
 from .callables import receive_and_send
 from .conversation import Conversation
 from .denial import Denial
 from .scope import Scope, client_in_words, path_in_words, peer_of, websocket_scope
+from .streams import new_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .._http.request_and_response import Request
+    from .app_stream import AppStream
 
 __all__ = ["WebSocketProtocol"]
 
@@ -63,7 +64,7 @@ class WebSocketProtocol(asyncio.Protocol):
         if not config.loaded:
             config.load()
         self.config = config
-        self.loop = _loop or asyncio.get_event_loop()
+        self.loop = _loop or asyncio.get_running_loop()
         self.transport: Any = None
         self.close_timeout = 10.0
         self._server_state = server_state
@@ -244,9 +245,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._handshake.choose(subprotocol)
         head = self._handshake.accept(pairs)
         options = self._options()
-        stream = AppStream(
-            runtime_of(self.loop), self.transport.get_extra_info("socket"), self.transport
-        )
+        stream = new_stream(asyncio_loop(self.loop), self.transport)
         self._log("[accepted]")
         self.write(head)
         engine = Engine(
@@ -255,7 +254,11 @@ class WebSocketProtocol(asyncio.Protocol):
             extensions=self._handshake.extensions,
         )
         early, self._early = bytes(self._early), bytearray()
-        connection = AppConnection(engine, options, stream, early)
+        try:
+            connection = AppConnection(engine, options, stream, early)
+        except BaseException:  # the client has its 101: no other answer can follow
+            self.transport.abort()
+            raise
         self._stream = stream
         if self._writing_paused:
             stream.pause_writing()
@@ -309,6 +312,9 @@ class WebSocketProtocol(asyncio.Protocol):
             (name.decode("latin-1"), value.decode("latin-1"))
             for name, value in self._server_state.default_headers
         ]
+
+    def is_closing(self) -> bool:
+        return bool(self.transport.is_closing())
 
     def write(self, data: bytes) -> None:
         if data and not self.transport.is_closing():

@@ -14,6 +14,7 @@ from .runtime cimport Driven, Runtime, keep_thread, this_thread
 from .waiter cimport CANCELLED, WAITING, WOKEN, Waiter, raise_thrown
 
 import asyncio
+import errno
 import os
 import weakref
 from asyncio import _get_running_loop
@@ -54,6 +55,7 @@ cdef class AsyncioRuntime(Runtime):
         # Those that run on libuv, and what is derived from them
         modules = {kind.__module__.partition(".")[0] for kind in type(loop).__mro__}
         self.tells_once = not modules.isdisjoint(("uvloop", "winloop"))
+        self.polls = POLL_AVAILABLE
         self.watching = weakref.WeakSet()
 
     # Time
@@ -127,7 +129,7 @@ cdef class AsyncioRuntime(Runtime):
             return 0
         poller = self.poller() if self.poller is not None else None
         many = len(self.watching) >= POLLER_FROM
-        if poller is None and POLL_AVAILABLE and (many or stream.end_only):
+        if poller is None and POLL_AVAILABLE and (many or stream.end_only or stream.polled):
             poller = Poller.__new__(Poller, self.loop)
             self.poller = weakref.ref(poller)
             for other in list(self.watching) if many else ():
@@ -139,6 +141,8 @@ cdef class AsyncioRuntime(Runtime):
         if poller is not None and poller.watch(stream):
             stream.watcher = poller
             return 0
+        if stream.polled:
+            raise OSError(errno.ENOSPC, "epoll cannot watch another socket")
         if stream.end_only:  # the loop cannot watch for the end alone
             return 0
         self.watching.add(stream)

@@ -55,6 +55,7 @@ cdef class Runtime:
     cdef int report(self, str message, object error) except -1
 
     # Sockets
+    cdef bint polls  # a descriptor can be watched by ours beside the loop's own watching
     cdef bint tells_once  # of a socket's error, even where there is more to receive before it
     cdef int watch(self, Driven stream) except -1
     cdef int unwatch(self, Driven stream) except -1
@@ -78,6 +79,7 @@ cdef class Driven:
     cdef bint queued  # is in runtime.unsent, or sends just now
     cdef bint blocked  # whoever takes what is sent takes no more for now
     cdef int fd
+    cdef bint polled  # the loop itself watches the descriptor, for somebody else
     cdef bint end_only  # what it is watched for, while nothing is to be received
     cdef object watcher  # what the runtime watches it with, None: nothing
     cdef object on_readable
