@@ -29,7 +29,7 @@ HOUSE: list[dict[str, str]] = [
     {"_opening": "_opening.", "_server": "_server.", "_asgi": "_asgi."},
     {"_routing": "_routing."},
     {
-        "what users import": "__init__ __main__ _cli _reconnect _wrap_io codec extensions router "
+        "what users import": "__init__ __main__ _cli. _reconnect _wrap_io codec extensions router "
         "testing uvicorn"
     },
 ]
@@ -45,7 +45,10 @@ FOR_ONE_LOOP = {
     "_streams.memory",
     "_streams.transport_pipe",
     "_streams.transport_stream",
-    "_cli",
+    "_cli.connect",
+    "_cli.demo",
+    "_cli.serve",
+    "_cli.serving",
     "testing",
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import sys
 import threading
 from typing import Any
 
@@ -139,6 +140,28 @@ async def test_a_handler_that_does_not_return_is_cancelled_after_close_timeout()
         assert (await end_of(read))[0] == 1012
 
 
+async def test_a_handler_that_has_just_returned_is_not_waited_for():
+    """Its task is done, and the server has not been told so yet: it once waited in a tight loop."""
+
+    async def handler(req, read, write):
+        await read()
+
+    async with asyncio.timeout(BOUND), serve(handler) as server:
+        _, read, write = await connect(server.url)
+        (client,) = server._clients
+        done = asyncio.Event()
+        running: Any = client.running
+        running.add_done_callback(lambda _: done.set())
+        # This callback comes first, and a turn later that of the server would.
+        server._clients.add(client)
+        await write("return")
+        await end_of(read)
+        await done.wait()
+        server._clients.add(client)
+        await asyncio.wait_for(server._ending.let_finish(None), BOUND)
+        server._clients.clear()
+
+
 async def test_a_server_without_clients_drains_at_once():
     async with asyncio.timeout(BOUND), serve(echo) as server:
         await server.drain(None)
@@ -215,6 +238,35 @@ async def test_who_waits_to_be_accepted_is_answered_and_not_reset(kind, tmp_path
             with client:
                 assert (await asyncio.to_thread(all_of, client)).startswith(b"HTTP/1.1 503 ")
         await draining
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it can only be quick")
+@pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])  # asyncio's sock_accept may lose one
+@pytest.mark.parametrize("round", range(3))
+async def test_nobody_who_connects_while_the_server_leaves_is_reset(round):
+    """Each client is answered or refused; those of the last moment ask again after a second."""
+    found: set[Any] = set()
+    port = 0
+
+    def connect_again_and_again():
+        while b"refused" not in found:
+            try:
+                client = socket.create_connection(("127.0.0.1", port), 5)
+            except ConnectionRefusedError:
+                found.add(b"refused")
+                return
+            with client:
+                client.sendall(REQUEST)
+                found.add(client.recv(12)[-3:])
+
+    async with asyncio.timeout(BOUND), serve(echo) as server:
+        port = server.port
+        clients = [asyncio.to_thread(connect_again_and_again) for _ in range(3)]
+        hammering = asyncio.gather(*clients)
+        await until(lambda: b"101" in found)
+        await server.drain(None)
+        await hammering
+    assert found <= {b"101", b"503", b"refused"}
 
 
 async def test_who_waits_on_a_socket_of_ours_and_another_process_is_left_to_that():

@@ -67,7 +67,9 @@ class Unfinished:
     async def room(self) -> None:
         """Wait until there is room for one more; those that have stalled have to make it."""
         while self.most is not None and len(self._clients) >= self.most:
-            if self._close_slowest(STALLED, f"there were {self.most} at once (max_handshakes)"):
+            why = f"there were {self.most} at once (max_handshakes)"
+            if closed := self._close_slowest(STALLED, why):
+                await self._ended(closed)
                 return
             self._fewer = self._loop.event()
             with contextlib.suppress(TimeoutError):
@@ -77,8 +79,11 @@ class Unfinished:
     async def free_descriptors(self, why: str) -> bool:
         """Close the slowest, and wait until their sockets are closed; whether there were any."""
         closed = self._close_slowest(0.0, why)
-        await self._loop.wait([client.running for client in closed])
+        await self._ended(closed)
         return bool(closed)
+
+    async def _ended(self, closed: list[Client]) -> None:
+        await self._loop.wait([client.running for client in closed])
 
     def _close_slowest(self, seconds: float, why: str) -> list[Client]:
         """Close some that have kept us waiting for so long, and return them.
