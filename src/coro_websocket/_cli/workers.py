@@ -199,6 +199,7 @@ class Workers:
                 stdin=subprocess.DEVNULL,
                 pass_fds=[*sockets, theirs.fileno()],
                 env=environment,
+                process_group=0,  # the terminal's Ctrl-C is for us, who tell them to drain
             )
         ours.setblocking(False)
         self._selector.register(ours, selectors.EVENT_READ)
