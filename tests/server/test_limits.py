@@ -253,7 +253,7 @@ async def test_those_that_have_stalled_make_room_the_oldest_of_who_has_most_firs
             async with asyncio.timeout(0.05):
                 await unfinished.room()
         made["new"].running.cancel()
-        await asyncio.wait([made["new"].running])
+        await loop.wait([made["new"].running])
     (warning,) = [r.getMessage() for r in caplog.records]
     assert warning.startswith("closed 1 unfinished opening handshakes: there were 7 at once")
 
