@@ -99,6 +99,8 @@ class Networks:
         """Whether this address is in one of them; None is that of a unix socket's peer."""
         if address is None or address.host == "unix:":  # which nginx writes
             return self._unix
+        if not self._networks:
+            return False
         ip = ip_address_of(address.host)
         return ip is not None and any(
             ip.version == network.version and ip in network for network in self._networks
