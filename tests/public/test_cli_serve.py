@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 import trustme
@@ -23,6 +24,7 @@ from websockets.sync.client import unix_connect
 from coro_websocket import InvalidOption
 from coro_websocket._cli import main
 from coro_websocket._cli.application import load
+from coro_websocket._cli.watching import Watch
 
 BOUND = 30
 COMMAND = [sys.executable, "-m", "coro_websocket", "serve"]
@@ -65,6 +67,9 @@ APP = textwrap.dedent(
                 await asyncio.sleep(3600)
             except asyncio.CancelledError:
                 pass
+
+    def secure():
+        return {"handler": handler, "tls": {"cert": "cert.pem"}}
 
     number = 7
     """
@@ -211,6 +216,7 @@ async def test_what_is_wrong_with_an_application_is_said(
         await load(app, factory=factory, folder=str(folder))
 
 
+@pytest.mark.deep("chat:number")
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(
     ("app", "status", "said"),
@@ -272,6 +278,7 @@ def test_what_cannot_be_listened_on_is_said_once_for_all_workers(folder):
 # Where to listen
 
 
+@pytest.mark.deep("1")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_unix_socket_has_the_mode_that_was_asked_and_goes_with_the_server(workers, folder):
     path = folder / "s"
@@ -291,6 +298,7 @@ def test_several_hosts(folder):
         assert first_word(url) == first_word(url.replace("127.0.0.1", "127.0.0.2"))
 
 
+@pytest.mark.deep("1")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_sockets_of_systemd(workers, folder):
     """Descriptor 3, as systemd passes it, for the process that it starts."""
@@ -323,6 +331,7 @@ def test_sockets_of_systemd(workers, folder):
 # Workers
 
 
+@pytest.mark.deep("reuse_port1")
 @pytest.mark.parametrize("reuse_port", [[], ["--reuse-port"]])
 def test_workers_share_a_port_and_one_that_dies_is_replaced(reuse_port, folder):
     with serving(folder, "chat:handler", "--workers", 2, *reuse_port) as (process, url):
@@ -345,6 +354,7 @@ def test_workers_share_a_port_and_one_that_dies_is_replaced(reuse_port, folder):
         assert not any(map(is_alive, seen | found))
 
 
+@pytest.mark.deep("2")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains_every_worker(number, folder):
     with serving(folder, "chat:handler", "--workers", 2, "--drain-timeout", "none") as (
@@ -363,6 +373,7 @@ def test_a_signal_drains_every_worker(number, folder):
         assert ended(process) == (0, "")
 
 
+@pytest.mark.deep("2")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_connections_that_are_open_at_the_end_of_drain_timeout_are_told_1012(workers, folder):
     arguments = ["chat:handler", "--workers", workers, "--drain-timeout", "0.05"]
@@ -375,6 +386,7 @@ def test_connections_that_are_open_at_the_end_of_drain_timeout_are_told_1012(wor
         assert ended(process) == (0, "")
 
 
+@pytest.mark.deep("1")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_second_signal_closes_at_once(workers, folder):
     arguments = ["chat:handler", "--workers", workers, "--drain-timeout", "none"]
@@ -390,6 +402,24 @@ def test_a_second_signal_closes_at_once(workers, folder):
         assert ended(process) == (0, "")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="its children are looked up in /proc")
+def test_a_signal_before_the_workers_serve_ends_them_too(folder):
+    (folder / "slow.py").write_text("import time\ntime.sleep(0.5)\nfrom chat import handler\n")
+    process = subprocess.Popen(
+        [*COMMAND, "slow:handler", "--workers", "2"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    children = f"/proc/{process.pid}/task/{process.pid}/children"
+    until(lambda: len(Path(children).read_text().split()) == 2)
+    process.terminate()
+    assert process.communicate(timeout=BOUND) == ("", "")
+    assert process.returncode == 0
+
+
+@pytest.mark.deep
 def test_a_worker_that_does_not_end_is_killed_by_the_third_signal(folder):
     arguments = ["chat:stubborn", "--workers", 2]
     with serving(folder, *arguments) as (process, url), sync_connect(url) as client:
@@ -403,6 +433,7 @@ def test_a_worker_that_does_not_end_is_killed_by_the_third_signal(folder):
         assert "is killed" in stderr
 
 
+@pytest.mark.deep
 def test_workers_end_where_the_command_is_killed(folder):
     with serving(folder, "chat:handler", "--workers", 2, "--drain-timeout", "0") as (process, url):
         seen = both(url)
@@ -423,9 +454,52 @@ def test_a_worker_that_is_told_to_end_is_replaced_and_loses_nobody(folder):
         assert ended(process)[0] == 0
 
 
+# Development
+
+
+def test_a_change_of_the_source_starts_the_server_anew(folder):
+    source = folder / "app.py"
+    text = "async def handler(req, read, write):\n    await write('one')\n    await read()\n"
+    source.write_text(text)
+    with serving(folder, "app:handler", "--reload") as (process, url):
+        with sync_connect(url) as client:
+            assert client.recv() == "one"
+            source.write_text("broken = (\n")
+            with pytest.raises(websockets.ConnectionClosedError) as caught:
+                client.recv()
+            assert caught.value.rcvd.code == 1012
+        said = ""
+        while "waiting for a change" not in said:
+            said += process.stderr.readline()
+        assert "app.py has changed: starting anew" in said
+        assert "SyntaxError" in said
+        source.write_text(text.replace("one", "another"))
+        with sync_connect(url) as client:  # it waits in the backlog
+            assert client.recv() == "another"
+        process.terminate()
+        assert ended(process)[0] == 0
+
+
+def test_what_is_not_the_applications_is_not_watched(tmp_path):
+    for name in (".git", "__pycache__", "node_modules", "venv"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "venv" / "pyvenv.cfg").touch()
+    watch = Watch(str(tmp_path))
+    for name in (".git/a.py", "__pycache__/a.py", "node_modules/a.py", "venv/a.py", "data.txt"):
+        (tmp_path / name).write_text("x")
+    assert watch.changed() is None
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "a.py").touch()
+    assert watch.changed() == os.path.join("package", "a.py")
+    assert watch.changed() is None
+    (tmp_path / "package" / "a.py").unlink()
+    assert watch.changed() == os.path.join("package", "a.py")
+
+
 # systemd and certificates
 
 
+@pytest.mark.deep("1")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_systemd_is_told_once(workers, folder):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
@@ -443,6 +517,7 @@ def test_systemd_is_told_once(workers, folder):
             systemd.recv(100)
 
 
+@pytest.mark.deep("1")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_sighup_reads_the_certificates_again(workers, folder):
     authority = trustme.CA()
@@ -478,6 +553,17 @@ def test_sighup_reads_the_certificates_again(workers, folder):
             assert client.recv() == "still here"
         process.terminate()
         assert ended(process)[0] == 0
+
+
+def test_an_application_may_bring_its_own_certificates(folder):
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(folder / "cert.pem")
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    with serving(folder, "chat:secure", "--factory", "--workers", 2) as (_, url):
+        assert url.startswith("wss://")
+        assert first_word(url, ssl=trusting)
 
 
 def test_a_terminal_that_is_closed_ends_a_server_without_certificates(folder):

@@ -20,6 +20,7 @@ from coro_websocket import (
     InvalidOption,
     OtherEventLoopError,
     connect,
+    reconnect,
     serve,
 )
 from coro_websocket._server import ending
@@ -357,6 +358,57 @@ async def test_a_wrong_call_leaves_the_server_as_it_is(arguments, error, said):
         async with connect(server.url) as (_, read, write):
             await write("x")
             assert (await read()).payload == "x"
+
+
+# A restart
+
+
+@pytest.mark.skipif(not hasattr(socket, "SO_REUSEPORT"), reason="there is no SO_REUSEPORT")
+async def test_a_rolling_restart_moves_every_client_to_the_new_server():
+    """Those of ours and of `websockets`, that connect again by themselves."""
+
+    async def old(req, read, write):
+        await write("old")
+        await read()
+
+    async def new(req, read, write):
+        await write("new")
+        await read()
+
+    async def of_ours(url):
+        told = []
+        async with reconnect(url, first_delay=0.01) as connections:
+            async for _, read, _ in connections:
+                try:
+                    async for msg in read:
+                        told.append(msg.payload)
+                        if msg.payload == "new":
+                            return told
+                except ConnectionClosedError as error:
+                    told.append(error.code)
+        return told
+
+    async def of_websockets(url):
+        told: list[Any] = []
+        async for client in websockets.connect(url):
+            try:
+                while "new" not in told:
+                    told.append(await client.recv())
+                return told
+            except websockets.ConnectionClosed as error:
+                assert error.rcvd is not None
+                told.append(error.rcvd.code)
+        return told
+
+    async with asyncio.timeout(BOUND), serve(old, reuse_port=True) as before:
+        url = before.url
+        clients = [asyncio.ensure_future(of_ours(url)) for _ in range(20)]
+        clients += [asyncio.ensure_future(of_websockets(url)) for _ in range(5)]
+        await until(lambda: len(before.connections) == len(clients))
+        async with serve(new, port=before.port, reuse_port=True):
+            await before.drain(0.02)
+            for told in await asyncio.gather(*clients):
+                assert told == ["old", 1012, "new"]
 
 
 # Other threads

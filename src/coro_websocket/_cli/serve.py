@@ -18,6 +18,7 @@ from .._server.addresses import BACKLOG, Addresses, Listening, url_of
 from .._server.server import DRAIN_TIMEOUT
 from .output import seconds
 from .serving import serve_alone, serve_as_worker
+from .watching import Watch
 from .workers import Workers
 
 if TYPE_CHECKING:
@@ -113,6 +114,11 @@ def add_serve(commands: Any) -> None:
         metavar="SECONDS",
         help=f"how long handlers have to return after a signal ({DRAIN_TIMEOUT:g}); none: any time",
     )
+    processes.add_argument(
+        "--reload",
+        action="store_true",
+        help="start anew when a Python file below --app-dir changes: for development",
+    )
     processes.add_argument(SOCKETS, type=_descriptors, help=argparse.SUPPRESS)
     processes.add_argument(CHANNEL, type=int, help=argparse.SUPPRESS)
     server.set_defaults(run=run)
@@ -139,7 +145,7 @@ def run(options: argparse.Namespace) -> int:
         "mode": options.mode,
         "owner": options.owner,
     }
-    if options.workers == 1:
+    if options.workers == 1 and not options.reload:
         return serve_alone(options, where)
     return _serve_in_workers(options, where)
 
@@ -147,15 +153,14 @@ def run(options: argparse.Namespace) -> int:
 def _serve_in_workers(options: argparse.Namespace, where: dict[str, Any]) -> int:
     if os.name != "posix":
         raise InvalidOption(
-            "--workers needs a system that hands sockets on to processes, which Windows is not: "
-            "start the command several times, with another --port each",
+            "--workers and --reload need a system that hands sockets on to processes, as Windows "
+            "does not: start the command several times, with another --port each",
             "workers",
         )
     if options.tls:
         server_context(options.tls)  # what cannot be used is said once, and not by each worker
     listening = asyncio.run(_listen(Addresses.check(**where), options))
     first = listening[0]
-    url = url_of(first.sockets, first.path, tls=bool(options.tls))
 
     def arguments(sockets: Sequence[int], channel: int) -> list[str]:
         descriptors = ",".join(map(str, sockets))
@@ -168,10 +173,14 @@ def _serve_in_workers(options: argparse.Namespace, where: dict[str, Any]) -> int
             for sock in each.sockets:
                 sock.close()
 
+    def serving(over_tls: bool) -> None:
+        print(f"serving on {url_of(first.sockets, first.path, tls=over_tls)}", flush=True)
+
     sockets = [each.sockets for each in listening]
+    watch = Watch(options.app_dir) if options.reload else None
     try:
-        workers = Workers(options.workers, sockets, arguments, leave, options.drain_timeout)
-        return workers.run(lambda: print(f"serving on {url}", flush=True))
+        workers = Workers(options.workers, sockets, arguments, leave, options.drain_timeout, watch)
+        return workers.run(serving)
     finally:
         leave()
 

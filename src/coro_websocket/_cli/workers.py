@@ -20,10 +20,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .._server.systemd import systemd_notify
-from .channel import CLOSE, DRAIN, READY, RELOAD
+from .channel import CLOSE, DRAIN, READY, READY_OVER_TLS, RELOAD
+from .watching import INTERVAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from .watching import Watch
 
 __all__ = ["Workers"]
 
@@ -48,6 +51,8 @@ class Worker:
     channel: socket.socket
     begun: float = field(default_factory=time.monotonic)
     ready: bool = False
+    over_tls: bool = False
+    outdated: bool = False  # it has been told to make room for one with the new source
 
     def tell(self, command: bytes) -> None:
         with contextlib.suppress(OSError):  # it is about to die, or never listens
@@ -66,6 +71,7 @@ class Workers:
         leave: called once the workers are about to end, to close our copies of the sockets: the
             workers have them too, and close them last.
         drain_timeout: as that of `drain`.
+        watch: the application's source: when that changes, the workers are replaced at once.
     """
 
     def __init__(
@@ -75,12 +81,14 @@ class Workers:
         arguments: Callable[[Sequence[int], int], Sequence[str]],
         leave: Callable[[], object],
         drain_timeout: float | None,
+        watch: Watch | None = None,
     ) -> None:
         self._count = count
         self._sockets = sockets
         self._arguments = arguments
         self._leave = leave
         self._drain_timeout = drain_timeout
+        self._watch = watch
         self._workers: dict[int, Worker] = {}
         self._due: dict[int, float] = {}  # when the workers with these numbers are to be started
         self._pause = PAUSE
@@ -90,24 +98,22 @@ class Workers:
         self._status = 0
         self._selector = selectors.DefaultSelector()
 
-    def run(self, serving: Callable[[], object]) -> int:
+    def run(self, serving: Callable[[bool], object]) -> int:
         """Serve until a signal ends that; the exit status.
 
-        serving: called once all workers accept connections.
+        serving: called once all workers accept connections; with whether they do so over TLS.
         """
         with self._selector, self._signals() as came:
             try:
                 for number in range(self._count):
                     self._start(number)
-                while self._workers or (self._due and not self._ending):
+                while self._workers or (not self._ending and (self._due or self._watch)):
                     self._wait()
                     for each in came():
                         self._on_signal(each)
                     self._hear_and_reap()
-                    if not self._serving and len(self._ready()) == self._count:
-                        self._serving = True
-                        serving()
-                        systemd_notify("READY=1")
+                    self._tell_once_serving(serving)
+                    self._replace_outdated()
                     self._start_due()
                     self._kill_late()
             finally:
@@ -117,8 +123,12 @@ class Workers:
                     worker.channel.close()
         return self._status
 
-    def _ready(self) -> list[Worker]:
-        return [worker for worker in self._workers.values() if worker.ready]
+    def _tell_once_serving(self, serving: Callable[[bool], object]) -> None:
+        ready = [worker for worker in self._workers.values() if worker.ready]
+        if not self._serving and not self._ending and len(ready) == self._count:
+            self._serving = True
+            serving(ready[0].over_tls)
+            systemd_notify("READY=1")
 
     # Signals
 
@@ -191,6 +201,7 @@ class Workers:
                 stdin=subprocess.DEVNULL,
                 pass_fds=[*sockets, theirs.fileno()],
                 env=environment,
+                process_group=0,  # the terminal's Ctrl-C is for us, who tell them to drain
             )
         ours.setblocking(False)
         self._selector.register(ours, selectors.EVENT_READ)
@@ -202,18 +213,34 @@ class Workers:
             del self._due[number]
             self._start(number)
 
+    def _replace_outdated(self) -> None:
+        """Where the source has changed, close the workers, and start those that are not there."""
+        if self._watch is None or self._ending or (changed := self._watch.changed()) is None:
+            return
+        logger.warning("%s has changed: starting anew", changed)
+        for worker in self._workers.values():
+            worker.outdated = True
+            worker.tell(CLOSE)
+        now = time.monotonic()
+        self._due.update(dict.fromkeys(range(self._count), now))
+        for number in self._workers:
+            del self._due[number]
+
     def _wait(self) -> None:
         """Until something happens, or is to be done."""
         moments = [*self._due.values(), *([] if self._kill_at is None else [self._kill_at])]
         timeout = max(0.0, min(moments) - time.monotonic()) if moments else None
+        if self._watch is not None:
+            timeout = INTERVAL if timeout is None else min(timeout, INTERVAL)
         self._selector.select(timeout)
 
     def _hear_and_reap(self) -> None:
         for worker in list(self._workers.values()):
             with contextlib.suppress(OSError):
                 heard = worker.channel.recv(100)
-                if READY in heard:
+                if heard in (READY, READY_OVER_TLS):
                     worker.ready = True
+                    worker.over_tls = heard == READY_OVER_TLS
                 elif not heard:  # it is about to end
                     self._stop_hearing(worker)
             if worker.process.poll() is not None:
@@ -233,6 +260,12 @@ class Workers:
         if self._ending:
             if status and not self._status:
                 self._status = 1
+            return
+        if worker.outdated:
+            self._due[worker.number] = time.monotonic()
+            return
+        if self._watch is not None and not worker.ready:
+            logger.error("%s %s before it served: waiting for a change", which, how)
             return
         if not worker.ready and not self._serving:
             logger.error("%s %s before it served: so does the server", which, how)

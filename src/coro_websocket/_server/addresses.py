@@ -42,12 +42,14 @@ class Listening:
         path: that of a unix socket, for its URL.
         file: the file to delete when listening ends.
         shared: whether another process may accept from these sockets too.
+        backlog: how many may wait in each to be accepted.
     """
 
     sockets: list[socket.socket]
     path: str | None = None
     file: UnixFile | None = None
     shared: bool = False
+    backlog: int = BACKLOG
 
 
 @dataclass(frozen=True)
@@ -113,11 +115,12 @@ class Addresses:
             return Listening(list(self.sockets), shared=True)
         if self.path is not None:
             listener, file = await listen_unix(loop, self.path, self.backlog, self.access)
-            return Listening([listener], self.path, file)
+            return Listening([listener], self.path, file, backlog=self.backlog)
         listeners = await listen_tcp(
             loop, self.hosts, self.port, self.backlog, reuse_port=self.reuse_port
         )
-        return Listening(listeners)  # with reuse_port too: each socket has a backlog of its own
+        # With reuse_port, too, each socket has a backlog of its own.
+        return Listening(listeners, backlog=self.backlog)
 
 
 def url_of(listeners: Iterable[socket.socket], path: str | None, *, tls: bool) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .._errors import InvalidOption
 from .._rfc6455.close_codes import close_payload
 from .accepting import ACCEPTS_PER_TURN, accept_connections
-from .addresses import BACKLOG, Listening, url_of
+from .addresses import Listening, url_of
 from .admission import Admission
 from .backlog import accept_and_close
 from .client import Client
@@ -290,7 +290,7 @@ class Server:
 
     def _leave(self, listener: socket.socket) -> None:
         if self._answers:
-            accept_and_close(listener, BACKLOG, self._begin)
+            accept_and_close(listener, self._listening.backlog, self._begin)
         else:
             listener.close()
 
