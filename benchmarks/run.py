@@ -328,7 +328,7 @@ def main() -> None:
             if options.only and not any(each in row.name for each in options.only):
                 continue
             print(row.name, file=sys.stderr, flush=True)
-            rounds = options.rounds * 3 if row.quick or row.plot else options.rounds
+            rounds = options.rounds * 3 if row.quick or row.role == "uvicorn" else options.rounds
             measured_rows[row.name] = measured(bench, row, rounds, options.who)
             order = [each.name for each in rows() if each.name in measured_rows]
             results["rows"] = [measured_rows[name] for name in order]

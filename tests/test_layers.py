@@ -38,8 +38,8 @@ LOOPS = {"asyncio", "trio", "uvloop"}
 
 # Files besides the runtimes that may name an event loop: they are for that one only.
 FOR_ONE_LOOP = {
-    "_asgi.callables",
     "_asgi.conversation",
+    "_asgi.coroutine_functions",
     "_asgi.protocol",
     "_asgi.streams",
     "_streams.memory",

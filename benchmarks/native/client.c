@@ -50,6 +50,14 @@ static connection *open_connection(int port, const char *path, SSL_CTX *tls) {
         .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     char head[512];
     c->wire.fd = socket(AF_INET, SOCK_STREAM, 0);
+    /* From an address of this process's own: those of 127.0.0.1 would be used up in seconds, as
+     * ports rest for a minute after a connection. */
+    const int no_port = 1;
+    const unsigned own = getpid() & 0xffff;
+    struct sockaddr_in from = {.sin_family = AF_INET,
+                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK + 0x10000 + (own << 4))};
+    setsockopt(c->wire.fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &no_port, sizeof no_port);
+    if (bind(c->wire.fd, (struct sockaddr *)&from, sizeof from)) die("bind");
     /* A server that says it is ready may listen a moment later. */
     for (double until = now() + 5; connect(c->wire.fd, (struct sockaddr *)&address, sizeof address);)
         if (errno != ECONNREFUSED || now() > until || usleep(10000)) die("connect");

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 import trustme
@@ -66,6 +67,9 @@ APP = textwrap.dedent(
                 await asyncio.sleep(3600)
             except asyncio.CancelledError:
                 pass
+
+    def secure():
+        return {"handler": handler, "tls": {"cert": "cert.pem"}}
 
     number = 7
     """
@@ -401,6 +405,23 @@ def test_a_second_signal_closes_at_once(workers, folder):
         assert ended(process) == (0, "")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="its children are looked up in /proc")
+def test_a_signal_before_the_workers_serve_ends_them_too(folder):
+    (folder / "slow.py").write_text("import time\ntime.sleep(0.5)\nfrom chat import handler\n")
+    process = subprocess.Popen(
+        [*COMMAND, "slow:handler", "--workers", "2"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    children = f"/proc/{process.pid}/task/{process.pid}/children"
+    until(lambda: len(Path(children).read_text().split()) == 2)
+    process.terminate()
+    assert process.communicate(timeout=BOUND) == ("", "")
+    assert process.returncode == 0
+
+
 @pytest.mark.deep
 def test_a_worker_that_does_not_end_is_killed_by_the_third_signal(folder):
     arguments = ["chat:stubborn", "--workers", 2]
@@ -535,6 +556,17 @@ def test_sighup_reads_the_certificates_again(workers, folder):
             assert client.recv() == "still here"
         process.terminate()
         assert ended(process)[0] == 0
+
+
+def test_an_application_may_bring_its_own_certificates(folder):
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(folder / "cert.pem")
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    with serving(folder, "chat:secure", "--factory", "--workers", 2) as (_, url):
+        assert url.startswith("wss://")
+        assert first_word(url, ssl=trusting)
 
 
 def test_a_terminal_that_is_closed_ends_a_server_without_certificates(folder):

@@ -287,6 +287,37 @@ async def test_a_client_whose_request_is_here_is_no_longer_in_its_handshake(monk
             await write.close()
 
 
+async def test_those_that_were_refused_and_stay_make_room_too(monkeypatch):
+    monkeypatch.setattr(_unfinished, "STALLED", 0.05)
+    monkeypatch.setattr(_unfinished, "LOOK_AGAIN", 0.01)
+    async with serve(echo, max_handshakes=2, timeout=60) as server:
+        with contextlib.ExitStack() as stack:
+            for _ in range(2):
+                sock = stack.enter_context(await raw_client(server, data=b"GET / \r\n\r\n"))
+                head, _ = await read_head(sock)
+                assert head.startswith(b"HTTP/1.1 400 ")
+            await until(lambda: len(server._admission.unfinished) == 2)
+            async with connect(server.url):
+                assert server.handshakes < 2
+
+
+async def test_where_descriptors_run_out_those_that_wait_for_a_hook_go_last():
+    loop = running_loop("a test")
+    unfinished = Unfinished(loop, None, check_networks([], "trusted_proxies"))
+    with socket.socket() as one, socket.socket() as other:
+        asked = Client(one, set(), ("192.0.2.1", 1), loop.time() - 100)
+        silent = Client(other, set(), ("192.0.2.1", 2), loop.time())
+        for client in (asked, silent):
+            unfinished.add(client)
+            client.running = asyncio.ensure_future(asyncio.Event().wait())
+        unfinished.asks(asked)
+        for expected in (silent, asked):
+            assert await unfinished.free_descriptors("for the test")
+            assert expected.running.done()
+            assert asked.running.done() == (expected is asked)
+        assert not await unfinished.free_descriptors("for the test")
+
+
 async def test_a_server_that_is_closed_while_there_is_no_room_keeps_nobody():
     async with serve(echo, max_handshakes=1, timeout=60) as server:
         with await raw_client(server) as first, await raw_client(server) as second:

@@ -66,8 +66,9 @@ cdef class AppConnection(Connection):
     def leave(self):
         """The application has ended: send what waits, and hang up."""
         cdef Engine engine = self.engine
-        if self.stream.lost or (engine.initiated_close and not engine.close_received):
-            return  # the closing handshake goes on, within close_timeout
+        closing = self.half_closed or (engine.initiated_close and not engine.close_received)
+        if self.stream.lost or closing:
+            return  # within close_timeout the client hears of that, and hangs up
         try:
             if engine.close_ahead and not engine.close_sent:  # behind what nobody has received
                 engine.look_ahead(True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._errors import ConnectionClosedError
 from .._rfc6455.close_codes import ABNORMAL, NORMAL
+from .coroutine_functions import mark_as_coroutine_function
 from .exchange import Exchange
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 
 __all__ = ["Conversation"]
+
+mark_as_coroutine_function(Exchange.receive)
+mark_as_coroutine_function(Exchange.send)
 
 _DISCONNECT = "websocket.disconnect"
 

@@ -21,7 +21,6 @@ from .._options.options import Options
 from .._rfc6455.engine import Engine
 from .._runtimes.asyncio_loop import asyncio_loop
 from .app_connection import AppConnection
-from .callables import receive_and_send
 from .conversation import Conversation
 from .denial import Denial
 from .scope import Scope, client_in_words, path_in_words, peer_of, websocket_scope
@@ -220,7 +219,9 @@ class WebSocketProtocol(asyncio.Protocol):
 
     async def _run(self, conversation: Conversation) -> None:
         try:
-            result = await self.config.loaded_app(self._scope, *receive_and_send(conversation))
+            result = await self.config.loaded_app(
+                self._scope, conversation.receive, conversation.send
+            )
             if not conversation.answered:
                 logger.error("ASGI callable returned without completing handshake.")
             elif result is not None:
@@ -254,6 +255,8 @@ class WebSocketProtocol(asyncio.Protocol):
             extensions=self._handshake.extensions,
         )
         early, self._early = bytes(self._early), bytearray()
+        if self._early_paused:  # what may be received now is the stream's to say
+            self.transport.resume_reading()
         try:
             connection = AppConnection(engine, options, stream, early)
         except BaseException:  # the client has its 101: no other answer can follow
@@ -262,8 +265,6 @@ class WebSocketProtocol(asyncio.Protocol):
         self._stream = stream
         if self._writing_paused:
             stream.pause_writing()
-        if self._early_paused:
-            self.transport.resume_reading()
         return connection
 
     def _accept_headers(

@@ -161,7 +161,6 @@ def _serve_in_workers(options: argparse.Namespace, where: dict[str, Any]) -> int
         server_context(options.tls)  # what cannot be used is said once, and not by each worker
     listening = asyncio.run(_listen(Addresses.check(**where), options))
     first = listening[0]
-    url = url_of(first.sockets, first.path, tls=bool(options.tls))
 
     def arguments(sockets: Sequence[int], channel: int) -> list[str]:
         descriptors = ",".join(map(str, sockets))
@@ -174,11 +173,14 @@ def _serve_in_workers(options: argparse.Namespace, where: dict[str, Any]) -> int
             for sock in each.sockets:
                 sock.close()
 
+    def serving(over_tls: bool) -> None:
+        print(f"serving on {url_of(first.sockets, first.path, tls=over_tls)}", flush=True)
+
     sockets = [each.sockets for each in listening]
     watch = Watch(options.app_dir) if options.reload else None
     try:
         workers = Workers(options.workers, sockets, arguments, leave, options.drain_timeout, watch)
-        return workers.run(lambda: print(f"serving on {url}", flush=True))
+        return workers.run(serving)
     finally:
         leave()
 

@@ -20,7 +20,7 @@ from .._server.serve import serve
 from .._server.signals import ENDING, Signals
 from .._server.systemd import systemd_notify
 from .application import load
-from .channel import CLOSE, DRAIN, READY, RELOAD
+from .channel import CLOSE, DRAIN, READY, READY_OVER_TLS, RELOAD
 from .demo import echo
 from .output import complain
 
@@ -81,7 +81,7 @@ async def _serve(
         )
         await asyncio.sleep(0)
         if channel is not None:
-            channel.send(READY)
+            channel.send(READY_OVER_TLS if has_tls else READY)
         else:
             print(f"serving on {server.url}", flush=True)
         await forever

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .._server.systemd import systemd_notify
-from .channel import CLOSE, DRAIN, READY, RELOAD
+from .channel import CLOSE, DRAIN, READY, READY_OVER_TLS, RELOAD
 from .watching import INTERVAL
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Worker:
     channel: socket.socket
     begun: float = field(default_factory=time.monotonic)
     ready: bool = False
+    over_tls: bool = False
     outdated: bool = False  # it has been told to make room for one with the new source
 
     def tell(self, command: bytes) -> None:
@@ -97,10 +98,10 @@ class Workers:
         self._status = 0
         self._selector = selectors.DefaultSelector()
 
-    def run(self, serving: Callable[[], object]) -> int:
+    def run(self, serving: Callable[[bool], object]) -> int:
         """Serve until a signal ends that; the exit status.
 
-        serving: called once all workers accept connections.
+        serving: called once all workers accept connections; with whether they do so over TLS.
         """
         with self._selector, self._signals() as came:
             try:
@@ -111,10 +112,7 @@ class Workers:
                     for each in came():
                         self._on_signal(each)
                     self._hear_and_reap()
-                    if not self._serving and len(self._ready()) == self._count:
-                        self._serving = True
-                        serving()
-                        systemd_notify("READY=1")
+                    self._tell_once_serving(serving)
                     self._replace_outdated()
                     self._start_due()
                     self._kill_late()
@@ -125,8 +123,12 @@ class Workers:
                     worker.channel.close()
         return self._status
 
-    def _ready(self) -> list[Worker]:
-        return [worker for worker in self._workers.values() if worker.ready]
+    def _tell_once_serving(self, serving: Callable[[bool], object]) -> None:
+        ready = [worker for worker in self._workers.values() if worker.ready]
+        if not self._serving and not self._ending and len(ready) == self._count:
+            self._serving = True
+            serving(ready[0].over_tls)
+            systemd_notify("READY=1")
 
     # Signals
 
@@ -236,8 +238,9 @@ class Workers:
         for worker in list(self._workers.values()):
             with contextlib.suppress(OSError):
                 heard = worker.channel.recv(100)
-                if READY in heard:
+                if heard in (READY, READY_OVER_TLS):
                     worker.ready = True
+                    worker.over_tls = heard == READY_OVER_TLS
                 elif not heard:  # it is about to end
                     self._stop_hearing(worker)
             if worker.process.poll() is not None:
