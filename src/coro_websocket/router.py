@@ -36,8 +36,9 @@ from ._http.request_and_response import Found
 from ._http.request_rules import asks_for_upgrade, choose_subprotocol
 from ._options.header_rules import check_subprotocols
 from ._quoting import clip
-from ._routing.functions import ask, check_http_function, check_methods, name_of
+from ._routing.functions import ask, check_http_function, check_methods
 from ._routing.patterns import join_patterns, parse_pattern
+from ._server.callables import name_of
 from ._server.handler import check_handler
 from ._server.hooks import Routing, check_hooks
 
@@ -416,8 +417,15 @@ class Router(Routing):
     async def _ask(self, route: Route, req: Request) -> HTTPResponse | None:
         for hook in route._hooks:
             answer = await ask(hook, req)
+            if answer is not None and not isinstance(answer, HTTPResponse):
+                raise InvalidOptionType(
+                    f"process_request of the route {clip(route.pattern)} must return None or an "
+                    f"HTTPResponse, not {type(answer).__name__}, which {clip(name_of(hook))} "
+                    "returned",
+                    "process_request",
+                )
             if answer is not None:
-                return answer  # type: ignore[no-any-return]  # which is checked
+                return answer
         if route.methods is None:
             return None
         answer = await ask(route.handler, req, **req.params)
