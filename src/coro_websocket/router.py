@@ -38,7 +38,7 @@ from ._options.header_rules import check_subprotocols
 from ._quoting import clip
 from ._routing.functions import ask, check_http_function, check_methods
 from ._routing.patterns import join_patterns, parse_pattern
-from ._server.callables import name_of
+from ._server.callables import name_of, wrong_arguments
 from ._server.handler import check_handler
 from ._server.hooks import Routing, check_hooks
 
@@ -164,6 +164,7 @@ class Router(Routing):
         Raises:
             InvalidOption: as for Router.
         """
+        self._table.check(pattern)
         if handler is None:
             return functools.partial(
                 self.route,
@@ -252,6 +253,7 @@ class Router(Routing):
         Raises:
             InvalidOption: as for Router.
         """
+        self._table.check(pattern)
         if function is None:
             return functools.partial(
                 self.http, pattern, methods=methods, name=name, process_request=process_request
@@ -358,7 +360,7 @@ class Router(Routing):
             expected = " or ".join(f"({', '.join(each._parsed.parameters)})" for each in called)
             raise InvalidOption(
                 f"the route {clip(called[0].name)} has the parameters {expected}, "
-                f"not {clip(', '.join(params))}",
+                f"not ({clip(', '.join(params))[1:-1]})",
                 "params",
             )
         if any(each.handler is not fitting[0].handler for each in fitting):
@@ -485,10 +487,22 @@ def _new_route(
     return route
 
 
+def _takes_a_request_alone(function: Callable[..., Any], parameters: tuple[str, ...]) -> bool:
+    alone, handler = (wrong_arguments(function, count, parameters) is None for count in (1, 3))
+    return alone and not handler
+
+
 def _check_called(route: Route, *, more: bool) -> None:
     """InvalidOptionType if the handler cannot be called with what the pattern has, or `more`."""
     parameters = tuple(route._parsed.parameters)
     if route.methods is None:
+        if callable(route.handler) and _takes_a_request_alone(route.handler, parameters):
+            raise InvalidOptionType(
+                f"{clip(name_of(route.handler))} takes a request alone, as what answers plain HTTP "
+                "does: add it by router.get() or router.http(); a WebSocket is handled by an "
+                "async def handler(req, read, write)",
+                "handler",
+            )
         check_handler(route.handler, parameters, more=more)
     else:
         check_http_function(route.handler, parameters, more=more)
