@@ -35,8 +35,8 @@ Serve WebSocket connections. APP is module:name: a handler, async def
 handler(req, read, write); with --factory a function that returns one, or a
 mapping of arguments for serve() with 'handler' in it.
 
-SIGTERM and SIGINT (Ctrl-C) drain: nobody is let in any more, handlers have
---drain-timeout seconds, then the connections are closed with 1012. A second
+SIGTERM and SIGINT (Ctrl-C) drain: no more connections are accepted, handlers
+have --drain-timeout seconds, then the connections are closed with 1012. A second
 one closes all at once. SIGHUP reads the certificates again. A worker process
 that dies is replaced.
 
@@ -100,7 +100,7 @@ def add_serve(commands: Any) -> None:
     tls.add_argument(
         "--ca",
         metavar="FILE",
-        help="who has signed the clients' certificates, which they must show",
+        help="authorities (PEM file): clients must show a certificate that one has signed",
     )
 
     processes = server.add_argument_group("processes")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from .._errors import InvalidOption
 from .._rfc6455.close_codes import close_payload
@@ -25,6 +25,7 @@ from .systemd import systemd_notify
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from types import TracebackType
 
     from .._connection.group import Group
     from .._options.options import Seconds
@@ -42,7 +43,10 @@ RESTART_REASON = "service restart"
 
 
 class Server:
-    """A running server, as `serve` gives it."""
+    """A running server, as `serve` gives it.
+
+    `async with server:` closes it on the way out, as `async with serve(...) as server:` does.
+    """
 
     def __init__(self, loop: SocketLoop, handler: Handler, terms: Terms) -> None:
         self._loop = loop
@@ -97,13 +101,13 @@ class Server:
     def group(self, name: str) -> Group:
         """The group of connections of this name, a new one if there is none.
 
-        It is forgotten when it is empty and nobody holds it. May be called in any thread.
+        It is forgotten when it is empty and not referred to any more. May be called in any thread.
         """
         return self._groups.get(name)
 
     @property
     def draining(self) -> Draining:
-        """Whether the server lets nobody in any more: true in a condition, and awaitable.
+        """Whether the server has stopped accepting connections: true in a condition, and awaitable.
 
         Handlers find it in `req.server.draining`. It is set by `drain`, and by `close`.
         """
@@ -165,7 +169,7 @@ class Server:
         code: int = RESTART_CODE,
         reason: str = RESTART_REASON,
     ) -> None:
-        """Let nobody in any more, wait for the handlers to return, and close the server.
+        """Accept no more connections, wait for the handlers to return, and close the server.
 
         Clients that are still in their opening handshake, and those that have connected and were
         not accepted yet, are answered 503 with `Retry-After`. Handlers learn of it by
@@ -180,7 +184,7 @@ class Server:
 
         May be called several times, by handlers too, who are not waited for, and before or while
         `close` is called. If it is cancelled before `timeout` has passed, handlers go on, and
-        still nobody is let in: call it, or `close`, again.
+        still no connection is accepted: call it, or `close`, again.
 
         Raises:
             InvalidMessage: a code or a reason may not be sent; the server goes on as it is.
@@ -246,6 +250,17 @@ class Server:
             raise InvalidOption("there is no TLS to reload: the server was started without", "tls")
         self._terms.tls.reload()
         logger.info("the certificates of %s were read again", self.url)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
 
     # Listening
 
