@@ -52,7 +52,8 @@ def basic_auth(
             user, to let it in; anything false to refuse; or an HTTPResponse to answer with.
         realm: what is protected, in words, as browsers show it to the user.
         protect: a function of the Request that says whether credentials are needed; by default
-            they always are.
+            they always are. `req.path` is as it was sent, percent-encoding included: let it
+            say what is open, as `lambda req: req.path != "/health"` does.
 
     Raises:
         InvalidOption: an argument cannot be used.
@@ -111,8 +112,8 @@ def bearer_auth(
         subprotocol: how a subprotocol begins that has it: `"bearer."` for
             `new WebSocket(url, ["chat", "bearer." + token])`. It is never agreed on: browsers need
             another one that is.
-        protect: a function of the Request that says whether a token is needed; by default it
-            always is.
+        protect: a function of the Request that says whether a token is needed, as for
+            `basic_auth`; by default it always is.
 
     Raises:
         InvalidOption: an argument cannot be used.

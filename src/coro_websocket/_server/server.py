@@ -57,7 +57,7 @@ class Server:
         self._opener = Opener(loop, terms, handler, self._draining, self, self._admission)
         self._listening = Listening([])
         self._listeners: list[socket.socket] = []
-        self._answers = False  # to those that wait to be accepted when listening ends
+        self._answers = False  # to those that have connected when listening ends
         self._accepting: list[Running] = []
         self._clients: set[Client] = set()
         self._ending = Ending(loop, self._clients)
@@ -278,6 +278,7 @@ class Server:
                 self._begin,
                 self._admission.unfinished,
                 self._leave,
+                self._turn_away,
             )
             self._accepting.append(self._loop.spawn(accept))
         logger.info("serving on %s", self.url)
@@ -293,7 +294,7 @@ class Server:
         file = self._listening.file
         if file is not None and listeners and listeners[0].fileno() >= 0:
             file.delete()
-        self._answers = answer and not self._listening.shared
+        self._answers = answer
         accepting, self._accepting = self._accepting, []
         for running in accepting:
             running.cancel()
@@ -304,10 +305,16 @@ class Server:
                 self._leave(listener)
 
     def _leave(self, listener: socket.socket) -> None:
-        if self._answers:
+        if self._answers and not self._listening.shared:
             accept_and_close(listener, self._listening.backlog, self._begin)
         else:
             listener.close()
+
+    def _turn_away(self, accepted: socket.socket, address: Any) -> None:
+        if self._answers:
+            self._begin(accepted, address)
+        else:
+            accepted.close()
 
     # Clients
 
