@@ -252,6 +252,10 @@ def _check_protect(protect: object) -> None:
     if protect is not None:
         if not callable(protect):
             raise wrong_type("protect", "a function of the Request, or None", protect)
+        if inspect.iscoroutinefunction(protect):  # what it returns would always be true
+            raise InvalidOptionType(
+                "protect must be a plain function, def protect(req): it is not awaited", "protect"
+            )
         _check_function("protect", protect, 1)
 
 
