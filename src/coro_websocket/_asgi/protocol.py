@@ -130,10 +130,12 @@ class WebSocketProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._server_state.connections.discard(self)
         self._trace("WebSocket connection lost")
-        if self._conversation is not None:
-            self._conversation.client_gone()
-        if self._stream is not None:
-            self._stream.end(exc)
+        try:
+            if self._conversation is not None:
+                self._conversation.client_gone()
+        finally:
+            if self._stream is not None:  # lets go of the descriptor before that is closed
+                self._stream.end(exc)
 
     # uvicorn
 
@@ -232,9 +234,11 @@ class WebSocketProtocol(asyncio.Protocol):
             if not _tells_the_end_of(conversation, error):
                 logger.exception("Exception in ASGI application\n")
         finally:
-            if not conversation.answered:
-                self._answer_500()
-            conversation.application_ended()
+            try:
+                if not conversation.answered:
+                    self._answer_500()
+            finally:
+                conversation.application_ended()
 
     # What the conversation asks for
 
