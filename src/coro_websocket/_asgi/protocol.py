@@ -80,6 +80,8 @@ class WebSocketProtocol(asyncio.Protocol):
         self._early = bytearray()  # came before the client was answered
         self._early_paused = False
         self._writing_paused = False
+        self._held = 0  # bytes, when that was last looked at
+        self._giving_up: asyncio.TimerHandle | None = None
 
     def _options(self) -> Options:
         config = self.config
@@ -130,6 +132,8 @@ class WebSocketProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._server_state.connections.discard(self)
         self._trace("WebSocket connection lost")
+        if self._giving_up is not None:
+            self._giving_up.cancel()
         try:
             if self._conversation is not None:
                 self._conversation.client_gone()
@@ -328,6 +332,22 @@ class WebSocketProtocol(asyncio.Protocol):
     def hang_up(self) -> None:
         if not self.transport.is_closing():
             self.transport.close()
+            self._give_up_later()
+
+    def _give_up_later(self) -> None:
+        """Abort the transport, which sends first what it holds, if its client takes none of that.
+
+        As long as one transport is there, uvicorn does not end.
+        """
+        self._held = self.transport.get_write_buffer_size()
+        if self._held:
+            self._giving_up = self.loop.call_later(self.close_timeout, self._give_up)
+
+    def _give_up(self) -> None:
+        if self.transport.get_write_buffer_size() < self._held:
+            self._give_up_later()
+        else:
+            self.transport.abort()
 
 
 @functools.lru_cache(maxsize=64)
