@@ -235,6 +235,7 @@ async def test_a_probe_that_connects_and_leaves_is_not_logged_as_a_fault(caplog)
         ({"trusted_proxies": "10.0.0.0/8"}, InvalidOptionType),
         ({"trusted_proxies": ["10.0.0.1/8"]}, InvalidOption),
         ({"trusted_proxies": True}, InvalidOptionType),
+        ({"trusted_proxies": [], "proxy_protocol": True}, InvalidOption),
         ({"proxy_protocol": "10.0.0.0/8"}, InvalidOptionType),
         ({"proxy_protocol": ["nonsense"]}, InvalidOption),
         ({"proxy_protocol": None}, InvalidOptionType),

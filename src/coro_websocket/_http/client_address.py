@@ -95,6 +95,9 @@ class Networks:
         self._networks = tuple(networks)
         self._unix = unix
 
+    def __bool__(self) -> bool:
+        return bool(self._networks) or self._unix
+
     def has(self, address: ClientAddress | None) -> bool:
         """Whether this address is in one of them; None is that of a unix socket's peer."""
         if address is None or address.host == "unix:":  # which nginx writes
