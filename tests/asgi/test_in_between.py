@@ -34,7 +34,7 @@ async def in_between_app(receive, send, server, called):
 @pytest.mark.parametrize("outer", [10, LARGE])
 @pytest.mark.parametrize("inner", [10, LARGE])
 async def test_what_is_sent_while_the_transport_is_asked_stays_whole(inner, outer):
-    to_send = []
+    to_send: list[str] = []
 
     def called(send):
         if to_send:
@@ -51,7 +51,7 @@ async def test_what_is_sent_while_the_transport_is_asked_stays_whole(inner, oute
 
     async with serving(app, ws_per_message_deflate=False) as server:
         async with raw_client(server) as client:
-            came = []
+            came: list[bytes] = []
             while len(came) < 10 + 5:
                 frame = await client.frame()
                 assert frame.opcode == TEXT
