@@ -14,7 +14,7 @@ from .._checks import wrong_type
 from .._errors import InvalidOption, InvalidOptionType
 from .._options.header_rules import is_token
 from .._quoting import clip
-from .._server.callables import wrong_arguments
+from .._server.callables import not_callable, wrong_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,14 +27,8 @@ def check_http_function(function: Any, parameters: Sequence[str], *, more: bool)
 
     more: whether it may get more of these.
     """
-    if inspect.iscoroutine(function):
-        function.close()  # nobody will await it, of which Python would warn
-        wrong = "pass the function itself, without calling it"
-    elif not callable(function):
-        wrong = f"{type(function).__name__} cannot be called"
-    else:
-        wrong = wrong_arguments(function, 1, parameters, more=more) or ""
-    if wrong:
+    wrong = not_callable(function) or wrong_arguments(function, 1, parameters, more=more)
+    if wrong is not None:
         expected = ", ".join(["req", *parameters])
         raise InvalidOptionType(f"function must be one, function({expected}): {wrong}", "function")
 

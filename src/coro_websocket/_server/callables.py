@@ -11,7 +11,7 @@ from .._quoting import clip
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["name_of", "takes_exactly", "wrong_arguments"]
+__all__ = ["name_of", "not_callable", "takes_exactly", "wrong_arguments"]
 
 
 def name_of(function: Any) -> str:
@@ -27,6 +27,14 @@ def takes_exactly(function: Any, names: Sequence[str]) -> bool:
         return [*inspect.signature(function).parameters] == [*names]
     except (TypeError, ValueError):
         return False
+
+
+def not_callable(function: Any) -> str | None:
+    """What to say of what cannot be called; None if it can."""
+    if inspect.iscoroutine(function):
+        function.close()  # nobody will await it, of which Python would warn
+        return "pass the function itself, without calling it"
+    return None if callable(function) else f"{type(function).__name__} cannot be called"
 
 
 def wrong_arguments(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from .._connection.leaving import close_on_exit
 from .._errors import ConnectionClosedError, InvalidOptionType
 from .._quoting import clip
-from .callables import takes_exactly, wrong_arguments
+from .callables import not_callable, takes_exactly, wrong_arguments
 from .log import in_words, logger
 
 if TYPE_CHECKING:
@@ -56,13 +56,10 @@ def check_handler(handler: object, parameters: Sequence[str] = (), *, more: bool
 
 
 def _not_a_coroutine_function(handler: Any) -> str | None:
-    if inspect.iscoroutine(handler):
-        handler.close()  # nobody will await it, of which Python would warn
-        return "pass the function itself, without calling it"
     if isinstance(handler, Mapping):
         return "for a handler by path, give a Router of coro_websocket.router with this mapping"
-    if not callable(handler):
-        return f"{type(handler).__name__} cannot be called"
+    if (wrong := not_callable(handler)) is not None:
+        return wrong
     while isinstance(handler, functools.partial):
         handler = handler.func
     if inspect.isclass(handler):

@@ -17,7 +17,7 @@ from .._errors import InvalidOption, InvalidOptionType
 from .._http.answers import refusal
 from .._http.http_response import SWITCHING_PROTOCOLS, HTTPResponse
 from .._quoting import clip
-from .callables import name_of, wrong_arguments
+from .callables import name_of, not_callable, wrong_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -95,14 +95,7 @@ def _check_process_response(given: ProcessResponse | None) -> ProcessResponse | 
 
 
 def _check(hook: object, name: str, expected: str, arguments: int) -> None:
-    wrong = None
-    if inspect.iscoroutine(hook):
-        hook.close()  # nobody will await it, of which Python would warn
-        wrong = "pass the function itself, without calling it"
-    elif not callable(hook):
-        wrong = f"{type(hook).__name__} cannot be called"
-    else:
-        wrong = wrong_arguments(hook, arguments)
+    wrong = not_callable(hook) or wrong_arguments(hook, arguments)
     if wrong is not None:
         raise InvalidOptionType(f"{name} must be a function, {expected}: {wrong}", name)
 
