@@ -28,8 +28,12 @@ RECEIVE_SIZE = 65536
 class TransportPipe(asyncio.Protocol):
     """A socket under a transport, which has this for its protocol."""
 
-    def __init__(self, loop: AsyncioLoop, sock: ConnectionSocket) -> None:
+    def __init__(
+        self, loop: AsyncioLoop, sock: ConnectionSocket, *, half_open: bool = False
+    ) -> None:
+        """half_open: whether a peer that has closed its side may still be answered."""
         self.loop = loop
+        self._half_open = half_open
         self.socket = sock
         self.transport: Any = None
         self._received = bytearray()
@@ -58,7 +62,7 @@ class TransportPipe(asyncio.Protocol):
     def eof_received(self) -> bool:
         self._ended = True
         self._news.set()
-        return False
+        return self._half_open
 
     def connection_lost(self, error: Exception | None) -> None:
         self._ended = True
@@ -90,6 +94,8 @@ class TransportPipe(asyncio.Protocol):
         await self._sent.wait()
 
     def become_stream(self, options: Options) -> Stream:
+        if self._ended and self._half_open:
+            self.transport.close()
         return TransportStream(
             self.loop.runtime,
             self.socket,
@@ -131,7 +137,7 @@ async def open_transport(
     Raises OSError (ssl.SSLError among them); the socket is then closed.
     """
     assert isinstance(loop, AsyncioLoop), "only asyncio has transports"
-    pipe = TransportPipe(loop, sock)
+    pipe = TransportPipe(loop, sock, half_open=server_side and tls is None)
     settings = {} if tls is None else {"ssl": tls, **_tls_timeouts(close_timeout)}
     try:
         with context_errors():
