@@ -8,10 +8,10 @@ pass only then are printed. Leaks are not looked for: whether memory grows is fo
 memory to say.
 
 Without arguments it runs the tests on asyncio's own loop with --deep, but tests/interop,
-tests/asgi/frameworks and tests/network: other libraries, browsers and networks carry the same bytes
-as our own peers, and take their time, which is bounded there. tests/http, tests/options and the
-command's tests have no native code of ours. tests/contract is run in the client's role alone: the
-other tests have both.
+tests/asgi/frameworks, tests/deployment and tests/network: other libraries, programs and networks
+carry the same bytes as our own peers, and take their time, which is bounded there. tests/http,
+tests/options, tests/routing and the command's tests have no native code of ours. tests/contract is
+run in the client's role alone: the other tests have both.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ CHOSEN = "not uvloop and not transports and not linear_time and not takes_what_w
 CHOSEN += " and not (contract and server)"
 CACHE = ROOT / "build" / "sanitize" / "cache"
 TESTS_FAILED = 1  # pytest's status
-LEFT_OUT = ("interop", "network", "asgi/frameworks", "http", "options", "public/test_cli.py")
+LEFT_OUT = (
+    *("interop", "network", "asgi/frameworks", "deployment"),
+    *("http", "options", "routing", "public/test_cli.py"),
+)
 USUAL = ["--deep", *(f"--ignore=tests/{place}" for place in LEFT_OUT), "-k", CHOSEN]
 
 

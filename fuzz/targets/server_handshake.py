@@ -1,7 +1,8 @@
 """The server's half of the opening handshake, against whatever a client may ask.
 
-A Request only if, read in the plainest way, RFC 6455 section 4.2.1 allows it; else HandshakeError
-with one whole answer. The pieces change nothing, and no byte of frames is lost. What the server
+A Request only if, read in the plainest way, it is HTTP/1.x; it is accepted only if RFC 6455 section
+4.2.1 allows it; else HandshakeError with one whole answer. The pieces change nothing, and no byte
+of frames is lost. What an application answers instead is one whole answer, too. What the server
 accepts, our own client finds to complete the handshake.
 """
 
@@ -14,8 +15,11 @@ import h11
 
 from coro_websocket._errors import InvalidOption
 from coro_websocket._http.client_handshake import ClientHandshake
+from coro_websocket._http.http_response import HTTPResponse
 from coro_websocket._http.opening_errors import HandshakeError
+from coro_websocket._http.request_and_response import Request
 from coro_websocket._http.server_handshake import ServerHandshake
+from coro_websocket._server.authentication import basic_auth, bearer_auth
 from coro_websocket.extensions import Deflate
 
 from ..plain_http import cut_short, fields_of, head_of
@@ -106,6 +110,8 @@ def receive(handshake: ServerHandshake, pieces: list[bytes]) -> tuple[object, ..
         if request is None:
             handshake.receive(b"")
             raise AssertionError("the end of the stream must end the handshake")
+        check_well_formed(pieces, request)
+        check_what_hooks_see(handshake, request)
         handshake.check()
     except HandshakeError as error:
         assert str(error).isascii()
@@ -119,6 +125,33 @@ def receive(handshake: ServerHandshake, pieces: list[bytes]) -> tuple[object, ..
         return ("refused", error.response.code)
     contents = (request.method, request.pathname, list(request), request.subprotocol)
     return ("accepted", contents, handshake.leftover, handshake.accept())
+
+
+def check_well_formed(pieces: list[bytes], request: Request) -> None:
+    """What an application is asked about is what was sent, and HTTP/1.0 or 1.1 or the like."""
+    head = b"".join(pieces).replace(b"\r\n", b"\n").removeprefix(b"\n").partition(b"\n\n")[0]
+    method, target, version = head.partition(b"\n")[0].decode("latin-1").split(" ")
+    assert request.method == method
+    assert target.endswith(request.pathname) or request.pathname.startswith("/")
+    assert version == f"HTTP/{request.version}"
+    assert 1 <= request.version < 2
+    assert request.pathname.startswith("/") or method in ("CONNECT", "OPTIONS")
+    assert len(request.get_all("Host")) == 1 or request.version == 1.0
+    assert not any("\n" in value or "\0" in value for _, value in request)
+
+
+def check_what_hooks_see(handshake: ServerHandshake, request: Request) -> None:
+    """Hooks and those that come with the library find nothing that makes them fail."""
+    assert all(isinstance(value, str) for value in request.cookies.values())
+    for hook in (BASIC, BEARER):
+        response = hook(request)
+        assert isinstance(response, HTTPResponse)
+        status, reason, headers, body = response._parts()
+        check_refusal(handshake.reject(status, reason, headers, body), request.method)
+
+
+BASIC = basic_auth({"ann": "s3cret"})
+BEARER = bearer_auth("t0ken", query="c", cookie="a", subprotocol="ch")
 
 
 def check_refusal(answer: bytes, method: str) -> None:

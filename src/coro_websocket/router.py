@@ -33,7 +33,8 @@ from ._http.answers import refusal
 from ._http.http_response import HTTPResponse
 from ._http.opening_errors import HandshakeError
 from ._http.request_and_response import Found
-from ._http.request_rules import asks_for_upgrade
+from ._http.request_rules import asks_for_upgrade, choose_subprotocol
+from ._options.header_rules import check_subprotocols
 from ._quoting import clip
 from ._routing.functions import ask, check_http_function, check_methods, name_of
 from ._routing.patterns import join_patterns, parse_pattern
@@ -84,9 +85,10 @@ class Router(Routing):
         converters: more converters, by name: subclasses of werkzeug.routing.BaseConverter.
 
     Raises:
-        InvalidOption: a pattern is none, or matches what another one does.
-        InvalidOptionType: a handler is none, or does not take the parameters of its pattern. That
-            it takes others, which a router that this is mounted in may have, `serve` refuses.
+        InvalidOption: a pattern cannot be read, or matches the same paths as another one.
+        InvalidOptionType: a handler cannot be one, or does not take the parameters of its pattern.
+            Where it needs more of them, `serve` raises it: a router that this one is mounted in
+            may have them.
     """
 
     def __init__(
@@ -124,6 +126,7 @@ class Router(Routing):
         *,
         name: str | None = None,
         process_request: _Hooks = None,
+        subprotocols: Sequence[str] | None = None,
     ) -> _Handler: ...
     @overload
     def route(
@@ -133,6 +136,7 @@ class Router(Routing):
         *,
         name: str | None = None,
         process_request: _Hooks = None,
+        subprotocols: Sequence[str] | None = None,
     ) -> Callable[[_Handler], _Handler]: ...
     def route(
         self,
@@ -141,6 +145,7 @@ class Router(Routing):
         *,
         name: str | None = None,
         process_request: _Hooks = None,
+        subprotocols: Sequence[str] | None = None,
     ) -> Any:
         """Add a WebSocket; without a handler, this is a decorator for one.
 
@@ -150,6 +155,7 @@ class Router(Routing):
             name: what `url_for` knows the route by; by default the name of the handler.
             process_request: hooks of this route alone, as those of `serve`, after which they
                 come.
+            subprotocols: those that this handler speaks, favourite first, in place of the server's.
 
         Returns:
             The handler.
@@ -159,9 +165,15 @@ class Router(Routing):
         """
         if handler is None:
             return functools.partial(
-                self.route, pattern, name=name, process_request=process_request
+                self.route,
+                pattern,
+                name=name,
+                process_request=process_request,
+                subprotocols=subprotocols,
             )
-        self._add(_new_route(pattern, handler, None, name, _hooks(process_request)))
+        spoken = check_subprotocols(subprotocols) if subprotocols is not None else None
+        hooks = _hooks(process_request)
+        self._add(_new_route(pattern, handler, None, name, hooks, subprotocols=spoken))
         return handler
 
     @overload
@@ -283,6 +295,7 @@ class Router(Routing):
                 before + route.name,
                 (*hooks, *route._hooks),
                 named=route._named,
+                subprotocols=route._subprotocols,
             )
 
         self._table.add_converters(router._table)
@@ -381,7 +394,8 @@ class Router(Routing):
                 # The rules of an opening handshake say what is missing.
                 route, params = self._table.match(req.pathname, req.method, websocket=True)
         except HandshakeError as error:
-            return Found(None, _NONE, error)
+            # Its frames have the request, which is to have it.
+            return Found(None, _NONE, error.with_traceback(None))
         except Missing as missing:
             return Found(None, _NONE, _not_found(missing, upgrades=upgrades))
         return Found(route.pattern, MappingProxyType(params), route)
@@ -393,6 +407,8 @@ class Router(Routing):
         if isinstance(route, HandshakeError):
             assert route.response is not None
             return HTTPResponse._of(route.response)
+        if route._subprotocols is not None and not req._chosen:
+            req._choose(choose_subprotocol(req, route._subprotocols))
         if route.methods is None and not route._hooks:
             return None
         return self._ask(route, req)
@@ -445,6 +461,7 @@ def _new_route(
     hooks: tuple[ProcessRequest, ...],
     *,
     named: bool | None = None,
+    subprotocols: tuple[str, ...] | None = None,
 ) -> Route:
     route = Route(
         pattern,
@@ -454,6 +471,7 @@ def _new_route(
         name is not None if named is None else named,
         parse_pattern(pattern),
         hooks,
+        subprotocols,
     )
     _check_called(route, more=True)  # those of a prefix, perhaps
     return route

@@ -156,7 +156,7 @@ actions = st.one_of(
 
 
 async def run_actions(agreed: list[Agreed], done: list[tuple[str, str | bytes, bool]]) -> None:
-    peers = [Peer(each) for each in agreed]
+    peers = [Peer(each, write_high_water=None) for each in agreed]
     expected = []
     for kind, message, compress in done:
         expected.append((TEXT if isinstance(message, str) else BINARY, as_bytes(message)))

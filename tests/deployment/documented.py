@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -20,7 +21,8 @@ from tests.interop.conftest import missing
 
 BOUND = 30.0
 DOCUMENT = Path(__file__).parents[2] / "docs/deployment.md"
-APP_PORT = "127.0.0.1:8000"
+FIRST = "127.0.0.1:8000"
+SECOND = re.compile(r"# (server .*)127\.0\.0\.1:8001")
 NGINX = """
 daemon off;
 worker_processes 1;
@@ -114,7 +116,7 @@ async def app(
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
     """The document's program and its port."""
     port = free_port()
-    path = folder / "app.py"
+    path = folder / f"app{port}.py"
     path.write_text(documented("app.py", replaced))
     async with running(sys.executable, str(path), env={"PORT": str(port)}) as process:
         await listening(process, port)
@@ -127,11 +129,19 @@ async def proxy(
     folder: Path,
     certificates: Certificates,
     app_port: int,
+    second: int | None = None,
     replaced: Mapping[str, str] | None = None,
 ) -> AsyncIterator[int]:
-    """nginx or HAProxy as the document has it, in front of the program: the port of its TLS."""
+    """nginx or HAProxy as the document has it, in front of the program: the port of its TLS.
+
+    second: the port of a second program.
+    """
     port = free_port()
-    replaced = {APP_PORT: f"127.0.0.1:{app_port}", **(replaced or {})}
+    replaced = {FIRST: f"127.0.0.1:{app_port}", **(replaced or {})}
+    if second is not None:
+        commented = SECOND.search(documented(name))
+        assert commented is not None
+        replaced[commented[0]] = f"{commented[1]}127.0.0.1:{second}"
     if name == "nginx":
         replaced["listen 443 ssl;"] = f"listen 127.0.0.1:{port} ssl;"
         replaced["/etc/ssl/example.com.crt"] = certificates.cert_path

@@ -16,6 +16,7 @@ import pytest
 from tests.conftest import Certificates
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as their_connect
+from websockets.exceptions import InvalidStatus
 
 from coro_websocket import Options, serve
 
@@ -55,7 +56,7 @@ async def health(port: int, context: ssl.SSLContext) -> int:
 
 @asyncio_only
 @pytest.mark.parametrize("name", PROXIES)
-async def test_a_proxy_ends_tls_passes_websockets_and_checks_on_and_says_who_the_client_is(
+async def test_a_proxy_ends_tls_and_says_who_the_client_is_and_what_page_it_comes_from(
     name: str, tmp_path: Path, certificates: Certificates
 ):
     async with (
@@ -63,15 +64,22 @@ async def test_a_proxy_ends_tls_passes_websockets_and_checks_on_and_says_who_the
         app(tmp_path, app_for(name)) as (process, app_port),
         proxy(name, tmp_path, certificates, app_port) as port,
     ):
-        forged = {"X-Forwarded-For": "192.0.2.1", "Forwarded": "for=192.0.2.1"}
-        if name != "haproxy-proxy-protocol":  # which passes on what it does not read
-            del forged["Forwarded"]
+        forged = {
+            "X-Forwarded-For": "192.0.2.1",
+            "X-Forwarded-Proto": "http",
+            "Forwarded": "for=192.0.2.1;proto=http",
+        }
         async with client(port, certificates.client, additional_headers=forged) as theirs:
             assert await theirs.recv() == "wss from 127.0.0.2"
             for message in ("Grüße", "x" * 200_000):
                 await theirs.send(message)
                 assert await theirs.recv() == message
             assert await health(port, certificates.client) == 200
+            own, other = f"https://localhost:{port}", "https://evil.example"
+            async with client(port, certificates.client, origin=own) as page:
+                await page.recv()
+            with pytest.raises(InvalidStatus, match="403"):
+                await client(port, certificates.client, origin=other).__aenter__()
 
             # It drains: the connection goes on, and nobody else is let in.
             process.send_signal(signal.SIGTERM)
@@ -84,20 +92,27 @@ async def test_a_proxy_ends_tls_passes_websockets_and_checks_on_and_says_who_the
 
 
 @asyncio_only
-@pytest.mark.parametrize("name", ["nginx", "haproxy"])
-async def test_a_page_of_the_proxys_own_host_is_let_in_and_others_are_not(
+@pytest.mark.parametrize("name", PROXIES)
+async def test_while_a_server_drains_whoever_comes_gets_to_another_one(
     name: str, tmp_path: Path, certificates: Certificates
 ):
     async with (
         asyncio.timeout(BOUND),
-        app(tmp_path) as (_, app_port),
-        proxy(name, tmp_path, certificates, app_port) as port,
+        app(tmp_path, app_for(name)) as (first, first_port),
+        app(tmp_path, app_for(name)) as (second, second_port),
+        proxy(name, tmp_path, certificates, first_port, second_port) as port,
     ):
-        async with client(port, certificates.client, origin=f"https://localhost:{port}") as theirs:
-            await theirs.recv()
-        with pytest.raises(Exception, match="403"):
-            async with client(port, certificates.client, origin="https://evil.example"):
-                pass
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(4):
+                theirs = await stack.enter_async_context(client(port, certificates.client))
+                await theirs.recv()
+            first.send_signal(signal.SIGTERM)
+            await refused(first_port)
+            for _ in range(10):
+                async with client(port, certificates.client) as late:
+                    assert await late.recv() == "wss from 127.0.0.2"
+        assert await first.wait() == 0
+        assert second.returncode is None
 
 
 def seconds(name: str, setting: str) -> float:
@@ -130,7 +145,7 @@ async def test_pings_keep_an_idle_connection_through_a_proxy(
     async with (
         asyncio.timeout(BOUND),
         app(tmp_path, {**app_for(name), **often}) as (_, app_port),
-        proxy(name, tmp_path, certificates, app_port, {"75s": "1s"}) as port,
+        proxy(name, tmp_path, certificates, app_port, replaced={"75s": "1s"}) as port,
         client(port, certificates.client, ping_interval=None) as theirs,
     ):
         await theirs.recv()

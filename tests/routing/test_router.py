@@ -16,6 +16,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect as their_connect
 from websockets.exceptions import InvalidStatus
+from websockets.typing import Subprotocol
 
 from coro_websocket import (
     HandshakeError,
@@ -24,6 +25,8 @@ from coro_websocket import (
     InvalidOptionType,
     Request,
     Server,
+    basic_auth,
+    bearer_auth,
     connect,
     serve,
 )
@@ -82,6 +85,13 @@ async def test_what_no_pattern_matches_is_answered_with_404_before_the_upgrade(c
     assert "answered with 404 by the router" in caplog.text
     ours = [each.getMessage() for each in caplog.records if "coro_websocket" in each.name]
     assert "secret" not in "".join(ours)
+
+
+def test_a_refusal_that_a_request_keeps_makes_no_cycle_for_the_garbage_collector():
+    request = Request(pathname="/" + "x" * 5000)
+    Router()._find(request)
+    assert request._found.target.response.code == 414
+    assert request._found.target.__traceback__ is None
 
 
 async def test_plain_http_stands_beside_websockets():
@@ -203,6 +213,40 @@ async def test_origins_and_the_rules_of_the_upgrade_hold_with_a_router_too():
         async with connect(server.url, subprotocol=["a", "b"]) as (res, read, _):
             assert res.subprotocol == "b"
             assert (await read()).payload == "('/', {}, True)"
+
+
+async def test_a_route_may_have_subprotocols_of_its_own():
+    async def handler(req, read, write):
+        await write(str(req.subprotocol))
+
+    def choose(req: Request) -> None:
+        if req.route == "/chosen":
+            req.choose_subprotocol("b")
+
+    inner = Router()
+    inner.route("/own", handler, subprotocols=["x", "a"])
+    inner.route("/none", handler, subprotocols=[])
+    inner.route("/chosen", handler, subprotocols=["a"])
+    router = Router({"/m": inner, "/server": handler, "/chosen": handler})
+    router.route("/decorated", subprotocols=["a"])(handler)
+    options: Any = {"subprotocols": ["b", "a"], "process_request": choose}
+    async with asyncio.timeout(BOUND), serve(router, **options) as server:
+        for path, agreed in [
+            ("/m/own", "a"),
+            ("/m/none", None),
+            ("/m/chosen", "a"),
+            ("/chosen", "b"),
+            ("/server", "b"),
+            ("/decorated", "a"),
+        ]:
+            url = server.url.rstrip("/") + path
+            offered = [Subprotocol("a"), Subprotocol("b")]
+            async with their_connect(url, proxy=None, subprotocols=offered) as theirs:
+                assert theirs.subprotocol == agreed
+                assert await theirs.recv() == str(agreed)
+    for wrong in ("a", ["a b"], ["a", "a"]):
+        with pytest.raises(InvalidOption):
+            Router().route("/", handler, subprotocols=wrong)
 
 
 # Routers in routers
@@ -436,13 +480,24 @@ def test_without_werkzeug_the_extra_is_named():
 
 # docs/routing.md
 
+DOCUMENT = (Path(__file__).parents[2] / "docs/routing.md").read_text()
+
 
 @pytest.mark.parametrize("name", ["router", "mount"])
 def test_an_example_of_docs_routing_prints_what_stands_there(name: str):
-    text = (Path(__file__).parents[2] / "docs/routing.md").read_text()
-    code, _, rest = text.split(f"<!-- example: {name} -->\n```python\n")[1].partition("```")
+    code, _, rest = DOCUMENT.split(f"<!-- example: {name} -->\n```python\n")[1].partition("```")
     printed = rest.split("```text\n")[1].split("```")[0]
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=BOUND
     )
     assert (done.returncode, done.stderr, done.stdout) == (0, "", printed)
+
+
+def test_the_hooks_of_docs_routing_are_those_that_routes_take():
+    code = DOCUMENT.split("<!-- fragment: hooks -->\n```python\n")[1].split("```")[0]
+    router = Router()
+    names = {"router": router, "chat": tell, "admin": Router({"/": tell})}
+    names |= {"bearer_auth": bearer_auth, "check_token": bool}
+    names |= {"basic_auth": basic_auth, "check_password": lambda *_: True, "log_access": print}
+    exec(code, names)
+    assert [len(route._hooks) for route in router.routes] == [1, 2]

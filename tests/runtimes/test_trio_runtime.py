@@ -16,8 +16,10 @@ from tests.helpers.bare_transport import BareTransport
 from tests.helpers.raw_peer import close_payload, frame
 
 from coro_websocket import (
+    BroadcastStats,
     ConcurrencyError,
     ConnectionClosedError,
+    Group,
     OtherEventLoopError,
     PingTimeout,
     broadcast,
@@ -926,6 +928,8 @@ def test_a_connection_whose_run_has_ended_says_so():
 @on_trio
 async def test_another_thread_is_told_what_to_do_instead(ends):
     end = ends()
+    group = Group()
+    group.add(end.write)
     advice = {}
 
     def call():
@@ -936,6 +940,9 @@ async def test_another_thread_is_told_what_to_do_instead(ends):
             ("close", end.write.close),
             ("wait_closed", end.write.wait_closed),
             ("broadcast", functools.partial(broadcast, [end.write], "x")),
+            ("group.broadcast", functools.partial(group.broadcast, "x")),
+            ("group.add", functools.partial(group.add, end.write)),
+            ("group.discard", functools.partial(group.discard, end.write)),
         ):
             try:
                 function().send(None)  # type: ignore[union-attr]
@@ -952,6 +959,9 @@ async def test_another_thread_is_told_what_to_do_instead(ends):
         "close": "trio.from_thread.run(write.close)",
         "wait_closed": "trio.from_thread.run(write.wait_closed)",
         "broadcast": "trio.from_thread.run_sync(broadcast, writes, message)",
+        "group.broadcast": "trio.from_thread.run_sync(group.broadcast, message)",
+        "group.add": "trio.from_thread.run_sync(group.add, write)",
+        "group.discard": "trio.from_thread.run_sync(group.discard, write)",
     }
     assert not end.transport.written
     end.close()
@@ -960,6 +970,7 @@ async def test_another_thread_is_told_what_to_do_instead(ends):
 @on_trio
 async def test_what_another_thread_is_told_to_do_works(ends):
     end = ends()
+    group = Group()
     end.frame(TEXT, "hello")
 
     def call():
@@ -968,7 +979,26 @@ async def test_what_another_thread_is_told_to_do_works(ends):
         run(end.write, "x")
         run_sync(end.write.ping, b"1")
         assert run_sync(broadcast, [end.write], "y") == []
+        assert run_sync(group.broadcast, "to nobody") == BroadcastStats()
+        run_sync(group.add, end.write)
+        assert run_sync(group.broadcast, "z") == BroadcastStats(sent=1)
 
     await trio.to_thread.run_sync(call)
-    assert end.transport.frames() == [(TEXT, b"x"), (PING, b"1"), (TEXT, b"y")]
+    assert end.transport.frames() == [(TEXT, b"x"), (PING, b"1"), (TEXT, b"y"), (TEXT, b"z")]
     end.close()
+    assert not group
+
+
+def test_a_group_goes_from_one_run_to_the_next():
+    group = Group()
+
+    async def main():
+        assert group.broadcast("to nobody") == BroadcastStats()
+        end = FedEnd()
+        with group.member(end.write):
+            assert group.broadcast("x") == BroadcastStats(sent=1)
+        assert end.transport.frames() == [(TEXT, b"x")]
+        end.close()
+
+    for _ in range(2):
+        trio.run(main)

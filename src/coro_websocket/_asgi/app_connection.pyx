@@ -103,7 +103,12 @@ cdef class AppConnection(Connection):
         self.stream.queue()
         return self.advance_closing()
 
-    # What uvicorn and its tests look at
+    # What uvicorn's tests, and ours, look at
+
+    @property
+    def unread(self):
+        """How many bytes wait for the application."""
+        return self.engine.held()
 
     cdef int send_keepalive(self) except -1:
         self.ping_sent_at = self.runtime.time()

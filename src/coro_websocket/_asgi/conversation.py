@@ -199,7 +199,13 @@ class Conversation(Exchange):
             raise self._client_has_gone()
         denial = self._denial
         assert denial is not None
-        self._answering.write(denial.body(event.get("body") or b"", bool(event.get("more_body"))))
+        try:
+            part = denial.body(event.get("body") or b"", bool(event.get("more_body")))
+        except RuntimeError:
+            if not denial.begun:  # another answer can still be sent
+                self._denial, self._state = None, _State.CONNECTING
+            raise
+        self._answering.write(part)
         if denial.complete:
             self._state = _State.DENIED
             self._end({"type": _DISCONNECT, "code": ABNORMAL})

@@ -36,6 +36,10 @@ class Denial:
 
     Raises:
         RuntimeError: the status or a header cannot be sent.
+
+    Attributes:
+        begun: whether a part of it has gone out.
+        complete: whether all of it has.
     """
 
     def __init__(
@@ -54,7 +58,11 @@ class Denial:
         self._status = status
         self._headers = [pair for pair in defaults if pair[0].lower() not in names] + given
         self._has_length = not names.isdisjoint(_LENGTH)
-        self._begun = False
+        try:
+            h11.Response(status_code=status, headers=self._headers)
+        except h11.LocalProtocolError as error:
+            raise _invalid(error) from None
+        self.begun = False
         self.complete = False
         self._http = h11.Connection(h11.SERVER)
         self._http.receive_data(_REQUEST)
@@ -63,32 +71,34 @@ class Denial:
     def body(self, data: bytes, more: bool) -> bytes:
         """The bytes that a part of the body makes; more: there are more parts to come.
 
-        Raises RuntimeError if the response cannot have it.
+        Raises RuntimeError if the response cannot have it: nothing more of it can be sent.
         """
         try:
-            out = b"" if self._begun else self._head(None if more else len(data))
+            out = b"" if self.begun else self._head(None if more else len(data))
             out += self._http.send(h11.Data(data=data)) or b""
             if not more:
                 out += self._http.send(h11.EndOfMessage()) or b""
         except h11.LocalProtocolError as error:
-            raise RuntimeError(
-                f"The response to a WebSocket request is not valid: {error}"
-            ) from None
+            raise _invalid(error) from None
+        self.begun = True
         self.complete = not more
         return out
 
     def head(self) -> bytes:
         """The head, if it has not gone out: the application has ended without a body."""
-        try:
-            return b"" if self._begun else self._head(0)
-        except h11.LocalProtocolError:
+        if self.begun:
             return b""
+        self.begun = True
+        return self._head(0)
 
     def _head(self, length: int | None) -> bytes:
         headers = list(self._headers)
         if length is not None and not self._has_length and self._status not in (204, 304):
             headers.append((b"Content-Length", b"%d" % length))
-        self._begun = True
         reason = PHRASES.get(self._status, "").encode()
         response = h11.Response(status_code=self._status, headers=headers, reason=reason)
         return self._http.send(response) or b""
+
+
+def _invalid(error: h11.LocalProtocolError) -> RuntimeError:
+    return RuntimeError(f"The response to a WebSocket request is not valid: {error}")

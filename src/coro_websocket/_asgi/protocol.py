@@ -19,7 +19,7 @@ from .._http.opening_errors import HandshakeError
 from .._http.server_handshake import ServerHandshake
 from .._options.options import Options
 from .._rfc6455.engine import Engine
-from .._runtimes.asyncio_runtime import runtime_of
+from .._runtimes.asyncio_loop import asyncio_loop
 from .app_connection import AppConnection
 from .callables import receive_and_send
 from .conversation import Conversation
@@ -245,7 +245,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._handshake.choose(subprotocol)
         head = self._handshake.accept(pairs)
         options = self._options()
-        stream = new_stream(runtime_of(self.loop), self.transport)
+        stream = new_stream(asyncio_loop(self.loop), self.transport)
         self._log("[accepted]")
         self.write(head)
         engine = Engine(

@@ -12,7 +12,7 @@ except ImportError:  # Windows
     DirectStream = None  # type: ignore[assignment,misc]
 
 if TYPE_CHECKING:
-    from .._runtimes.runtime import Runtime
+    from .._runtimes.asyncio_loop import AsyncioLoop
 
 __all__ = ["new_stream"]
 
@@ -20,7 +20,7 @@ __all__ = ["new_stream"]
 _KNOWN = {"asyncio", "uvloop"}
 
 
-def new_stream(runtime: Runtime, transport: Any) -> AppStream:
+def new_stream(loop: AsyncioLoop, transport: Any) -> AppStream:
     """A stream over the transport: past it where it is a plain socket's that we know.
 
     Raises OSError where the system has no room to watch one more socket.
@@ -28,10 +28,11 @@ def new_stream(runtime: Runtime, transport: Any) -> AppStream:
     socket = transport.get_extra_info("socket")
     direct = (
         DirectStream is not None
-        and DirectStream.can_serve(runtime)
+        and loop.watches_sockets
+        and DirectStream.can_serve(loop.runtime)
         and type(transport).__module__.partition(".")[0] in _KNOWN
         and transport.get_extra_info("ssl_object") is None
         and socket is not None
         and socket.fileno() >= 0
     )
-    return (DirectStream if direct else AppStream)(runtime, socket, transport)
+    return (DirectStream if direct else AppStream)(loop.runtime, socket, transport)

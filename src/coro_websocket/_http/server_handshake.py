@@ -241,13 +241,6 @@ class ServerHandshake:
         """
         return encode_response(closing_response(code, reason, headers, body), method=self._method)
 
-    def refuse(
-        self, code: int, message: str, headers: Iterable[tuple[str, str]] = ()
-    ) -> HandshakeError:
-        """The error to raise for a request that could be accepted: `refusal()` is its answer."""
-        self._error = refusal(code, message, headers)
-        return self._error
-
     def refusal(self) -> bytes:
         """The answer to a request that was refused with an error; empty if the client is gone."""
         if self._error is None or self._error.response is None:

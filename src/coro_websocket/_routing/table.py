@@ -46,6 +46,7 @@ class Route:
     _named: bool  # by the user
     _parsed: Pattern
     _hooks: tuple[Callable[..., Any], ...]  # process_request, outermost first
+    _subprotocols: tuple[str, ...] | None = None  # None: the server's
 
     def __repr__(self) -> str:
         kind = "WebSocket" if self.methods is None else " ".join(sorted(self.methods))
