@@ -1,4 +1,4 @@
-"""An ASGI application that echoes, and the servers that run it: for servers.py.
+"""ASGI applications that echo and broadcast, and the servers that run them: for servers.py.
 
 Each is given a socket that listens, and is asked for the same as every other library: no Pings, no
 limits that the work would meet, no logs.
@@ -6,8 +6,6 @@ limits that the work would meet, no logs.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import functools
 import socket
 from collections.abc import Callable, Coroutine
@@ -17,25 +15,23 @@ if TYPE_CHECKING:
     import ssl
 
 Ready = Callable[[], None]
-Serve = Callable[[Ready, socket.socket, "ssl.SSLContext | None", bool], Coroutine[Any, Any, None]]
+App = Callable[[Any, Any, Any], Coroutine[Any, Any, None]]
+Serve = Callable[[App, socket.socket, "ssl.SSLContext | None", bool], Coroutine[Any, Any, None]]
 
 NO_LIMIT = 2**30
+BACKLOG = 4096  # else a server whose queue is full makes clients wait for a second
 
 
-def echo(ready: Ready) -> Any:
-    """The application; calls `ready` when the server starts it."""
+def echo(ready: Ready) -> App:
+    """Sends back what comes; `ready` is called when the server starts it."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
-            await receive()
-            ready()
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            await send({"type": "lifespan.shutdown.complete"})
+            await live(ready, receive, send)
             return
         await receive()
         await send({"type": "websocket.accept"})
-        while True:
+        while True:  # with no call that is not needed: it is counted
             event = await receive()
             if event["type"] != "websocket.receive":
                 return
@@ -48,8 +44,35 @@ def echo(ready: Ready) -> Any:
     return app
 
 
+def to_all(ready: Ready) -> App:
+    """Sends what comes to all who are connected, one after the other: ASGI has no other way."""
+    everybody = set()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await live(ready, receive, send)
+            return
+        await receive()
+        await send({"type": "websocket.accept"})
+        everybody.add(send)
+        while (event := await receive())["type"] == "websocket.receive":
+            for each in everybody:
+                await each({"type": "websocket.send", "bytes": event["bytes"]})
+        everybody.discard(send)
+
+    return app
+
+
+async def live(ready: Ready, receive: Any, send: Any) -> None:
+    await receive()
+    ready()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
 async def uvicorn(
-    ready: Ready,
+    app: App,
     listener: socket.socket,
     tls: ssl.SSLContext | None,
     deflate: bool,
@@ -58,7 +81,7 @@ async def uvicorn(
     from uvicorn import Config, Server
 
     config = Config(
-        echo(ready),
+        app,
         ws=protocol,
         ws_max_size=NO_LIMIT,
         ws_ping_interval=None,
@@ -67,7 +90,7 @@ async def uvicorn(
         lifespan="on",
         log_config=None,
         access_log=False,
-        backlog=4096,
+        backlog=BACKLOG,
     )
     config.load()
     config.ssl = tls
@@ -75,7 +98,7 @@ async def uvicorn(
 
 
 async def hypercorn(
-    ready: Ready, listener: socket.socket, tls: ssl.SSLContext | None, deflate: bool
+    app: App, listener: socket.socket, tls: ssl.SSLContext | None, deflate: bool
 ) -> None:
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
@@ -84,19 +107,20 @@ async def hypercorn(
         raise NotImplementedError("only plain here")
     config = Config()
     config.bind = [f"fd://{listener.detach()}"]
-    config.backlog = 4096
+    config.backlog = BACKLOG
     config.accesslog = config.errorlog = None
     config.websocket_max_message_size = NO_LIMIT
     config.websocket_ping_interval = None
-    await serve(echo(ready), config)
+    await serve(app, config)
 
 
 async def granian(
-    ready: Ready, listener: socket.socket, tls: ssl.SSLContext | None, deflate: bool
+    app: App, listener: socket.socket, tls: ssl.SSLContext | None, deflate: bool
 ) -> None:
     """In this process and on its loop, as its documents have it for such a use.
 
-    It takes no socket from others, and the application is started before it listens.
+    It takes no socket from others, and starts the application before it listens: who connects at
+    once tries again (see client.c).
     """
     from granian.constants import HTTPModes, Interfaces
     from granian.server.embed import Server
@@ -106,22 +130,14 @@ async def granian(
     port = listener.getsockname()[1]
     listener.close()
     server = Server(
-        echo(lambda: None),
+        app,
         port=port,
         interface=Interfaces.ASGI,
         http=HTTPModes.http1,
-        backlog=4096,
+        backlog=BACKLOG,
         log_enabled=False,
     )
-    serving = asyncio.create_task(server.serve())
-    while not serving.done():
-        await asyncio.sleep(0.01)
-        with contextlib.suppress(ConnectionRefusedError):
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.close()
-            ready()
-            break
-    await serving
+    await server.serve()
 
 
 SERVERS: dict[str, Serve] = {

@@ -6,10 +6,12 @@ import contextlib
 import hashlib
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,20 +85,36 @@ def server(command: list[str]) -> Iterator[tuple[int, int]]:
         yield pid, int(line)
 
 
-def figures(command: list[str], seconds: float = 120) -> dict[str, float]:
-    """What a client prints."""
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=seconds, preexec_fn=pin(CLIENT)
-        )
-    except subprocess.TimeoutExpired:
-        raise Failed(f"not done in {seconds:g} s") from None
-    if done.returncode != 0 or not done.stdout:
-        raise Failed(last_words(done.stderr, done.returncode))
-    result: dict[str, float] = json.loads(done.stdout)
-    if not result["messages"]:
+def figures(command: list[str], seconds: float = 120, processes: int = 1) -> dict[str, float]:
+    """What a client prints; of several at the same time, all messages and the mean of the rest."""
+    end = time.monotonic() + seconds
+    with contextlib.ExitStack() as stack:
+        clients = []
+        for _ in range(processes):
+            client = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                preexec_fn=pin(CLIENT),
+            )
+            stack.enter_context(client)
+            stack.callback(client.kill)
+            clients.append(client)
+        results = []
+        for client in clients:
+            try:
+                stdout, stderr = client.communicate(timeout=max(0.1, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                raise Failed(f"not done in {seconds:g} s") from None
+            if client.returncode != 0 or not stdout:
+                raise Failed(last_words(stderr, client.returncode))
+            results.append(json.loads(stdout))
+    figure = {name: statistics.fmean(each[name] for each in results) for name in results[0]}
+    figure["messages"] *= processes
+    if not figure["messages"]:
         raise Failed("no message came through")
-    return result
+    return figure
 
 
 def last_words(stderr: str, status: int) -> str:

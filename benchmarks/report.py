@@ -42,10 +42,22 @@ ASGI_COLOURS = {
 
 
 def cost(row: dict[str, Any], figure: dict[str, float]) -> float:
-    """What is compared, less is better: bytes of memory, or CPU us per message."""
+    """What is compared, less is better, in the unit of the row."""
     if "bytes" in figure:
         return figure["bytes"]
+    if "delay" in figure:
+        return figure["delay"] * 1e3
     return figure["cpu"] / figure["messages"] * 1e6
+
+
+def unit(row: dict[str, Any]) -> str:
+    """Of what is compared in a row."""
+    if row["role"] == "memory":
+        return "bytes per idle connection"
+    if row["role"] == "delay":
+        return "ms, the longest"
+    what = {"setup": "connection", "broadcast": "message and receiver"}
+    return f"CPU us per {what.get(row['work'], 'message')}"
 
 
 def digits(value: float) -> str:
@@ -120,8 +132,7 @@ def table(results: dict[str, Any]) -> str:
             ]
             length = f", {statistics.median(walls):.1f} s a round" if walls else ""
             lines += [f"Measured on {row['measured']}{length}.", ""]
-        what = "memory per connection" if row["role"] == "memory" else "CPU us per message"
-        lines += [f"| | {what} | least to most | per second | ours / theirs |"]
+        lines += [f"| | {unit(row)} | least to most | per second | ours / theirs |"]
         lines += ["| --- | ---: | ---: | ---: | ---: |"]
         middle = medians(row)
         for who, figures in sorted(row["figures"].items(), key=lambda item: middle[item[0]]):
@@ -131,7 +142,9 @@ def table(results: dict[str, Any]) -> str:
             own = f"{under}{OURS} / {loop if loop != 'none' else 'asyncio'}"
             ratio = f"{middle[own] / middle[who]:.2f}" if own in middle else ""
             rate = ""
-            if row["role"] != "memory":
+            if row["role"] == "delay":
+                rate = digits(statistics.median(row["connections"] / f["wall"] for f in figures))
+            elif row["role"] != "memory":
                 per_second = statistics.median(f["messages"] / f["wall"] for f in figures)
                 rate = digits(per_second)
             lines.append(
@@ -166,8 +179,7 @@ def plots(results: dict[str, Any], folder: Path) -> list[Path]:
         colours = [known.get(who.rpartition(" / ")[0], "#888888") for _, who in bars]
         drawn = axes.barh(names, values, color=colours)
         axes.bar_label(drawn, [digits(value) for value in values], padding=3, fontsize=8)
-        what = "bytes per idle connection" if row["role"] == "memory" else "CPU us per message"
-        axes.set_title(f"{row['name']}: {what} (less is better)", fontsize=10)
+        axes.set_title(f"{row['name']}: {unit(row)} (less is better)", fontsize=10)
         axes.margins(x=0.12)
         axes.tick_params(labelsize=8)
         for side in ("top", "right"):

@@ -2,6 +2,7 @@
 
     python benchmarks/run.py                   everything; 45 minutes with --rounds 2 --seconds 0.4
     python benchmarks/run.py --quick           the rows of the README
+    python benchmarks/run.py --servers         what serving costs: echo, opening, delay, broadcast
     python benchmarks/run.py --only "receive"  the rows whose name has this in it, again
     python benchmarks/run.py --who "/ uvloop"  the contestants whose name has this in it
     python benchmarks/run.py --publish         everything, into README.md and docs/benchmarks too
@@ -53,7 +54,9 @@ PACKAGES = (
 class Row:
     """One line of the table: what is done, over what."""
 
-    role: str  # client, server, uvicorn (and what runs ASGI applications beside it) or memory
+    role: (
+        str  # client, server, uvicorn (and what runs ASGI applications beside it), delay or memory
+    )
     work: str
     connections: int = 1
     size: int = 256
@@ -61,16 +64,17 @@ class Row:
     deflate: bool = False
     quick: bool = False
     plot: bool = False  # published, besides those of the README
+    at_once: int = 1  # connections that are being opened
 
     @property
     def name(self) -> str:
-        words = ["server"] if self.role == "server" else []
-        work = "idle" if self.role == "memory" else self.work
-        words.append(f"uvicorn: {work}" if self.role == "uvicorn" else work)
-        if self.work in ("echo", "receive", "send"):
+        words = ["server"] if self.role in ("server", "delay") else []
+        words.append(f"uvicorn: {self.work}" if self.role == "uvicorn" else self.work)
+        if self.work in ("echo", "receive", "send", "broadcast"):
             words.append(in_words(self.size))
         if self.connections > 1 or self.work == "echo":
             words.append(f"{self.connections:,} connection" + "s" * (self.connections > 1))
+        words += [f"{self.at_once} at once"] * (self.at_once > 1)
         words += ["TLS"] * self.tls + ["deflate"] * self.deflate
         return ", ".join(words)
 
@@ -108,8 +112,11 @@ def rows() -> Iterator[Row]:
     yield Row("server", "echo", 30, 256, tls=True)
     yield Row("server", "echo", 1000, 256, tls=True)
     yield Row("server", "echo", 30, 4 * KIB, deflate=True)
-    yield Row("server", "setup")
-    yield Row("server", "setup", tls=True)
+    yield Row("server", "setup", at_once=8, plot=True)
+    yield Row("server", "setup", at_once=8, tls=True, plot=True)
+    yield Row("delay", "echo while others connect", 5000, at_once=256, plot=True)
+    yield Row("server", "broadcast", 10_000, 256, plot=True)
+    yield Row("server", "broadcast", 10_000, 256, deflate=True, plot=True)
     yield Row("uvicorn", "echo", 100, 256, plot=True)
     yield Row("memory", "idle", 10_000, quick=True)
     yield Row("memory", "idle", 10_000, tls=True)
@@ -156,11 +163,16 @@ class Bench:
     def server(self, row: Row, library: str, loop: str) -> dict[str, float]:
         """What serving costs, under the load of the client in C."""
         options = ["--cert", self.cert, "--key", self.key] if row.tls else []
-        options += ["--deflate"] * row.deflate
+        options += ["--deflate"] * row.deflate + ["--broadcast"] * (row.work == "broadcast")
         with native.server(native.python("servers.py", library, loop, *options)) as (pid, port):
             if row.role == "memory":
                 return self.memory(row, pid, port)
-            result = native.figures(self.c_client(row, row.work, port, "/echo", pid))
+            if row.role == "delay":
+                program = str(native.compiled("rush", self.programs))
+                rush = (program, port, "/echo", row.connections, row.at_once)
+                return native.figures([*map(str, rush)])
+            command = self.c_client(row, row.work, port, "/echo", pid)
+            result = native.figures(command, processes=row.at_once)
             result["cpu"] = result.pop("server_cpu")
             return result
 
@@ -188,6 +200,8 @@ def contestants(row: Row) -> Iterator[tuple[str, str]]:
             libraries.append("websocket-rs")
         if row.work == "receive":
             libraries.insert(1, "coro-websocket batch")
+    if row.plot or row.role == "memory" or (row.connections == 1000 and row.role == "server"):
+        libraries += [each for each in asgi_servers.SERVERS if each.startswith("uvicorn")]
     if row.deflate and row.role != "memory":
         libraries[1:1] = ["coro-websocket (zlib-ng)", "coro-websocket (level 1)"]
     for loop in LOOPS:
@@ -279,6 +293,7 @@ def machine() -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="only the rows of the README")
+    parser.add_argument("--servers", action="store_true", help="only rows about serving")
     parser.add_argument("--only", nargs="+", help="only rows whose name has one of these in it")
     parser.add_argument("--who", default="", help="only contestants whose name has this in it")
     parser.add_argument("--rounds", type=int, default=3, help="thrice as many for the README")
@@ -295,7 +310,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     saved = options.out / "results.json"
     measured_rows: dict[str, Any] = {}
-    if options.only and saved.exists():  # the other rows stay
+    if (options.only or options.servers) and saved.exists():  # the other rows stay
         measured_rows = {row["name"]: row for row in json.loads(saved.read_text())["rows"]}
     results: dict[str, Any] = {
         "machine": machine(),
@@ -308,10 +323,12 @@ def main() -> None:
         for row in rows():
             if options.quick and not row.quick:
                 continue
+            if options.servers and row.role == "client":
+                continue
             if options.only and not any(each in row.name for each in options.only):
                 continue
             print(row.name, file=sys.stderr, flush=True)
-            rounds = options.rounds * 3 if row.quick or row.plot else options.rounds
+            rounds = options.rounds * 3 if row.quick or row.role == "uvicorn" else options.rounds
             measured_rows[row.name] = measured(bench, row, rounds, options.who)
             order = [each.name for each in rows() if each.name in measured_rows]
             results["rows"] = [measured_rows[name] for name in order]

@@ -11,7 +11,8 @@ Without arguments it runs the tests on asyncio's own loop with --deep, but tests
 tests/asgi/frameworks, tests/deployment and tests/network: other libraries, programs and networks
 carry the same bytes as our own peers, and take their time, which is bounded there. tests/http,
 tests/options, tests/routing and the command's tests have no native code of ours. tests/contract is
-run in the client's role alone: the other tests have both.
+run in the client's role alone: the other tests have both. `tests --deep` as the
+arguments runs all of them, on every loop.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ HOUSE: list[dict[str, str]] = [
     {"_opening": "_opening.", "_server": "_server.", "_asgi": "_asgi."},
     {"_routing": "_routing."},
     {
-        "what users import": "__init__ __main__ _cli _reconnect _wrap_io codec extensions router "
+        "what users import": "__init__ __main__ _cli. _reconnect _wrap_io codec extensions router "
         "testing uvicorn"
     },
 ]
@@ -38,14 +38,17 @@ LOOPS = {"asyncio", "trio", "uvloop"}
 
 # Files besides the runtimes that may name an event loop: they are for that one only.
 FOR_ONE_LOOP = {
-    "_asgi.callables",
     "_asgi.conversation",
+    "_asgi.coroutine_functions",
     "_asgi.protocol",
     "_asgi.streams",
     "_streams.memory",
     "_streams.transport_pipe",
     "_streams.transport_stream",
-    "_cli",
+    "_cli.connect",
+    "_cli.demo",
+    "_cli.serve",
+    "_cli.serving",
     "testing",
 }
 

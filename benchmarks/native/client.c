@@ -4,7 +4,8 @@
  *
  * MODE echo keeps one message in flight on each connection, receive counts messages, send sends
  * them without end, setup opens and closes connections one after the other, idle opens them,
- * prints a line and keeps them until stdin ends; each has then echoed a message. Prints messages,
+ * prints a line and keeps them until stdin ends; each has then echoed a message. broadcast sends a
+ * message on the first connection once all have received the last one. Prints messages,
  * CPU and wall-clock seconds, and as server_cpu the CPU seconds of process PID meanwhile.
  *
  * DEFLATE sends messages as deflate's stored blocks: they cost nothing to compress here and
@@ -49,7 +50,17 @@ static connection *open_connection(int port, const char *path, SSL_CTX *tls) {
         .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     char head[512];
     c->wire.fd = socket(AF_INET, SOCK_STREAM, 0);
-    if (connect(c->wire.fd, (struct sockaddr *)&address, sizeof address)) die("connect");
+    /* From an address of this process's own: those of 127.0.0.1 would be used up in seconds, as
+     * ports rest for a minute after a connection. */
+    const int no_port = 1;
+    const unsigned own = getpid() & 0xffff;
+    struct sockaddr_in from = {.sin_family = AF_INET,
+                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK + 0x10000 + (own << 4))};
+    setsockopt(c->wire.fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &no_port, sizeof no_port);
+    if (bind(c->wire.fd, (struct sockaddr *)&from, sizeof from)) die("bind");
+    /* A server that says it is ready may listen a moment later. */
+    for (double until = now() + 5; connect(c->wire.fd, (struct sockaddr *)&address, sizeof address);)
+        if (errno != ECONNREFUSED || now() > until || usleep(10000)) die("connect");
     no_delay(c->wire.fd);
     if (tls) {
         c->wire.ssl = SSL_new(tls);
@@ -204,6 +215,7 @@ int main(int argc, char **argv) {
             return 0;
         }
         int echoing = !strcmp(mode, "echo"), sending = !strcmp(mode, "send");
+        int broadcasting = !strcmp(mode, "broadcast"), missing = connections;
         struct epoll_event events[512];
         for (int warm = 0; warm < 2; warm++) {
             double until;
@@ -212,8 +224,8 @@ int main(int argc, char **argv) {
             server_cpu = cpu_of(server);
             wall = now();
             until = wall + (warm ? seconds : 0.2);
-            if (!warm && echoing)
-                for (int i = 0; i < connections; i++) {
+            if (!warm && (echoing || broadcasting))
+                for (int i = 0; i < (broadcasting ? 1 : connections); i++) {
                     put_message(all[i], size);
                     flush_out(all[i]);
                 }
@@ -246,9 +258,14 @@ int main(int argc, char **argv) {
                         if (got > 0) {
                             size_t here = count(c, got);
                             messages += here;
+                            missing -= broadcasting ? here : 0;
                             if (echoing) {
                                 while (here--) put_message(c, size);
                                 flush_out(c);
+                            } else if (!missing) {
+                                missing = connections;
+                                put_message(all[0], size);
+                                flush_out(all[0]);
                             }
                         }
                     } while (got > 0 && more_is_here(&c->wire, got, sizeof scratch));

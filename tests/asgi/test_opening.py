@@ -11,6 +11,9 @@ from websockets.typing import Subprotocol
 
 from .serving import ACCEPT, BOUND, RawClient, accepted, echo, lines_of, raw_client, serving, until
 
+# Nothing of this depends on the stream.
+pytestmark = pytest.mark.asyncio(loop_factories=["asyncio"])
+
 
 def statuses(response: bytes) -> tuple[int, dict[bytes, bytes]]:
     """The status of a response, and its headers with their names in lower case."""
@@ -333,6 +336,26 @@ async def test_a_response_streams_with_its_headers():
             assert headers[b"transfer-encoding"] == b"chunked"
             chunks = b"6\r\nfirst \r\n6\r\nsecond\r\n0\r\n\r\n"
             assert await client.rest() == chunks
+
+
+async def test_who_receives_while_a_response_is_sent_is_told_at_its_end():
+    events = []
+
+    async def app(scope, receive, send):
+        await receive()
+        waiting = asyncio.create_task(receive())
+        await send({"type": "websocket.http.response.start", "status": 404})
+        late = asyncio.create_task(receive())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        await send({"type": "websocket.http.response.body"})
+        events.extend([await waiting, await late])
+
+    async with serving(app) as server:
+        async with raw_client(server) as client:
+            code, headers = statuses(client.response)
+            assert (code, headers[b"content-length"]) == (404, b"0")
+    assert events == [{"type": "websocket.disconnect", "code": 1006}] * 2
 
 
 async def test_a_response_waits_for_a_slow_client():

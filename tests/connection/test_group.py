@@ -127,6 +127,8 @@ async def test_one_that_is_closing_is_sent_nothing_and_leaves():
         closing = asyncio.ensure_future(one.write.close())
         assert group.broadcast("x") == BroadcastStats(sent=1)
         assert list(group) == [two.write]
+        group.add(one.write)
+        assert list(group) == [two.write]
         await peer.write(CLOSE, close_payload(1000))
         peer.hang_up()
         await closing

@@ -6,9 +6,13 @@ import dataclasses
 import http
 from typing import Any
 
+import h11
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coro_websocket import HTTPResponse, InvalidOption, InvalidOptionType, Request
+from coro_websocket._http.server_handshake import ServerHandshake
 
 
 def test_it_holds_what_it_was_given():
@@ -88,6 +92,41 @@ def test_what_cannot_be_sent_is_refused_where_it_is_made(arguments: dict[str, An
     with pytest.raises(InvalidOption) as caught:
         HTTPResponse(**{"status": 200, **arguments})
     assert "s3cret" not in str(caught.value)
+
+
+TOKENS = st.from_regex(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,20}", fullmatch=True)
+TEXTS = st.text(st.characters(min_codepoint=32, max_codepoint=255).filter(lambda c: c != "\x7f"))
+
+
+@given(
+    st.integers(200, 599),
+    st.lists(st.tuples(TOKENS, TEXTS), max_size=5),
+    st.binary(max_size=100) | st.text(max_size=100),
+    st.sampled_from(["GET", "HEAD", "POST"]),
+)
+def test_whatever_it_holds_is_read_by_a_strict_client(status, headers, body, method):
+    try:
+        response = HTTPResponse(status, headers, body)
+    except InvalidOption:
+        return
+    server = ServerHandshake()
+    server.receive(f"{method} / HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method=method, target="/", headers=[("Host", "a")]))
+    client.send(h11.EndOfMessage())
+    client.receive_data(server.reject(*response._parts()))
+    head = client.next_event()
+    assert isinstance(head, h11.Response)
+    assert head.status_code == status
+    sent = [(name.decode(), value.decode("latin-1")) for name, value in head.headers.raw_items()]
+    assert sent[: len(headers)] == [(name, value.strip(" \t")) for name, value in headers]
+    received = b""
+    while isinstance(event := client.next_event(), h11.Data):
+        received += event.data
+    assert isinstance(event, h11.EndOfMessage)
+    empty = method == "HEAD" or status in (204, 304)
+    assert received == (b"" if empty else response.body)
+    assert client.their_state is h11.MUST_CLOSE
 
 
 # The Request

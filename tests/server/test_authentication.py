@@ -262,7 +262,7 @@ async def test_browsers_may_send_it_in_the_query_a_cookie_or_a_subprotocol(caplo
     [
         Request([("Authorization", "Bearer a")], pathname="/?token=a"),
         Request(pathname="/?token=a&token=a"),
-        Request([("Cookie", "session=a")], pathname="/?token=a"),
+        Request([("Sec-WebSocket-Protocol", "bearer.a")], pathname="/?token=a"),
         Request([("Sec-WebSocket-Protocol", "bearer.a, bearer.b")]),
     ],
 )
@@ -274,6 +274,20 @@ def test_a_token_in_two_places_is_a_malformed_request(req):
     assert answer.status == 400
     assert answer.headers["WWW-Authenticate"] == 'Bearer error="invalid_request"'
     assert not vars(req.state)
+
+
+def test_a_cookie_counts_where_there_is_no_other_token():
+    hook = bearer_auth("a", query="token", cookie="session")
+    stale, fresh = ("Cookie", "session=stale"), ("Cookie", "session=a")
+    for headers, pathname, status in (
+        ([stale], "/?token=a", None),
+        ([stale, ("Authorization", "Bearer a")], "/", None),
+        ([fresh], "/?token=stale", 401),
+        ([fresh], "/", None),
+        ([stale], "/", 401),
+    ):
+        answer = hook(Request(headers, pathname=pathname))
+        assert (answer.status if isinstance(answer, HTTPResponse) else answer) == status
 
 
 @given(st.text(), st.lists(st.text(min_size=1)))

@@ -8,6 +8,7 @@ import logging
 import socket
 import ssl
 import struct
+from typing import Any
 
 import pytest
 import websockets
@@ -201,7 +202,7 @@ async def test_a_header_that_does_not_end_counts_into_timeout(caplog):
 async def test_only_trusted_proxies_may_send_a_header_where_there_are_any(caplog):
     caplog.set_level(logging.INFO)
     seen = Seen()
-    options = {"proxy_protocol": True, "trusted_proxies": ["192.0.2.0/24"]}
+    options: dict[str, Any] = {"proxy_protocol": True, "trusted_proxies": ["192.0.2.0/24"]}
     async with asyncio.timeout(BOUND), serve(seen.handler, **options) as server:
         assert await ask(server, V1 + REQUEST + b"\r\n") == b""
         await until(lambda: not clients_of(server))
@@ -234,6 +235,7 @@ async def test_a_probe_that_connects_and_leaves_is_not_logged_as_a_fault(caplog)
         ({"trusted_proxies": "10.0.0.0/8"}, InvalidOptionType),
         ({"trusted_proxies": ["10.0.0.1/8"]}, InvalidOption),
         ({"trusted_proxies": True}, InvalidOptionType),
+        ({"trusted_proxies": [], "proxy_protocol": True}, InvalidOption),
         ({"proxy_protocol": "10.0.0.0/8"}, InvalidOptionType),
         ({"proxy_protocol": ["nonsense"]}, InvalidOption),
         ({"proxy_protocol": None}, InvalidOptionType),

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("no_tasks_left")
 
 
 async def test_a_connection_is_there_from_before_its_handler_begins_until_that_has_ended():
-    seen = []
+    seen: list[bool] = []
     done = asyncio.Event()
 
     async def handler(req, read, write):
@@ -62,12 +62,12 @@ async def test_it_is_a_live_collection_that_can_be_gone_through_while_it_changes
         assert len(found) == 3
         assert found[0] not in connections
         assert connections.get(found[0].id) is None
-        assert "x" not in connections
+        assert "x" not in connections  # type: ignore[comparison-overlap]
         assert repr(connections) == "<Connections: 0 open>"
         with pytest.raises(AttributeError):
-            server.connections = connections
+            server.connections = connections  # type: ignore[misc]
         with pytest.raises(AttributeError):
-            connections.anything = 1
+            connections.anything = 1  # type: ignore[attr-defined]
 
 
 async def test_each_tells_who_it_is_since_when_and_what_it_has_counted():
@@ -82,8 +82,8 @@ async def test_each_tells_who_it_is_since_when_and_what_it_has_counted():
             assert connection in server.connections
             assert before <= connection.began <= datetime.now(UTC)
             host, port = res.socket.getsockname()
-            assert connection.req.client == (host, port)
             assert connection.req.client.host == host
+            assert connection.req.client == (host, port)
             assert connection.req.peer == (host, port)
             assert (connection.req.scheme, connection.req.tls) == ("ws", None)
             assert connection.read.stats.messages_in == 1
@@ -93,7 +93,7 @@ async def test_each_tells_who_it_is_since_when_and_what_it_has_counted():
             )
             assert "t0ken" not in shown
             with pytest.raises(AttributeError):
-                connection.id = 1
+                connection.id = 1  # type: ignore[misc]
             await connection.write("from another task")
             assert (await read()).payload == "from another task"
 

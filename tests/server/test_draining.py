@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import sys
 import threading
 from typing import Any
 
@@ -19,6 +20,7 @@ from coro_websocket import (
     InvalidOption,
     OtherEventLoopError,
     connect,
+    reconnect,
     serve,
 )
 from coro_websocket._server import ending
@@ -139,6 +141,28 @@ async def test_a_handler_that_does_not_return_is_cancelled_after_close_timeout()
         assert (await end_of(read))[0] == 1012
 
 
+async def test_a_handler_that_has_just_returned_is_not_waited_for():
+    """Its task is done, and the server has not been told so yet: it once waited in a tight loop."""
+
+    async def handler(req, read, write):
+        await read()
+
+    async with asyncio.timeout(BOUND), serve(handler) as server:
+        _, read, write = await connect(server.url)
+        (client,) = server._clients
+        done = asyncio.Event()
+        running: Any = client.running
+        running.add_done_callback(lambda _: done.set())
+        # This callback comes first, and a turn later that of the server would.
+        server._clients.add(client)
+        await write("return")
+        await end_of(read)
+        await done.wait()
+        server._clients.add(client)
+        await asyncio.wait_for(server._ending.let_finish(None), BOUND)
+        server._clients.clear()
+
+
 async def test_a_server_without_clients_drains_at_once():
     async with asyncio.timeout(BOUND), serve(echo) as server:
         await server.drain(None)
@@ -215,6 +239,35 @@ async def test_who_waits_to_be_accepted_is_answered_and_not_reset(kind, tmp_path
             with client:
                 assert (await asyncio.to_thread(all_of, client)).startswith(b"HTTP/1.1 503 ")
         await draining
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it can only be quick")
+@pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])  # asyncio's sock_accept may lose one
+@pytest.mark.parametrize("round", range(3))
+async def test_nobody_who_connects_while_the_server_leaves_is_reset(round):
+    """Each client is answered or refused; those of the last moment ask again after a second."""
+    found: set[Any] = set()
+    port = 0
+
+    def connect_again_and_again():
+        while b"refused" not in found:
+            try:
+                client = socket.create_connection(("127.0.0.1", port), 5)
+            except ConnectionRefusedError:
+                found.add(b"refused")
+                return
+            with client:
+                client.sendall(REQUEST)
+                found.add(client.recv(12)[-3:])
+
+    async with asyncio.timeout(BOUND), serve(echo) as server:
+        port = server.port
+        clients = [asyncio.to_thread(connect_again_and_again) for _ in range(3)]
+        hammering = asyncio.gather(*clients)
+        await until(lambda: b"101" in found)
+        await server.drain(None)
+        await hammering
+    assert found <= {b"101", b"503", b"refused"}
 
 
 async def test_who_waits_on_a_socket_of_ours_and_another_process_is_left_to_that():
@@ -305,6 +358,57 @@ async def test_a_wrong_call_leaves_the_server_as_it_is(arguments, error, said):
         async with connect(server.url) as (_, read, write):
             await write("x")
             assert (await read()).payload == "x"
+
+
+# A restart
+
+
+@pytest.mark.skipif(not hasattr(socket, "SO_REUSEPORT"), reason="there is no SO_REUSEPORT")
+async def test_a_rolling_restart_moves_every_client_to_the_new_server():
+    """Those of ours and of `websockets`, that connect again by themselves."""
+
+    async def old(req, read, write):
+        await write("old")
+        await read()
+
+    async def new(req, read, write):
+        await write("new")
+        await read()
+
+    async def of_ours(url):
+        told = []
+        async with reconnect(url, first_delay=0.01) as connections:
+            async for _, read, _ in connections:
+                try:
+                    async for msg in read:
+                        told.append(msg.payload)
+                        if msg.payload == "new":
+                            return told
+                except ConnectionClosedError as error:
+                    told.append(error.code)
+        return told
+
+    async def of_websockets(url):
+        told: list[Any] = []
+        async for client in websockets.connect(url):
+            try:
+                while "new" not in told:
+                    told.append(await client.recv())
+                return told
+            except websockets.ConnectionClosed as error:
+                assert error.rcvd is not None
+                told.append(error.rcvd.code)
+        return told
+
+    async with asyncio.timeout(BOUND), serve(old, reuse_port=True) as before:
+        url = before.url
+        clients = [asyncio.ensure_future(of_ours(url)) for _ in range(20)]
+        clients += [asyncio.ensure_future(of_websockets(url)) for _ in range(5)]
+        await until(lambda: len(before.connections) == len(clients))
+        async with serve(new, port=before.port, reuse_port=True):
+            await before.drain(0.02)
+            for told in await asyncio.gather(*clients):
+                assert told == ["old", 1012, "new"]
 
 
 # Other threads

@@ -8,8 +8,11 @@ import functools
 import http.client
 import logging
 import re
+import shutil
 import socket
+import ssl
 import struct
+import subprocess
 from typing import Any
 
 import aiohttp
@@ -23,6 +26,7 @@ from coro_websocket import (
     InvalidOption,
     InvalidOptionType,
     Request,
+    basic_auth,
     connect,
     serve,
 )
@@ -189,6 +193,33 @@ async def test_where_no_hook_answers_the_rules_of_the_upgrade_stand():
         status, headers, _ = await ask(server)
         assert (status, headers["Upgrade"]) == (426, "websocket")
         assert (await ask(server, "PUT"))[0] == 405
+
+
+CURL = shutil.which("curl")
+
+
+async def curl(*arguments: str) -> str:
+    assert CURL is not None
+    running = await asyncio.create_subprocess_exec(
+        CURL, "-s", "-S", "-i", "--max-time", str(BOUND), *arguments, stdout=subprocess.PIPE
+    )
+    return (await running.communicate())[0].decode()
+
+
+@pytest.mark.skipif(CURL is None, reason="there is no curl")
+async def test_curl_is_answered(tmp_path):
+    large = tmp_path / "large"
+    large.write_bytes(bytes(3_000_000))
+    hooks = [health, basic_auth(("ann", "s3cret"))]
+    async with serve(echo, process_request=hooks) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        assert (await curl(f"{url}/health")).endswith("\r\n\r\nOK\n")
+        assert (await curl("--http1.0", f"{url}/health")).endswith("\r\n\r\nOK\n")
+        assert (await curl("-I", f"{url}/health")).endswith("\r\n\r\n")
+        assert "WWW-Authenticate: Basic realm=" in await curl(url)
+        assert "426 Upgrade Required" in await curl("-u", "ann:s3cret", url)
+        for body in (("-d", "x=1"), ("-T", str(large)), ("-F", f"a=@{large}")):
+            assert "HTTP/1.1 413 " in await curl(*body, f"{url}/health")
 
 
 # What it is asked about
@@ -443,6 +474,28 @@ async def test_where_process_response_cannot_return_101_it_says_so(caplog):
     assert "this request is refused" in caplog.text
 
 
+async def test_a_failure_stays_in_the_log_whatever_process_response_makes_of_it(caplog):
+    def sorry(req, response):
+        return HTTPResponse(503, body="sorry")
+
+    async with serve(echo, process_request=raises, process_response=sorry) as server:
+        assert (await ask(server))[0] == 503
+    (record,) = [r for r in caplog.records if r.levelno == logging.ERROR]
+    assert "refused with 503: process_request has failed" in record.getMessage()
+    assert "s3cret" in logging.Formatter().format(record)
+
+
+async def test_where_both_hooks_fail_both_errors_are_logged(caplog):
+    def fails(req, response):
+        raise ValueError("of process_response")
+
+    async with serve(echo, process_request=raises, process_response=fails) as server:
+        assert (await ask(server))[0] == 500
+    (record,) = [r for r in caplog.records if r.levelno == logging.ERROR]
+    assert "s3cret" in logging.Formatter().format(record)
+    assert "of process_response" in logging.Formatter().format(record)
+
+
 @pytest.mark.parametrize(
     ("option", "wrong", "hint"),
     [
@@ -558,6 +611,16 @@ async def test_a_server_that_closes_cancels_hooks(data):
     writer.close()
 
 
+@pytest.mark.parametrize("data", [UPGRADE + b"\r\n", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"])
+async def test_a_hook_may_close_its_own_server(data):
+    async def hook(req):
+        await req.server.close()
+
+    async with asyncio.timeout(BOUND), serve(echo, process_request=hook) as server:
+        assert (await exchanged(server.port, data)).startswith(b"HTTP/1.1 503 ")
+        assert not server.sockets
+
+
 async def test_a_large_answer_arrives_whole_at_a_slow_client(monkeypatch):
     monkeypatch.setattr(refusing, "LINGER", 0.05)
     body = bytes(5_000_000)
@@ -582,6 +645,32 @@ async def test_probes_are_logged_at_debug(caplog):
         assert len(lines(caplog)) == 3
         assert "to '/health' answered with 200 by process_request" in lines(caplog)[2]
         assert not lines(caplog, logging.INFO)
+
+
+async def test_a_probe_that_leaves_before_tls_is_set_up_is_logged_at_debug(certificates, caplog):
+    caplog.set_level(logging.DEBUG)
+    async with asyncio.timeout(BOUND), serve(echo, tls=certificates.server) as server:
+        await exchanged(server.port, b"", half_close=True)
+        await until(lambda: not server.handshakes)
+        assert len(lines(caplog)) == 1
+        assert not lines(caplog, logging.INFO)
+
+
+async def test_a_health_check_under_tls_is_answered(certificates):
+    def over_tls(port: int) -> bytes:
+        with (
+            socket.create_connection(("127.0.0.1", port), BOUND) as plain,
+            certificates.client.wrap_socket(plain, server_hostname="localhost") as client,
+        ):
+            client.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+            answer = b""
+            with contextlib.suppress(ssl.SSLEOFError):
+                while data := client.recv(1000):
+                    answer += data
+            return answer
+
+    async with serve(echo, tls=certificates.server, process_request=health_after_a_while) as server:
+        assert (await asyncio.to_thread(over_tls, server.port)).endswith(b"\r\n\r\nOK\n")
 
 
 @pytest.mark.parametrize(

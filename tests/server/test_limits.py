@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from typing import Any
 
 import pytest
 import websockets
@@ -62,8 +63,8 @@ async def refusal_of(url, **options):
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 async def test_more_than_max_connections_are_answered_503_until_one_ends(tls, certificates, caplog):
     caplog.set_level(logging.INFO)
-    theirs = {"tls": certificates.client} if tls else {}
-    options = {"tls": certificates.server} if tls else {}
+    theirs: dict[str, Any] = {"tls": certificates.client} if tls else {}
+    options: dict[str, Any] = {"tls": certificates.server} if tls else {}
     async with serve(echo, max_connections=2, **options) as server:
         one = await connect(server.url, **theirs)
         other = await connect(server.url, **theirs)
@@ -121,7 +122,7 @@ async def test_a_place_is_taken_before_the_hooks_are_asked_so_that_no_two_share_
 
 @pytest.mark.parametrize("how", ["refused", "gone", "failed", "cancelled"])
 async def test_a_place_is_given_back_however_it_ends(how):
-    clients = []
+    clients: list[object] = []
 
     async def hook(req):
         if how == "refused" and not clients:
@@ -138,7 +139,7 @@ async def test_a_place_is_given_back_however_it_ends(how):
             task.cancel()
         await read()
 
-    options = {"max_connections": 1, "close_timeout": 0.05}
+    options: dict[str, Any] = {"max_connections": 1, "close_timeout": 0.05}
     async with serve(handler, process_request=hook, **options) as server:
         sock = socket.create_connection(("127.0.0.1", server.port))
         sock.setblocking(False)
@@ -167,7 +168,7 @@ async def test_a_place_is_given_back_however_it_ends(how):
 
 async def test_more_than_max_connections_per_client_are_answered_429(caplog):
     caplog.set_level(logging.INFO)
-    options = {"max_connections_per_client": 2, "trusted_proxies": ["127.0.0.1"]}
+    options: dict[str, Any] = {"max_connections_per_client": 2, "trusted_proxies": ["127.0.0.1"]}
     async with serve(echo, **options) as server, contextlib.AsyncExitStack() as stack:
 
         def of(address):
@@ -212,34 +213,55 @@ async def is_closed(sock):
         return True
 
 
-async def test_those_that_stall_make_room_the_oldest_of_who_has_most_first(monkeypatch, caplog):
-    monkeypatch.setattr(_unfinished, "STALLED", 0.05)
-    monkeypatch.setattr(_unfinished, "LOOK_AGAIN", 0.01)
-    async with serve(echo, max_handshakes=4, timeout=60) as server:
-        with contextlib.ExitStack() as stack:
-            slow = [stack.enter_context(await raw_client(server, "127.0.0.1"))]
-            await until(lambda: server.handshakes == 1)
-            for n in (2, 3, 4):
-                slow.append(stack.enter_context(await raw_client(server, "127.0.0.9", b"GET")))
-                await until(lambda n=n: server.handshakes == n)
-            for closed in (slow[1], slow[2]):
-                async with connect(server.url) as (_, read, write):
-                    await write("x")
-                    assert (await read()).payload == "x"
-                assert await is_closed(closed)
-                await until(lambda: server.handshakes == 3)
-                slow.append(stack.enter_context(await raw_client(server, "127.0.0.9")))
-                await until(lambda: server.handshakes == 4)
-    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert warnings == [
-        "closed 1 unfinished opening handshakes: there were 4 at once (max_handshakes)"
-    ]
+async def test_those_that_have_stalled_make_room_the_oldest_of_who_has_most_first(caplog):
+    """Behind a trusted proxy each is somebody else."""
+    loop = running_loop("a test")
+    proxies = check_networks(["192.0.2.9"], "trusted_proxies")
+    unfinished = Unfinished(loop, 5, proxies)
+    clients: set[Client] = set()
+    with contextlib.ExitStack() as stack:
+        made = {}
+        for name, host, seconds in (
+            ("lonely", "192.0.2.1", 50),
+            ("of many, 1", "2001:db8::1", 40),
+            ("of many, 2", "2001:db8::2", 30),
+            ("of a proxy, 1", "192.0.2.9", 60),
+            ("of a proxy, 2", "192.0.2.9", 20),
+            ("of a proxy, 3", "192.0.2.9", 10),
+            ("new", "192.0.2.1", 0),
+        ):
+            sock = stack.enter_context(socket.socket())
+            client = Client(sock, clients, (host, 1), loop.time() - seconds)
+            client.running = asyncio.ensure_future(asyncio.Event().wait())
+            unfinished.add(client)
+            made[name] = client
+        closed = []
+        for _ in range(6):
+            unfinished.most = len(unfinished)
+            await unfinished.room()
+            closed += [n for n, c in made.items() if c.running.done() and n not in closed]
+        assert closed == [
+            "of many, 1",
+            "of a proxy, 1",
+            "lonely",
+            "of many, 2",
+            "of a proxy, 2",
+            "of a proxy, 3",
+        ]
+        unfinished.most = 1
+        with pytest.raises(TimeoutError):  # the last one has not stalled
+            async with asyncio.timeout(0.05):
+                await unfinished.room()
+        made["new"].running.cancel()
+        await loop.wait([made["new"].running])
+    (warning,) = [r.getMessage() for r in caplog.records]
+    assert warning.startswith("closed 1 unfinished opening handshakes: there were 7 at once")
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 async def test_many_that_do_not_stall_are_all_let_in_however_few_may_be_at_once(tls, certificates):
-    theirs = {"tls": certificates.client} if tls else {}
-    options = {"tls": certificates.server} if tls else {}
+    theirs: dict[str, Any] = {"tls": certificates.client} if tls else {}
+    options: dict[str, Any] = {"tls": certificates.server} if tls else {}
     async with serve(echo, max_handshakes=2, **options) as server:
         opened = await asyncio.gather(*(connect(server.url, **theirs) for _ in range(30)))
         assert len(server.connections) == 30
@@ -265,6 +287,37 @@ async def test_a_client_whose_request_is_here_is_no_longer_in_its_handshake(monk
             await write.close()
 
 
+async def test_those_that_were_refused_and_stay_make_room_too(monkeypatch):
+    monkeypatch.setattr(_unfinished, "STALLED", 0.05)
+    monkeypatch.setattr(_unfinished, "LOOK_AGAIN", 0.01)
+    async with serve(echo, max_handshakes=2, timeout=60) as server:
+        with contextlib.ExitStack() as stack:
+            for _ in range(2):
+                sock = stack.enter_context(await raw_client(server, data=b"GET / \r\n\r\n"))
+                head, _ = await read_head(sock)
+                assert head.startswith(b"HTTP/1.1 400 ")
+            await until(lambda: len(server._admission.unfinished) == 2)
+            async with connect(server.url):
+                assert server.handshakes < 2
+
+
+async def test_where_descriptors_run_out_those_that_wait_for_a_hook_go_last():
+    loop = running_loop("a test")
+    unfinished = Unfinished(loop, None, check_networks([], "trusted_proxies"))
+    with socket.socket() as one, socket.socket() as other:
+        asked = Client(one, set(), ("192.0.2.1", 1), loop.time() - 100)
+        silent = Client(other, set(), ("192.0.2.1", 2), loop.time())
+        for client in (asked, silent):
+            unfinished.add(client)
+            client.running = asyncio.ensure_future(asyncio.Event().wait())
+        unfinished.asks(asked)
+        for expected in (silent, asked):
+            assert await unfinished.free_descriptors("for the test")
+            assert expected.running.done()
+            assert asked.running.done() == (expected is asked)
+        assert not await unfinished.free_descriptors("for the test")
+
+
 async def test_a_server_that_is_closed_while_there_is_no_room_keeps_nobody():
     async with serve(echo, max_handshakes=1, timeout=60) as server:
         with await raw_client(server) as first, await raw_client(server) as second:
@@ -280,26 +333,28 @@ async def test_the_time_that_a_client_waits_for_us_is_not_counted_against_it():
     loop = running_loop("a test")
     unfinished = Unfinished(loop, 1, check_networks([], "trusted_proxies"))
     throttle = Throttle(loop, 1)
-    clients = set()
+    clients: set[Client] = set()
     with socket.socket() as one, socket.socket() as other:
         waiting = Client(one, clients, ("192.0.2.1", 1), loop.time() - 100)
         stalled = Client(other, clients, ("192.0.2.2", 1), loop.time())
         for client in (waiting, stalled):
             unfinished.add(client)
-            client.running = loop.spawn(asyncio.Event().wait)
+            client.running = asyncio.ensure_future(asyncio.Event().wait())
         throttle.left = 0  # others have had their turn
         step = asyncio.ensure_future(CountedThrottle(loop, throttle, waiting).take())
         await asyncio.sleep(0)
         assert await unfinished.free_descriptors("for the test")
-        assert stalled.running.cancelled()
+        assert stalled.running.done()
         assert len(unfinished) == 1
         assert not await unfinished.free_descriptors("for the test")
-        before = waiting.began
+        before, now = waiting.began, loop.time()
+        while loop.time() == now:
+            await asyncio.sleep(0.001)
         throttle.renew()
         await step
         assert waiting.began > before
         assert await unfinished.free_descriptors("for the test")
-        assert waiting.running.cancelled()
+        assert waiting.running.done()
 
 
 @pytest.mark.parametrize(
@@ -322,7 +377,9 @@ async def test_what_cannot_be_used_is_refused(name, value, error):
 
 
 async def test_none_is_no_limit():
-    limits = dict.fromkeys(("max_connections", "max_connections_per_client", "max_handshakes"))
+    limits: dict[str, Any] = dict.fromkeys(
+        ("max_connections", "max_connections_per_client", "max_handshakes")
+    )
     async with serve(echo, **limits) as server, connect(server.url) as (_, read, write):
         await write("x")
         assert (await read()).payload == "x"

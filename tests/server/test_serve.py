@@ -428,6 +428,7 @@ async def test_an_option_that_cannot_be_used_is_refused_at_once(options, kind):
         ("check_origin", "'origins'"),
         ("unix", "'path'"),
         ("select_subprotocol", "choose_subprotocol"),
+        ("check_credentials", "basic_auth"),
         ("create_protocol", "read and write"),
         ("reuse_address", "'sock'"),
         ("proxy", "option of connect()"),

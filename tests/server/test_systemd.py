@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import socket
@@ -12,6 +13,8 @@ import textwrap
 
 import pytest
 import websockets
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.helpers.raw_peer import BOUND
 
 from coro_websocket import InvalidOption, serve, systemd_notify, systemd_sockets
@@ -126,6 +129,28 @@ def test_a_wrong_number_of_sockets_is_an_error(count, monkeypatch):
     monkeypatch.setenv("LISTEN_FDS", count)
     with pytest.raises(InvalidOption, match="LISTEN_FDS must be"):
         systemd_sockets()
+
+
+@given(
+    count=st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8),
+    names=st.text(st.characters(codec="ascii", exclude_characters="\0"), max_size=20),
+)
+def test_whatever_the_environment_says_is_an_error_of_ours_or_nothing(count, names):
+    """No descriptor from 3 on is a socket of somebody's: they are pretended not to be open."""
+    environment = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": count, "LISTEN_FDNAMES": names}
+
+    def closed(*_):
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "set_inheritable", closed)
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        try:
+            assert systemd_sockets() == []
+        except InvalidOption as error:
+            assert error.option == "LISTEN_FDS"
+        assert not environment.keys() & os.environ.keys()
 
 
 def test_descriptors_that_are_not_there_or_no_sockets_are_named(monkeypatch):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._errors import ConnectionClosedError
 from .._rfc6455.close_codes import ABNORMAL, NORMAL
+from .coroutine_functions import mark_as_coroutine_function
 from .exchange import Exchange
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Conversation"]
 
+mark_as_coroutine_function(Exchange.receive)
+mark_as_coroutine_function(Exchange.send)
+
 _DISCONNECT = "websocket.disconnect"
 
 
@@ -59,7 +63,7 @@ class Conversation(Exchange):
         self._denial: Denial | None = None
         self._gone = False
         self._turns: collections.deque[asyncio.Future[None]] = collections.deque()
-        self._news = asyncio.Event()  # it is no longer being opened
+        self._news = asyncio.Event()  # there is a connection, or there will be none
         self._room = asyncio.Event()  # the transport takes more of a response
         self._room.set()
 
@@ -175,6 +179,7 @@ class Conversation(Exchange):
             connection = self._answering.accept(event.get("subprotocol"), headers)
             self._state = _State.OPEN
             self.open(connection)
+            self._news.set()
         elif kind == "websocket.close":
             self._state = _State.CLOSED
             self._end({"type": _DISCONNECT, "code": ABNORMAL})
@@ -183,7 +188,6 @@ class Conversation(Exchange):
             headers = event.get("headers") or ()
             self._denial = self._answering.begin_denial(event["status"], headers)
             self._state = _State.DENYING
-        self._news.set()
 
     def _end(self, event: dict[str, Any]) -> None:
         self.tell_closed(event, messages_first=False)

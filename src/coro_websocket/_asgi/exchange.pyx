@@ -14,7 +14,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.unicode cimport PyUnicode_CheckExact
 
-from .._connection.awaitables cimport ONE, NextMessage, next_message
+from .._connection.awaitables cimport ONE, SMALL, NextMessage, next_message
 from .._rfc6455.frames cimport TEXT, opcode_of
 from .._rfc6455.messages cimport Message, as_message
 from .._rfc6455.receiving cimport MESSAGE
@@ -149,6 +149,7 @@ cdef class ReceiveEvent:
 
     cdef Exchange exchange
     cdef NextMessage message
+    cdef bint small  # what it gives is
     cdef object delegate  # waits in our place for another task that waits already
 
     cdef int step(self, PyObject *value, PyObject **result) except -1:
@@ -179,6 +180,7 @@ cdef class ReceiveEvent:
         Py_DECREF(outcome)  # the one reference is now `outcome`'s
         if outcome is None:
             return give(exchange.connection.disconnect_event(), result)
+        self.small = (<Message>outcome).len <= SMALL
         return give(message_event(<Message>outcome), result)
 
     cdef object take_at_end(self):
@@ -237,8 +239,9 @@ cdef dict message_event(Message message):
 
 cdef PyObject *receive_next(PyObject *self) except NULL:
     cdef PyObject *result = NULL
-    cdef int status = (<ReceiveEvent>self).step(Py_None, &result)
-    return awaitable_next(status, result, False)
+    cdef ReceiveEvent awaitable = <ReceiveEvent>self
+    cdef int status = awaitable.step(Py_None, &result)
+    return awaitable_next(status, result, awaitable.small)
 
 
 cdef int receive_send(PyObject *self, PyObject *value, PyObject **result) except -1:

@@ -21,7 +21,6 @@ from .._options.options import Options
 from .._rfc6455.engine import Engine
 from .._runtimes.asyncio_loop import asyncio_loop
 from .app_connection import AppConnection
-from .callables import receive_and_send
 from .conversation import Conversation
 from .denial import Denial
 from .scope import Scope, client_in_words, path_in_words, peer_of, websocket_scope
@@ -64,7 +63,7 @@ class WebSocketProtocol(asyncio.Protocol):
         if not config.loaded:
             config.load()
         self.config = config
-        self.loop = _loop or asyncio.get_event_loop()
+        self.loop = _loop or asyncio.get_running_loop()
         self.transport: Any = None
         self.close_timeout = 10.0
         self._server_state = server_state
@@ -220,7 +219,9 @@ class WebSocketProtocol(asyncio.Protocol):
 
     async def _run(self, conversation: Conversation) -> None:
         try:
-            result = await self.config.loaded_app(self._scope, *receive_and_send(conversation))
+            result = await self.config.loaded_app(
+                self._scope, conversation.receive, conversation.send
+            )
             if not conversation.answered:
                 logger.error("ASGI callable returned without completing handshake.")
             elif result is not None:

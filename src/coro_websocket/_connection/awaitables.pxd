@@ -6,6 +6,9 @@ from .._rfc6455.receiving cimport Unit
 from .._runtimes.waiter cimport Waiter
 from .connection cimport Connection
 
+cdef enum:
+    SMALL = 4096  # bytes of a message that may be kept a moment longer than it is wanted
+
 
 cdef enum Wanted:  # besides a message: what there is once the connection has closed cleanly
     ONE  # None

@@ -34,9 +34,6 @@ cdef extern from "Python.h":
     # 0: it has returned, 1: it has yielded
     int PyIter_Send(object iterator, object value, PyObject **result) except -1
 
-cdef enum:
-    SMALL = 4096  # bytes of a message that may be kept a moment longer than it is wanted
-
 cdef dict CALLS = {
     ONE: "read()",
     ITEM: "anext(read)",

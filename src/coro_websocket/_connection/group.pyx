@@ -67,7 +67,7 @@ cdef class Group(Gathering):
     # Members
 
     def add(self, write):
-        """Take a connection in, unless it is in already, or has ended.
+        """Take a connection in, unless it is in already, or is closed or closing.
 
         Args:
             write: the `write` of a connection of this event loop.
@@ -79,7 +79,7 @@ cdef class Group(Gathering):
         self.put(write)
 
     cdef bint put(self, Write write) except -1:
-        """Take a connection in; False if it was in already, or has ended."""
+        """Take a connection in; False if it was in already, or is closed or closing."""
         cdef Connection connection
         if write is None:
             raise TypeError("expected the `write` of a connection, not None")
@@ -91,7 +91,7 @@ cdef class Group(Gathering):
                 "the members of this group are connections of another event loop: each loop needs "
                 "a group of its own"
             )
-        if connection.stream.lost or connection in self.members:
+        if connection.stream.broken or connection.engine.close_sent or connection in self.members:
             return False
         if connection.gatherings is None:
             connection.gatherings = set()

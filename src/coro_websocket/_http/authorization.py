@@ -54,7 +54,8 @@ def bearer_tokens(
 
     Args:
         query: the name of a parameter.
-        cookie: the name of a cookie.
+        cookie: the name of a cookie. A browser sends it by itself, so it counts only where there
+            is no other.
         subprotocol: how an offered subprotocol begins that is a token besides.
 
     Raises Malformed where one cannot be a token.
@@ -65,11 +66,11 @@ def bearer_tokens(
         found.append(in_header)
     if query is not None:
         found += _query_values(request, query)
-    if cookie is not None and cookie in (cookies := request.cookies):
-        found.append(cookies[cookie])
     if subprotocol is not None:
         offered = [each for each in request.subprotocols if each.startswith(subprotocol)]
         found += [each.removeprefix(subprotocol) for each in offered]
+    if cookie is not None and not found and cookie in (cookies := request.cookies):
+        found.append(cookies[cookie])
     if not all(_TOKEN.fullmatch(token) for token in found):
         raise Malformed
     return found

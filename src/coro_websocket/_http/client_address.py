@@ -95,10 +95,15 @@ class Networks:
         self._networks = tuple(networks)
         self._unix = unix
 
+    def __bool__(self) -> bool:
+        return bool(self._networks) or self._unix
+
     def has(self, address: ClientAddress | None) -> bool:
         """Whether this address is in one of them; None is that of a unix socket's peer."""
         if address is None or address.host == "unix:":  # which nginx writes
             return self._unix
+        if not self._networks:
+            return False
         ip = ip_address_of(address.host)
         return ip is not None and any(
             ip.version == network.version and ip in network for network in self._networks

@@ -431,6 +431,10 @@ NAMES_ELSEWHERE_OF_SERVERS = {
     **_told("a server listens on 'host' and 'port', 'path' or 'sock'", "url uri"),
     **_told("the handler finds the path in req.pathname", "pathname"),
     **_told(
+        "give basic_auth(...) or bearer_auth(...) as 'process_request'",
+        "auth authenticate authentication check_credentials credentials on_connect",
+    ),
+    **_told(
         "process_request may call req.choose_subprotocol() for what 'subprotocols' cannot say",
         "select_subprotocol",
     ),

@@ -7,19 +7,19 @@ accepted in each of its turns, and an error that stays is met with a pause.
 from __future__ import annotations
 
 import errno
+import socket
 from typing import TYPE_CHECKING, Any
 
 from .._connection.log import address_in_words
 from .log import logger
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from .._runtimes.event_loop import SocketLoop
     from .unfinished import Unfinished
 
-__all__ = ["ACCEPTS_PER_TURN", "accept_connections", "accept_waiting"]
+__all__ = ["ACCEPTS_PER_TURN", "CLIENT_HAS_GONE", "accept_connections"]
 
 ACCEPTS_PER_TURN = 16  # of all listeners of a server
 PAUSE = 1.0  # seconds after an error
@@ -51,8 +51,9 @@ async def accept_connections(
     most: int,
     begin: Callable[[socket.socket, Any], None],
     unfinished: Unfinished,
+    leave: Callable[[socket.socket], object] = socket.socket.close,
 ) -> None:
-    """Give `begin` each connection with its peer's address until cancelled; close the listener.
+    """Give `begin` each connection with its peer's address until cancelled; `leave` the listener.
 
     At most `most` are accepted in a turn of the loop: what each costs is paid before the next.
     Where there is no room for one more, or no descriptor, `unfinished` makes some.
@@ -88,7 +89,7 @@ async def accept_connections(
                     await loop.sleep(pause)
             await loop.sleep(0)
     finally:
-        listener.close()  # also where the loop ends and nobody has closed the server
+        leave(listener)  # also where the loop ends and nobody has closed the server
 
 
 async def _has_room_now(error: Exception, unfinished: Unfinished) -> bool:
@@ -96,25 +97,6 @@ async def _has_room_now(error: Exception, unfinished: Unfinished) -> bool:
     if getattr(error, "errno", None) not in NO_DESCRIPTORS:
         return False
     return await unfinished.free_descriptors("there were no more descriptors")
-
-
-def accept_waiting(
-    listener: socket.socket, most: int, begin: Callable[[socket.socket, Any], None]
-) -> None:
-    """Give `begin` those that have connected and wait to be accepted, at most so many.
-
-    Closing the listener would reset them.
-    """
-    for _ in range(most):
-        try:
-            accepted, address = listener.accept()
-        except BlockingIOError:
-            return
-        except OSError as error:
-            if error.errno not in CLIENT_HAS_GONE:
-                return
-        else:
-            begin(accepted, address)
 
 
 class _ErrorLog:

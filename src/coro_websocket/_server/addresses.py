@@ -6,26 +6,27 @@ or nothing is.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from .._checks import check_int, wrong_type
 from .._errors import InvalidOption
 from .._options.options import Options
 from .._options.rules import stream_socket
+from .._options.url import URL, default_port
 from .._quoting import clip
+from .._runtimes.lookup import host_with_zone
 from .listening import Access, UnixFile, check_listening, listen_tcp, listen_unix
 from .systemd import systemd_sockets
 from .unix_owner import Owner, check_owner
 
 if TYPE_CHECKING:
-    import os
-
     from .._runtimes.event_loop import SocketLoop
 
-__all__ = ["Addresses", "Listening", "Sockets"]
+__all__ = ["BACKLOG", "Addresses", "Listening", "Sockets", "url_of"]
 
 BACKLOG = 1024
 
@@ -41,12 +42,14 @@ class Listening:
         path: that of a unix socket, for its URL.
         file: the file to delete when listening ends.
         shared: whether another process may accept from these sockets too.
+        backlog: how many may wait in each to be accepted.
     """
 
     sockets: list[socket.socket]
     path: str | None = None
     file: UnixFile | None = None
     shared: bool = False
+    backlog: int = BACKLOG
 
 
 @dataclass(frozen=True)
@@ -102,17 +105,36 @@ class Addresses:
         access = Access(mode, *check_owner(owner))
         return cls(hosts, port, checked, sockets, backlog, reuse_port, access)
 
+    def on_port(self, port: int) -> Self:
+        """The same, on this port."""
+        return replace(self, port=port)
+
     async def listen(self, loop: SocketLoop) -> Listening:
         """Raises ServeError where that cannot be had."""
         if self.sockets:
             return Listening(list(self.sockets), shared=True)
         if self.path is not None:
             listener, file = await listen_unix(loop, self.path, self.backlog, self.access)
-            return Listening([listener], self.path, file)
+            return Listening([listener], self.path, file, backlog=self.backlog)
         listeners = await listen_tcp(
             loop, self.hosts, self.port, self.backlog, reuse_port=self.reuse_port
         )
-        return Listening(listeners, shared=self.reuse_port)
+        # With reuse_port, too, each socket has a backlog of its own.
+        return Listening(listeners, backlog=self.backlog)
+
+
+def url_of(listeners: Iterable[socket.socket], path: str | None, *, tls: bool) -> str:
+    """A URL under which a client on this machine reaches one of them; "" if none listens."""
+    for listener in listeners:
+        address = listener.getsockname()
+        if listener.family in (socket.AF_INET, socket.AF_INET6):
+            host, port = host_with_zone(address), address[1]
+            host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+            return str(URL(host, port, tls, "/"))
+        name = path or os.fsdecode(address)
+        if name:
+            return str(URL("localhost", default_port(tls), tls, "/", path=name))
+    return ""
 
 
 def _hosts(host: object) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ class Admission:
 
     def requested(self, client: Client, request: Request) -> None:
         """Its request is here: whatever takes time now is not its fault."""
-        self.unfinished.discard(client)
+        self.unfinished.asks(client)
         if not self._proxies.bind(request, client):
             self._warn_of_contradiction(client)
 
@@ -69,11 +69,12 @@ class Admission:
 
     def refused(self, client: Client) -> None:
         """It gets no connection, and is left to read why."""
-        self.unfinished.discard(client)
+        self.unfinished.refused(client)
         self.places.give_back(client)
 
     def opened(self, client: Client, request: Request, read: Read, write: Write) -> None:
         """It has its connection."""
+        self.unfinished.discard(client)
         client.write = write
         client.sock = request.socket
         self.connections._add(client.id, request, read, write)

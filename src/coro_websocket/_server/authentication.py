@@ -106,7 +106,7 @@ def bearer_auth(
             let it in; anything false to refuse; or an HTTPResponse to answer with.
         realm: what is protected, in words, for whoever is asked.
         query: the name of a parameter that may have the token: `"token"` for `/chat?token=...`.
-        cookie: the name of a cookie that may have it.
+        cookie: the name of a cookie that may have it, where nothing else has one.
         subprotocol: how a subprotocol begins that has it: `"bearer."` for
             `new WebSocket(url, ["chat", "bearer." + token])`. It is never agreed on: browsers need
             another one that is.

@@ -47,7 +47,8 @@ class ServerConnection:
     def __repr__(self) -> str:
         pathname = clip(without_query(self.req.pathname))
         since = self.began.isoformat(" ", "seconds")
-        return f"<ServerConnection {self.id} from {self.req.client} to {pathname} since {since}>"
+        client = self.req.client or "a unix socket"
+        return f"<ServerConnection {self.id} from {client} to {pathname} since {since}>"
 
 
 class Connections(Collection[ServerConnection]):

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .hooks import Hooks
     from .places import Places
 
-__all__ = ["Decider", "Decision"]
+__all__ = ["Decider", "Decision", "ended_by_hang_up"]
 
 RETRY_AFTER = 1  # seconds: by then another server listens, or a balancer knows that we do not
 
@@ -52,6 +52,11 @@ class Decision(NamedTuple):
     @property
     def upgrades(self) -> bool:
         return self.response.status == SWITCHING_PROTOCOLS
+
+    @property
+    def failed(self) -> bool:
+        """Whether something of ours or the application's has failed, which the error is about."""
+        return self.error is not None and self.error.__cause__ is not None
 
 
 class Decider:
@@ -135,10 +140,10 @@ class Decider:
         try:
             response = await call_hook(self._loop, "process_response", hook, arguments, during)
         except HandshakeError as error:
-            return _refused(error)
+            return _refused(error, decision)
         if response is None:
             return decision
-        if response.status == decision.response.status:
+        if response.status == decision.response.status or decision.failed:
             return decision._replace(response=response)
         return Decision(response, by="process_response")
 
@@ -149,7 +154,7 @@ class Decider:
         anything else may have closed its side only, and wait for the answer.
         """
         if asks_for_upgrade(request):
-            return functools.partial(_ended_by_hang_up, self._loop, pipe, handshake)
+            return functools.partial(ended_by_hang_up, self._loop, pipe, handshake)
         return contextlib.AsyncExitStack
 
 
@@ -157,13 +162,17 @@ if TYPE_CHECKING:
     During = Callable[[], AbstractAsyncContextManager[object]]
 
 
-def _refused(error: HandshakeError) -> Decision:
+def _refused(error: HandshakeError, before: Decision | None = None) -> Decision:
+    """before: what was decided before this error; if something had failed, it is logged, too."""
     assert error.response is not None
+    cause = error.__cause__
+    if before is not None and before.failed and cause is not None and cause.__context__ is None:
+        cause.__context__ = before.error
     return Decision(HTTPResponse._of(error.response), error)
 
 
 @contextlib.asynccontextmanager
-async def _ended_by_hang_up(
+async def ended_by_hang_up(
     loop: SocketLoop, pipe: Pipe, handshake: ServerHandshake
 ) -> AsyncIterator[None]:
     """Cancel what is in this block if the client hangs up, and raise ConnectionResetError.

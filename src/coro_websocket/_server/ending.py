@@ -98,6 +98,7 @@ class Ending:
             if not client.running.done():
                 client.running.cancel()
         await self._wait(clients, None)
+        await self._loop.sleep(0)  # by then, whoever is done is no client any more
 
     def cancel_others(self) -> None:
         for client in self._others():
@@ -105,7 +106,12 @@ class Ending:
 
     def _others(self) -> list[Client]:
         """Those that are to be waited for, and whose handlers do not wait for the others."""
-        return [client for client in self._clients if not client.ends_server]
+        # One that is done is among the clients for a turn of the loop more.
+        return [
+            client
+            for client in self._clients
+            if not client.ends_server and not client.running.done()
+        ]
 
     async def _wait(self, clients: Collection[Client], within: float | None) -> None:
         """Wait until all have ended or end the server too; for at most so many seconds."""

@@ -147,16 +147,12 @@ def _checked(name: str, result: object, arguments: tuple[object, ...]) -> HTTPRe
         raise InvalidOptionType(
             f"{name} must return None or an HTTPResponse, not {type(result).__name__}", name
         )
-    given = arguments[-1]
-    upgrades = isinstance(given, HTTPResponse) and given.status == SWITCHING_PROTOCOLS
-    if result.status == SWITCHING_PROTOCOLS and not upgrades:
-        raise InvalidOption(
-            f"{name} cannot return 101 here: "
-            + (
-                "this request is refused, as its response says"
-                if isinstance(given, HTTPResponse)
-                else "None has the request accepted"
-            ),
-            name,
-        )
+    if result.status == SWITCHING_PROTOCOLS:
+        given = arguments[-1]
+        if not isinstance(given, HTTPResponse):
+            raise InvalidOption(f"{name} cannot return 101: None has the request accepted", name)
+        if given.status != SWITCHING_PROTOCOLS:
+            raise InvalidOption(
+                f"{name} cannot return 101: this request is refused, as its response says", name
+            )
     return result

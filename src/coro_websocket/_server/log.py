@@ -59,7 +59,7 @@ def log_malformed(error: HandshakeError, client: Client, pathname: str | None) -
     if error.response is None:
         log_failure(error, client)
     else:
-        _log_refusal(logging.INFO, error, in_words(client, pathname))
+        _log_refusal(logging.INFO, error, error.response.code, in_words(client, pathname))
 
 
 def log_decision(decision: Decision, client: Client, request: Request) -> None:
@@ -72,13 +72,13 @@ def log_decision(decision: Decision, client: Client, request: Request) -> None:
     if decision.error is None:
         logger.log(level, "%s answered with %d by %s", which, status, decision.by)
     else:
-        _log_refusal(level, decision.error, which)
+        _log_refusal(level, decision.error, status, which)
 
 
 _OF_UPGRADES = frozenset({"upgrade", "sec-websocket-key", "sec-websocket-version"})
 
 
-def _log_refusal(level: int, error: HandshakeError, which: str) -> None:
+def _log_refusal(level: int, error: HandshakeError, status: int, which: str) -> None:
     """By a rule, or because something of ours or the application's has failed."""
     assert error.response is not None
     code = error.response.code
@@ -87,7 +87,7 @@ def _log_refusal(level: int, error: HandshakeError, which: str) -> None:
         logging.ERROR if failed else level,
         "%s refused with %d: %s",
         which,
-        code,
+        status,
         str(error).split(f"refused with {code}: ", 1)[-1],
         exc_info=error if failed else None,
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .._connection.begin import begin_connection
 from .._connection.log import log_end
+from .._http.http_response import HTTPResponse
 from .._http.opening_errors import HandshakeError
 from .._http.server_handshake import ServerHandshake
 from .._runtimes.throttle import Throttle
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from .._streams.opening_pipes import Pipe
     from .admission import Admission
     from .client import Client
-    from .deciding import Decision
     from .draining import Draining
     from .hooks import Hooks
     from .limits import Limits
@@ -111,7 +111,8 @@ class Opener:
             assert pipe is not None
             log_malformed(error, client, handshake.pathname)
             self._admission.refused(client)
-            await send_refusal(self._loop, pipe, handshake.refusal(), options)
+            refusal = HTTPResponse._of(error.response) if error.response is not None else None
+            await send_refusal(self._loop, pipe, _encode(handshake, refusal), options)
             return None
         except BaseException as error:
             if pipe is not None:
@@ -125,7 +126,7 @@ class Opener:
         if not decision.upgrades:
             log_decision(decision, client, request)
             self._admission.refused(client)
-            await send_refusal(self._loop, pipe, _encode(handshake, decision), options)
+            await send_refusal(self._loop, pipe, _encode(handshake, decision.response), options)
             return None
         return self._begin(pipe, handshake, request, client)
 
@@ -181,8 +182,9 @@ class Opener:
         return Opened(request, read, write, connection.engine, client)
 
 
-def _encode(handshake: ServerHandshake, decision: Decision) -> bytes:
-    status, reason, headers, body = decision.response._parts()
-    if "Date" not in decision.response.headers:  # RFC 9110 section 6.6.1
-        headers = (*headers, ("Date", formatdate(usegmt=True)))
-    return handshake.reject(status, reason, headers, body)
+def _encode(handshake: ServerHandshake, response: HTTPResponse | None) -> bytes:
+    if response is None:  # the client has gone
+        return b""
+    if "Date" not in response.headers:  # RFC 9110 section 6.6.1
+        response = response.with_headers({"Date": formatdate(usegmt=True)})
+    return handshake.reject(*response._parts())

@@ -48,26 +48,28 @@ class Places:
         """
         if client in self._taken:
             return
-        counts_as = client.address.counts_as if client.address is not None else None
-        already = self._per_client.get(counts_as, 0)
-        per_client = self.most_per_client if counts_as is not None else None
-        if per_client is not None and already >= per_client:
-            raise _refused(
-                429, "too many connections with this client (max_connections_per_client)"
-            )
+        counts_as = None
+        if self.most_per_client is not None and client.address is not None:
+            counts_as = client.address.counts_as
+            if self._per_client.get(counts_as, 0) >= self.most_per_client:
+                raise _refused(
+                    429, "too many connections with this client (max_connections_per_client)"
+                )
         if self.most is not None and len(self._taken) >= self.most:
             raise _refused(503, "too many connections (max_connections)")
         self._taken[client] = counts_as
-        self._per_client[counts_as] = already + 1
+        if counts_as is not None:
+            self._per_client[counts_as] = self._per_client.get(counts_as, 0) + 1
 
     def give_back(self, client: Client) -> None:
         """This client needs its place no more, if it has one."""
         if client not in self._taken:
             return
         counts_as = self._taken.pop(client)
-        self._per_client[counts_as] -= 1
-        if not self._per_client[counts_as]:
-            del self._per_client[counts_as]
+        if counts_as is not None:
+            self._per_client[counts_as] -= 1
+            if not self._per_client[counts_as]:
+                del self._per_client[counts_as]
 
 
 def _refused(code: int, why: str) -> HandshakeError:

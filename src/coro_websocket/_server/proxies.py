@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .._errors import InvalidOption
 from .._http.client_address import Networks, check_networks
 from .._http.forwarded import find_client
 from .._http.proxy_protocol import ProxyHeaderReader, ProxyProtocolError
@@ -90,6 +91,11 @@ def check_proxies(
     networks = check_networks(() if trusted is None else trusted, "trusted_proxies")
     if protocol is False:
         return Proxies(networks, None, False)
+    if protocol is True and trusted is not None and not networks:
+        raise InvalidOption(
+            "trusted_proxies is empty, and with proxy_protocol=True nobody else may connect",
+            "trusted_proxies",
+        )
     if protocol is True:
         anyone = check_networks(["0.0.0.0/0", "::/0", "unix"], "proxy_protocol")
         return Proxies(networks, anyone if trusted is None else networks, True)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import socket
 from typing import TYPE_CHECKING, Any
 
 from .._errors import InvalidOption
-from .._options.url import URL, default_port
 from .._rfc6455.close_codes import close_payload
-from .._runtimes.lookup import host_with_zone
-from .accepting import ACCEPTS_PER_TURN, accept_connections, accept_waiting
-from .addresses import BACKLOG, Listening
+from .accepting import ACCEPTS_PER_TURN, accept_connections
+from .addresses import Listening, url_of
 from .admission import Admission
+from .backlog import accept_and_close
 from .client import Client
 from .draining import Draining
 from .ending import Ending, drain_seconds
@@ -53,6 +53,7 @@ class Server:
         self._opener = Opener(loop, terms, handler, self._draining, self, self._admission)
         self._listening = Listening([])
         self._listeners: list[socket.socket] = []
+        self._answers = False  # to those that wait to be accepted when listening ends
         self._accepting: list[Running] = []
         self._clients: set[Client] = set()
         self._ending = Ending(loop, self._clients)
@@ -78,16 +79,7 @@ class Server:
     def url(self) -> str:
         """A URL under which a client on this machine reaches the server."""
         tls = self._terms.tls is not None
-        path = self._listening.path
-        if path is not None:
-            return str(URL("localhost", default_port(tls), tls, "/", path=path))
-        for listener in self._listeners:
-            if listener.family in (socket.AF_INET, socket.AF_INET6):
-                address = listener.getsockname()
-                host, port = host_with_zone(address), address[1]
-                host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-                return str(URL(host, port, tls, "/"))
-        return ""
+        return url_of(self._listeners, self._listening.path, tls=tls)
 
     @property
     def connections(self) -> Connections:
@@ -160,6 +152,10 @@ class Server:
         number = await coming.next()
         logger.info("closing at once, as signal %d came", number)
         coming.restore()
+        await self._close_at_once()
+
+    async def _close_at_once(self) -> None:
+        """Tell the peers, wait for no answer, and cancel the handlers."""
         await self._close(RESTART_CODE, RESTART_REASON, at_once=True)
 
     async def drain(
@@ -266,9 +262,14 @@ class Server:
                 most,
                 self._begin,
                 self._admission.unfinished,
+                self._leave,
             )
             self._accepting.append(self._loop.spawn(accept))
         logger.info("serving on %s", self.url)
+
+    def _accepts_alone(self) -> None:
+        """No other process accepts from our sockets any more: who waits there is ours."""
+        self._listening = dataclasses.replace(self._listening, shared=False)
 
     async def _stop_listening(self, *, answer: bool = False) -> None:
         """answer: to those that wait to be accepted, unless another process may accept them."""
@@ -277,14 +278,20 @@ class Server:
         file = self._listening.file
         if file is not None and listeners and listeners[0].fileno() >= 0:
             file.delete()
-        if answer and not self._listening.shared:
-            for listener in listeners:
-                accept_waiting(listener, BACKLOG, self._begin)
+        self._answers = answer and not self._listening.shared
         accepting, self._accepting = self._accepting, []
         for running in accepting:
             running.cancel()
         await self._loop.wait(accepting)
+        await self._loop.sleep(0)  # a client that is just being accepted has its task by then
         for listener in listeners:
+            if listener.fileno() >= 0:  # its task was cancelled before it began
+                self._leave(listener)
+
+    def _leave(self, listener: socket.socket) -> None:
+        if self._answers:
+            accept_and_close(listener, self._listening.backlog, self._begin)
+        else:
             listener.close()
 
     # Clients

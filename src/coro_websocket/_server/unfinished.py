@@ -1,7 +1,8 @@
 """Clients that have not finished their opening handshake, and which of them go first.
 
 The rule: whoever keeps the server waiting makes room for those who do not. A client is unfinished
-until its request is here; what comes then, such as a hook, is not its fault. The time that it
+until its request is here, and again when it was refused and does not hang up; what comes between,
+such as a hook, is not its fault. The time that it
 waits for us is not counted against it, or a server with more to do than it can would drop those
 for whom it has done most.
 
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 from .log import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterable
 
     from .._http.client_address import Networks
     from .._runtimes.event_loop import Event, SocketLoop
@@ -30,6 +31,7 @@ __all__ = ["CountedThrottle", "Unfinished"]
 STALLED = 1.0  # seconds that it has kept us waiting before it makes room for another
 LOOK_AGAIN = 0.1  # seconds, while none has for so long
 SHARE = 16  # of those that have stalled, one in so many is closed in one go: looking takes time
+UNTIL_CLOSED = 1.0  # seconds, at most; a hook may not let itself be cancelled
 LOG_AGAIN = 60.0  # seconds
 
 
@@ -47,6 +49,7 @@ class Unfinished:
         self._loop = loop
         self._proxies = proxies
         self._clients: dict[Client, None] = {}
+        self._asked: dict[Client, None] = {}  # those whose requests are being answered
         self._fewer: Event = loop.event()
         self._closed = 0  # since the last line in the log
         self._logged_at: float | None = None
@@ -58,8 +61,20 @@ class Unfinished:
         """It was accepted."""
         self._clients[client] = None
 
+    def asks(self, client: Client) -> None:
+        """Its request is here, and it waits for us."""
+        self.discard(client)
+        self._asked[client] = None
+
+    def refused(self, client: Client) -> None:
+        """It was refused, and has to hang up: we wait for it again."""
+        self.discard(client)
+        client.began = self._loop.time()
+        self._clients[client] = None
+
     def discard(self, client: Client) -> None:
-        """Its request is here, or it has ended."""
+        """It has its connection, or has ended."""
+        self._asked.pop(client, None)
         if client in self._clients:
             del self._clients[client]
             self._fewer.set()
@@ -67,7 +82,9 @@ class Unfinished:
     async def room(self) -> None:
         """Wait until there is room for one more; those that have stalled have to make it."""
         while self.most is not None and len(self._clients) >= self.most:
-            if self._close_slowest(STALLED, f"there were {self.most} at once (max_handshakes)"):
+            why = f"there were {self.most} at once (max_handshakes)"
+            if closed := self._close_slowest(self._clients, STALLED, why):
+                await self._ended(closed)
                 return
             self._fewer = self._loop.event()
             with contextlib.suppress(TimeoutError):
@@ -75,22 +92,25 @@ class Unfinished:
                     await self._fewer.wait()
 
     async def free_descriptors(self, why: str) -> bool:
-        """Close the slowest, and wait until their sockets are closed; whether there were any."""
-        closed = self._close_slowest(0.0, why)
-        await self._loop.wait([client.running for client in closed])
+        """Close the slowest, and wait until their sockets are closed; whether there were any.
+
+        Those that wait for us have to go only where there are no others.
+        """
+        closed = self._close_slowest(self._clients, 0.0, why)
+        closed = closed or self._close_slowest(self._asked, 0.0, why)
+        await self._ended(closed)
         return bool(closed)
 
-    def _close_slowest(self, seconds: float, why: str) -> list[Client]:
+    async def _ended(self, closed: list[Client]) -> None:
+        await self._loop.wait([client.running for client in closed], UNTIL_CLOSED)
+
+    def _close_slowest(self, clients: Iterable[Client], seconds: float, why: str) -> list[Client]:
         """Close some that have kept us waiting for so long, and return them.
 
         First those of whoever has most of them: one attacker costs its own connections first.
         """
         now = self._loop.time()
-        slow = [
-            client
-            for client in self._clients
-            if not client.served and now - client.began >= seconds
-        ]
+        slow = [client for client in clients if not client.served and now - client.began >= seconds]
         have = Counter(map(self._counts_as, slow))
         closed = heapq.nsmallest(
             -(-len(slow) // SHARE),
