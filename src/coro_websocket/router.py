@@ -36,8 +36,9 @@ from ._http.request_and_response import Found
 from ._http.request_rules import asks_for_upgrade, choose_subprotocol
 from ._options.header_rules import check_subprotocols
 from ._quoting import clip
-from ._routing.functions import ask, check_http_function, check_methods, name_of
+from ._routing.functions import ask, check_http_function, check_methods
 from ._routing.patterns import join_patterns, parse_pattern
+from ._server.callables import name_of, wrong_arguments
 from ._server.handler import check_handler
 from ._server.hooks import Routing, check_hooks
 
@@ -163,6 +164,7 @@ class Router(Routing):
         Raises:
             InvalidOption: as for Router.
         """
+        self._table.check(pattern)
         if handler is None:
             return functools.partial(
                 self.route,
@@ -251,6 +253,7 @@ class Router(Routing):
         Raises:
             InvalidOption: as for Router.
         """
+        self._table.check(pattern)
         if function is None:
             return functools.partial(
                 self.http, pattern, methods=methods, name=name, process_request=process_request
@@ -357,7 +360,7 @@ class Router(Routing):
             expected = " or ".join(f"({', '.join(each._parsed.parameters)})" for each in called)
             raise InvalidOption(
                 f"the route {clip(called[0].name)} has the parameters {expected}, "
-                f"not {clip(', '.join(params))}",
+                f"not ({clip(', '.join(params))[1:-1]})",
                 "params",
             )
         if any(each.handler is not fitting[0].handler for each in fitting):
@@ -416,8 +419,15 @@ class Router(Routing):
     async def _ask(self, route: Route, req: Request) -> HTTPResponse | None:
         for hook in route._hooks:
             answer = await ask(hook, req)
+            if answer is not None and not isinstance(answer, HTTPResponse):
+                raise InvalidOptionType(
+                    f"process_request of the route {clip(route.pattern)} must return None or an "
+                    f"HTTPResponse, not {type(answer).__name__}, which {clip(name_of(hook))} "
+                    "returned",
+                    "process_request",
+                )
             if answer is not None:
-                return answer  # type: ignore[no-any-return]  # which is checked
+                return answer
         if route.methods is None:
             return None
         answer = await ask(route.handler, req, **req.params)
@@ -477,10 +487,22 @@ def _new_route(
     return route
 
 
+def _takes_a_request_alone(function: Callable[..., Any], parameters: tuple[str, ...]) -> bool:
+    alone, handler = (wrong_arguments(function, count, parameters) is None for count in (1, 3))
+    return alone and not handler
+
+
 def _check_called(route: Route, *, more: bool) -> None:
     """InvalidOptionType if the handler cannot be called with what the pattern has, or `more`."""
     parameters = tuple(route._parsed.parameters)
     if route.methods is None:
+        if callable(route.handler) and _takes_a_request_alone(route.handler, parameters):
+            raise InvalidOptionType(
+                f"{clip(name_of(route.handler))} takes a request alone, as what answers plain HTTP "
+                "does: add it by router.get() or router.http(); a WebSocket is handled by an "
+                "async def handler(req, read, write)",
+                "handler",
+            )
         check_handler(route.handler, parameters, more=more)
     else:
         check_http_function(route.handler, parameters, more=more)

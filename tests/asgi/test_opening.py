@@ -128,32 +128,6 @@ async def test_a_header_that_cannot_be_sent_is_the_applications_error(header, ca
     assert "InvalidOption: " in caplog.text
 
 
-async def test_what_a_client_sends_before_it_is_accepted_is_kept_within_limits():
-    go_on = asyncio.Event()
-    sizes = []
-
-    async def app(scope, receive, send):
-        await receive()
-        await go_on.wait()
-        await send({"type": "websocket.accept"})
-        while (event := await receive())["type"] == "websocket.receive":
-            sizes.append(len(event["bytes"]))
-
-    async with serving(app) as server:
-        async with raw_client(server, None) as client:
-            client.ask()
-            await until(lambda: server.state.tasks)
-            for _ in range(64):
-                client.send(2, bytes(65536))
-            await until(lambda: not server.protocol.transport.is_reading())
-            assert len(server.protocol._early) < 1024 * 1024
-            go_on.set()
-            await client.head()
-            client.send(8)
-            await client.rest()
-    assert sizes == [65536] * 64
-
-
 @pytest.mark.parametrize("http", ["h11", "httptools", "zttp"])
 async def test_every_http_implementation_hands_it_requests(http):
     pytest.importorskip(http)

@@ -88,6 +88,37 @@ async def test_a_unix_socket_serves_and_has_no_client_address(tmp_path):
     assert [(scope["client"], scope["server"]) for scope in scopes] == [(None, (path, None))]
 
 
+async def test_what_a_client_sends_before_it_is_accepted_is_kept_within_limits():
+    go_on = asyncio.Event()
+    received = []
+
+    async def app(scope, receive, send):
+        await receive()
+        await go_on.wait()
+        await send({"type": "websocket.accept"})
+        while (event := await receive())["type"] == "websocket.receive":
+            received.append((event["bytes"][0], len(event["bytes"])))
+            if len(received) == 1:
+                reading.append(server.protocol.transport.is_reading())
+
+    reading: list[bool] = []
+    async with serving(app) as server:
+        async with raw_client(server, None) as client:
+            client.ask()
+            await until(lambda: server.state.tasks)
+            for number in range(64):
+                client.send(BINARY, bytes([number]) * 65536)
+            await until(lambda: not server.protocol.transport.is_reading())
+            assert len(server.protocol._early) < 1024 * 1024
+            direct = watches(asyncio.get_running_loop())
+            go_on.set()
+            await client.head()
+            client.send(CLOSE)
+            await client.rest()
+    assert received == [(number, 65536) for number in range(64)]
+    assert not (direct and any(reading))  # one of the two receives
+
+
 async def test_messages_keep_their_order_while_the_client_falls_behind_and_catches_up():
     sizes = [random.Random(7).choice([10, 1000, 20_000, 200_000]) for _ in range(200)]
 

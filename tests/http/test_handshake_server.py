@@ -162,6 +162,25 @@ def test_a_target_in_absolute_form_gives_pathname_and_host():
     assert accepted(*lines(), start="GET ws://real.example?q HTTP/1.1").pathname == "/?q"
 
 
+@pytest.mark.parametrize(
+    ("pathname", "path", "query"),
+    [
+        ("/", "/", {}),
+        ("/chat?", "/chat", {}),
+        (
+            "/a%2Fb?room=a+b&room=c&empty=&x%3D=%C3%A9",
+            "/a%2Fb",
+            {"room": "a b", "empty": "", "x=": "é"},
+        ),
+        ("/?a=1?b=2&&c", "/", {"a": "1?b=2", "c": ""}),
+        ("/?%FF=%zz", "/", {"\ufffd": "%zz"}),
+    ],
+)
+def test_path_and_query_are_the_parts_of_the_pathname(pathname: str, path: str, query: object):
+    received = Request(pathname=pathname)
+    assert (received.path, received.query) == (path, query)
+
+
 @pytest.mark.parametrize("host", ["h", "h:80", "h:", "[::1]", "[::1]:80", "a%20b", "a-b_c.d"])
 def test_a_target_in_absolute_form_may_have_any_host_and_port(host: str):
     assert accepted(*lines(), start=f"GET ws://{host}/x HTTP/1.1").host == host

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import functools
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coro_websocket import HandshakeError, InvalidOption, InvalidOptionType, Request, serve
+from coro_websocket import HandshakeError, InvalidOption, InvalidOptionType, Request
 from coro_websocket._http.origins import check_origin, check_origins
 
 
@@ -275,14 +274,3 @@ def test_a_function_that_fails_lets_nobody_in(function: Any):
     assert response.code == 500
     assert b"secret" not in response.body
     assert isinstance(caught.value.__cause__, (ValueError, TypeError))
-
-
-async def test_the_examples_of_docs_security_are_options_that_serve_takes():
-    text = (Path(__file__).parents[2] / "docs/security.md").read_text()
-    block = text.split("## Which pages may connect")[1].split("```python\n")[1].split("```")[0]
-    assert block.count("serve(") == 6
-
-    async def handler(req, read, write):
-        pass
-
-    exec(block, {"serve": serve, "handler": handler, "tenants": {"https://a.example"}})

@@ -1,13 +1,18 @@
-"""The examples of docs/serving.md and docs/authentication.md do what is said behind them."""
+"""The examples of docs/serving.md and docs/authentication.md do what is said behind them.
+
+What is no program in these and the other pages about servers is run too: options and names exist.
+"""
 
 from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
 import hmac
 import inspect
 import json
 import re
+import socket
 import subprocess
 import sys
 import types
@@ -19,6 +24,7 @@ from tests.helpers.raw_peer import BOUND
 
 import coro_websocket
 from coro_websocket import HandshakeError, HTTPResponse, connect, serve
+from coro_websocket.router import Router
 
 DOCS = Path(__file__).parents[2] / "docs"
 PROGRAM = re.compile(r"<!-- example: ([\w-]+) -->\n```python\n(.*?)```", re.DOTALL)
@@ -79,13 +85,42 @@ class FakeJWT(types.ModuleType):
         return {"sub": "ann", "scope": token.removeprefix("t0ken.").replace(".", " ")}
 
 
+class Listeners:
+    """Sockets that listen, as systemd and users have them."""
+
+    def __init__(self) -> None:
+        self._opened: list[socket.socket] = []
+
+    def open(self, *_: str) -> list[socket.socket]:
+        self._opened.append(socket.create_server(("127.0.0.1", 0)))
+        return self._opened[-1:]
+
+    def close(self) -> None:
+        for each in self._opened:
+            each.close()
+
+    def serve(self, *arguments: Any, **options: Any) -> None:
+        """`serve`, of which nobody awaits what it returns."""
+        if options.get("sock") == "systemd":
+            options["sock"] = self.open()
+        serve(*arguments, **options).close()
+
+
 async def tell(req, read, write):
     await write(f"{vars(req.state)} {req.subprotocol}")
 
 
-def known_names() -> dict[str, Any]:
+def known_names(listeners: Listeners) -> dict[str, Any]:
     return {
         **vars(coro_websocket),
+        "serve": listeners.serve,
+        "systemd_sockets": listeners.open,
+        "listener": listeners.open()[0],
+        "router": Router(),
+        "admin": tell,
+        "chat": tell,
+        "graphql": tell,
+        "tenants": {"https://one.example"},
         "asyncio": asyncio,
         "hmac": hmac,
         "json": json,
@@ -108,9 +143,10 @@ async def run(code: str, names: dict[str, Any]) -> None:
 
 
 async def fragments_of(page: str) -> dict[str, Any]:
-    names = known_names()
-    for code in FRAGMENT.findall(text_of(page)):
-        await run(code, names)
+    with contextlib.closing(Listeners()) as listeners:
+        names = known_names(listeners)
+        for code in FRAGMENT.findall(text_of(page)):
+            await run(code, names)
     return names
 
 
@@ -155,6 +191,12 @@ async def test_the_fragments_of_authentication_do_what_they_say():
 
     changed = names["always"](coro_websocket.Request(), HTTPResponse(200))
     assert list(changed.headers) == [("X-Request-Id", "none")]
+
+
+@pytest.mark.parametrize("page", ["connections.md", "listening.md", "routing.md", "security.md"])
+async def test_the_fragments_of_other_pages_run(page: str):
+    assert FRAGMENT.search(text_of(page))
+    await fragments_of(page)
 
 
 def test_every_option_of_serve_is_in_the_table():

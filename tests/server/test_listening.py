@@ -71,7 +71,7 @@ async def test_a_server_that_is_about_to_listen_is_alive(tmp_path):
         fcntl.flock(folder, fcntl.LOCK_EX)
         with socket.socket(socket.AF_UNIX) as other:
             other.bind(str(path))
-            starting = asyncio.ensure_future(serve(echo, path=path)._open())
+            starting = asyncio.ensure_future(serve(echo, path=path))
             await turns_of_the_loop(5)
             other.listen()
             fcntl.flock(folder, fcntl.LOCK_UN)

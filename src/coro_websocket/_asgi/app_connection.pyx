@@ -6,12 +6,15 @@ error.
 """
 
 from .._connection.connection cimport Connection
+from .._connection.keepalive cimport NEVER, is_due
 from .._rfc6455.engine cimport Engine
 from .._runtimes.waiter cimport WAITING, Waiter
 from .app_stream cimport AppStream
 
 from .._errors import PingTimeout
 from .._rfc6455.close_codes import INTERNAL_ERROR, NO_STATUS
+
+cdef double QUIET = 0.25  # seconds in which a client that was told of its fault sends nothing
 
 cdef enum:
     UNASKED = 1  # bytes that wait before the application has asked for a message
@@ -22,6 +25,7 @@ cdef class AppConnection(Connection):
 
     def __cinit__(self, *args):
         self.read_high_water = UNASKED
+        self.quiet_at = NEVER
 
     cdef int receives(self) except -1:
         """The application asks for messages: some may wait for it."""
@@ -66,8 +70,9 @@ cdef class AppConnection(Connection):
     def leave(self):
         """The application has ended: send what waits, and hang up."""
         cdef Engine engine = self.engine
-        if self.stream.lost or (engine.initiated_close and not engine.close_received):
-            return  # the closing handshake goes on, within close_timeout
+        closing = self.half_closed or (engine.initiated_close and not engine.close_received)
+        if self.stream.lost or closing:
+            return  # within close_timeout the client hears of that, and hangs up
         try:
             if engine.close_ahead and not engine.close_sent:  # behind what nobody has received
                 engine.look_ahead(True)
@@ -80,6 +85,33 @@ cdef class AppConnection(Connection):
                 self.hang_up()
         except MemoryError:
             self.fail_memory()
+
+    cdef int advance_closing(self) except -1:
+        Connection.advance_closing(self)
+        if (<AppStream>self.stream).lingers and self.quiet_at == NEVER:
+            self.linger()
+        return 0
+
+    cdef int linger(self) except -1:
+        """Hang up once the client is quiet: while it sends, it may not have received our Close."""
+        if not self.stream.lost:
+            self.seen = self.bytes_in
+            self.quiet_at = self.runtime.time() + QUIET
+            self.arm(self.quiet_at)
+        return 0
+
+    cdef int do_what_is_due(self, double now) except -1:
+        if is_due(self.quiet_at, now) and not self.stream.lost:
+            if self.bytes_in == self.seen:
+                self.quiet_at = NEVER
+                self.hang_up()
+            else:
+                self.linger()
+        return Connection.do_what_is_due(self, now)
+
+    cdef int arm_next(self) except -1:
+        Connection.arm_next(self)
+        return self.arm(self.quiet_at)
 
     cdef int hang_up(self) except -1:
         return (<AppStream>self.stream).hang_up()
@@ -100,6 +132,7 @@ cdef class AppConnection(Connection):
         if self.cause is None:
             self.cause = error
         self.engine.fail_connection(error)
+        self.leaving = True  # once that is sent
         self.stream.queue()
         return self.advance_closing()
 

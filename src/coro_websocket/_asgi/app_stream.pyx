@@ -1,7 +1,9 @@
 """The stream over the transport of the HTTP server that an application runs under.
 
-The rule: once the closing handshake is done the transport is closed at once, as that server's
-protocols do and as it expects when it shuts down.
+The rules: once the closing handshake is done the transport is closed at once, as that server's
+protocols do and as it expects when it shuts down. Where there is none, as the client has broken a
+rule, its consumer says when: a client that still sends would lose what it has not received yet,
+such as our Close.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -28,8 +30,8 @@ cdef class AppStream(FedStream):
         if isinstance(self.consumer, Connection):
             if (<Connection>self.consumer).engine.close_received:
                 return self.hang_up()
-        # A peer that still sends would lose what it has not received yet, such as our Close.
-        return FedStream.half_close(self)
+        self.lingers = True
+        return 0
 
     cdef int shut_down(self) except -1:
         return self.abort()

@@ -255,6 +255,8 @@ class WebSocketProtocol(asyncio.Protocol):
             extensions=self._handshake.extensions,
         )
         early, self._early = bytes(self._early), bytearray()
+        if self._early_paused:  # what may be received now is the stream's to say
+            self.transport.resume_reading()
         try:
             connection = AppConnection(engine, options, stream, early)
         except BaseException:  # the client has its 101: no other answer can follow
@@ -263,8 +265,6 @@ class WebSocketProtocol(asyncio.Protocol):
         self._stream = stream
         if self._writing_paused:
             stream.pause_writing()
-        if self._early_paused:
-            self.transport.resume_reading()
         return connection
 
     def _accept_headers(

@@ -11,6 +11,7 @@ from typing import Any
 
 from .._errors import InvalidOption
 from .._quoting import clip
+from .._server.callables import takes_exactly
 
 __all__ = ["load"]
 
@@ -38,6 +39,12 @@ async def load(app: str, *, factory: bool, folder: str) -> dict[str, Any]:
         found = found()
         if inspect.isawaitable(found):
             found = await found
+    elif _takes_nothing(found):
+        raise InvalidOption(
+            f"APP: {clip(app)} takes no arguments, and a handler takes (req, read, write): if it "
+            "returns one, say --factory",
+            "APP",
+        )
     if not isinstance(found, Mapping):
         return {"handler": found}
     if not factory:
@@ -54,6 +61,10 @@ async def load(app: str, *, factory: bool, folder: str) -> dict[str, Any]:
     return dict(found)
 
 
+def _takes_nothing(found: object) -> bool:
+    return inspect.isfunction(found) and takes_exactly(found, ())
+
+
 def _find(app: str, folder: str) -> Any:
     module_name, colon, name = app.partition(":")
     parts = (*module_name.split("."), *name.split("."))
@@ -68,9 +79,12 @@ def _find(app: str, folder: str) -> Any:
         # A module that is there may itself import one that is not: that is its own error.
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise
+        hint = ""
+        if module_name.endswith(".py"):
+            hint = f": did you mean {clip(app.replace('.py:', ':'))}?"
         raise InvalidOption(
             f"APP: there is no module {clip(module_name)}, in {clip(folder)} or elsewhere "
-            "(--app-dir)",
+            f"(--app-dir){hint}",
             "APP",
         ) from None
     for part in name.split("."):

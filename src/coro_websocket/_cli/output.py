@@ -27,7 +27,10 @@ def without_controls(text: str) -> str:
 
 
 def seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
     if not 0 <= seconds < float("inf"):
         raise argparse.ArgumentTypeError("expected a number of seconds, 0 or more")
     return seconds

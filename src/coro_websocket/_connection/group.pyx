@@ -22,9 +22,10 @@ from .._runtimes.runtime cimport runs_here
 from .read_write cimport in_its_loop
 
 import functools
+from collections.abc import Iterable
 
 from .._checks import wrong_type
-from .._errors import InvalidOption, OtherEventLoopError
+from .._errors import InvalidOption, InvalidOptionType, OtherEventLoopError
 from .._runtimes.current import loop_runs_here
 from .stats import BroadcastStats
 
@@ -76,14 +77,11 @@ cdef class Group(Gathering):
             OtherEventLoopError: called where the connection's event loop does not run, or the
                 members are of another one.
         """
-        self.put(write)
+        self.put(the_write(write))
 
     cdef bint put(self, Write write) except -1:
         """Take a connection in; False if it was in already, or is closed or closing."""
-        cdef Connection connection
-        if write is None:
-            raise TypeError("expected the `write` of a connection, not None")
-        connection = write.connection
+        cdef Connection connection = write.connection
         if not runs_here(connection.runtime):
             raise connection.runtime.other_loop("group.add()")
         if self.members and connection.runtime is not self.runtime:
@@ -109,7 +107,7 @@ cdef class Group(Gathering):
 
         Raises OtherEventLoopError where the group's event loop does not run.
         """
-        cdef Connection connection = (<Write?>write).connection
+        cdef Connection connection = the_write(write).connection
         if connection in self.members:
             if not runs_here(self.runtime):
                 raise self.runtime.other_loop("group.discard()")
@@ -134,7 +132,7 @@ cdef class Group(Gathering):
 
         A connection that was in already stays in. Raises as `add` does.
         """
-        return Membership(self, write)
+        return Membership(self, the_write(write))
 
     def __len__(self):
         return len(self.members)
@@ -294,7 +292,7 @@ def broadcast(writes, message, *, bint compress=True, slow="drop"):
     cdef Connection connection
     writes = list(writes)
     for write in writes:
-        connection = (<Write?>write).connection
+        connection = the_write(write).connection
         if runtime is None:
             runtime = connection.runtime
         elif connection.runtime is not runtime:
@@ -339,13 +337,25 @@ cdef Slow slow_policy(slow) except? CLOSE_SLOW:
         ) from None
 
 
+cdef Write the_write(given):
+    if isinstance(given, Write):
+        return given
+    # What other libraries send a message to.
+    hint = ": give its .write" if hasattr(given, "write") else ""
+    raise InvalidOptionType(
+        f"expected the `write` of a connection, not {type(given).__name__}{hint}", "write"
+    )
+
+
 cdef set connections_of(exclude):
     """The connections of the `write`s that are excluded; None: there are none."""
     if isinstance(exclude, Write):
         return {(<Write>exclude).connection}
+    if not isinstance(exclude, Iterable):
+        raise wrong_type("exclude", "the `write` of a connection, or several", exclude)
     excluded = set()
     for write in exclude:
-        excluded.add((<Write?>write).connection)
+        excluded.add(the_write(write).connection)
     return excluded if excluded else None
 
 

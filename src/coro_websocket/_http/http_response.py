@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from .._checks import check_int, is_int, wrong_type
-from .._errors import InvalidOption
+from .._errors import InvalidOption, InvalidOptionType
 from .._options.header_rules import check_value
 from .cookies import SameSite, cookie_line
 from .headers import Headers
@@ -69,6 +69,12 @@ class HTTPResponse:
     def __post_init__(self) -> None:
         upgrades = is_int(self.status) and self.status == SWITCHING_PROTOCOLS
         status = self.status if upgrades else check_int("status", self.status, 200, 599)
+        if isinstance(self.headers, (str, bytes)):
+            raise InvalidOptionType(
+                "headers must be a list of (name, value) pairs or a mapping, not "
+                f"{type(self.headers).__name__}: did you mean body=...?",
+                "headers",
+            )
         check = check_response_headers if upgrades else check_refusal_headers
         body = _checked_body(self.body)
         if upgrades and body:

@@ -65,7 +65,8 @@ def check_origins(origins: Origins) -> CheckedOrigins | None:
         return CheckedOrigins(same=False, functions=(_check_function(origins),))
     if isinstance(origins, (str, bytes, re.Pattern)) or not isinstance(origins, Iterable):
         raise InvalidOptionType(
-            "origins must be 'same', a list of str, None and functions, a function, or None",
+            "origins must be 'same', a list of str, None and functions, a function, or None"
+            + (": put it into a list, or give None for any" if isinstance(origins, str) else ""),
             "origins",
         )
     exact: set[str | None] = set()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
+from urllib.parse import parse_qsl
 
 from .._errors import InvalidOption
 from .._options.tls import TLSInfo
@@ -292,6 +293,25 @@ class Request(Headers):
         are sent, it is the same part (RFC 9112 section 3.2.2).
         """
         return self._pathname
+
+    @property
+    def path(self) -> str:
+        """The path that the client asks for, without the query; percent-encoded, as sent.
+
+        What it means, decoded, is for a Router to find out: `req.params`.
+        """
+        return self._pathname.partition("?")[0]
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The parameters of the query by name, decoded: `{"room": "a b"}` for `?room=a+b`.
+
+        Of several of one name the first counts: `urllib.parse.parse_qsl` gives all of them.
+        """
+        query: dict[str, str] = {}
+        for name, value in parse_qsl(self._pathname.partition("?")[2], keep_blank_values=True):
+            query.setdefault(name, value)
+        return query
 
     @property
     def version(self) -> float:

@@ -429,14 +429,24 @@ NAMES_ELSEWHERE_OF_SERVERS = {
     **_instead("'origins'", "origin allowed_origins check_origin"),
     **_instead("'headers'", "server_header"),
     **_told("a server listens on 'host' and 'port', 'path' or 'sock'", "url uri"),
-    **_told("the handler finds the path in req.pathname", "pathname"),
+    **_told("the handler finds the path in req.path", "pathname"),
     **_told(
         "give basic_auth(...) or bearer_auth(...) as 'process_request'",
-        "auth authenticate authentication check_credentials credentials on_connect",
+        "auth authenticate authentication check_credentials credentials on_connect basic_auth "
+        "bearer_auth username password",
     ),
     **_told(
         "process_request may call req.choose_subprotocol() for what 'subprotocols' cannot say",
         "select_subprotocol",
+    ),
+    **_instead("'process_request', a function of the request", "health healthcheck on_request"),
+    **_told("give a Router of coro_websocket.router as the handler", "router routes"),
+    **_instead("'trusted_proxies'", "forwarded_allow_ips proxy_headers trusted_hosts"),
+    **_instead("'max_connections'", "limit_concurrency max_clients"),
+    **_told("server.serve_forever() takes 'signals' and 'drain_timeout'", "signals drain_timeout"),
+    **_told(
+        "'coro-websocket serve --workers' starts processes, or 'reuse_port' lets several listen",
+        "workers processes",
     ),
     **_instead("'mode'", "permissions unix_socket_perms uds_mode"),
     **_told(

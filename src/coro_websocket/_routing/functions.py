@@ -6,7 +6,6 @@ parameters of its path is checked before it ever is.
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from .._server.callables import wrong_arguments
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["ask", "check_http_function", "check_methods", "name_of"]
+__all__ = ["ask", "check_http_function", "check_methods"]
 
 
 def check_http_function(function: Any, parameters: Sequence[str], *, more: bool) -> None:
@@ -54,13 +53,6 @@ def check_methods(methods: Iterable[str]) -> frozenset[str]:
     if not checked:
         raise InvalidOption("methods must not be empty", "methods")
     return frozenset(checked | {"HEAD"} if "GET" in checked else checked)
-
-
-def name_of(function: Any) -> str:
-    """The name of a function, without what `functools.partial` puts around it."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return str(getattr(function, "__name__", type(function).__name__))
 
 
 async def ask(function: Callable[..., Any], *arguments: object, **named: object) -> Any:

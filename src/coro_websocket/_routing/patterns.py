@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from .._checks import wrong_type
 from .._errors import InvalidOption
 from .._quoting import clip
 
@@ -23,6 +24,7 @@ _PARAMETER = re.compile(
     r"([a-z_][a-z0-9_]*)(?::([a-z_][a-z0-9_]*)(?:\((.*)\))?)?", re.IGNORECASE | re.ASCII
 )
 _ESCAPE = re.compile(r"%[0-9a-fA-F]{2}")
+_ELSEWHERE = re.compile(r"/(?::[a-z_]|\*+(?:/|$))", re.IGNORECASE)  # "/:name", "/*"
 _NO_TEXT = frozenset({"int", "float", "uuid", "any"})
 _MOST_TEXTS = 2  # in a segment: each more would be another power in the time to match it
 
@@ -74,14 +76,15 @@ class Pattern:
         )
 
 
-def parse_pattern(text: str) -> Pattern:
+def parse_pattern(text: object) -> Pattern:
     """Read a pattern: text with `{name}`, `{name:converter}` or `{name:converter(arguments)}`.
 
     Raises:
         InvalidOption: it is none; the error says what is wrong.
     """
     if not isinstance(text, str):
-        raise InvalidOption(f"a pattern must be str, not {type(text).__name__}", "routes")
+        hint = ", as in @router.route('/path')" if callable(text) else ""
+        raise wrong_type("a pattern", f"str{hint}", text, "routes")
     if not text.startswith("/"):
         raise _invalid(text, "it must start with '/'")
     pieces = _pieces(text)
@@ -116,6 +119,8 @@ def _pieces(text: str) -> list[str | Parameter]:
 def _check_literal(text: str, literal: str) -> None:
     if "<" in literal or ">" in literal:
         raise _invalid(text, "parameters are written in braces, '{name}' or '{name:int}'")
+    if _ELSEWHERE.search(literal):
+        raise _invalid(text, "parameters are written in braces, '{name}' or '{name:path}'")
     if "?" in literal or "#" in literal:
         raise _invalid(text, "a path has neither query nor fragment")
     if "//" in literal:

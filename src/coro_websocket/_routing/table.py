@@ -17,6 +17,7 @@ from .._http.opening_errors import HandshakeError
 from .._quoting import clip
 from .converters import CONVERTERS
 from .paths import MAX_SPLIT, decode_path
+from .patterns import parse_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -87,6 +88,22 @@ class Table:
                     f"the converter {clip(name)} is another one in a router that is mounted",
                     "converters",
                 )
+
+    def check(self, pattern: object) -> None:
+        """InvalidOption if this is no pattern, or has a converter that there is not."""
+        parsed = parse_pattern(pattern)
+        for parameter in parsed.parameters.values():
+            known = self._map.converters
+            if parameter.converter in known:
+                continue
+            hint = f": there are {', '.join(name for name in known if name != 'default')}"
+            if parameter.name in known:
+                hint = f": did you mean {{{parameter.converter}:{parameter.name}}}?"
+            raise InvalidOption(
+                f"{clip(parsed.text)} is no pattern of a path: the converter "
+                f"{clip(parameter.converter)} does not exist{hint}",
+                "routes",
+            )
 
     def add(self, route: Route) -> None:
         """Add a route; InvalidOption, and nothing is added, if it cannot be one."""

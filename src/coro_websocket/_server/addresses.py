@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-from .._checks import check_int, wrong_type
-from .._errors import InvalidOption
+from .._checks import check_int, is_int, wrong_type
+from .._errors import InvalidOption, InvalidOptionType
 from .._options.options import Options
 from .._options.rules import stream_socket
 from .._options.url import URL, default_port
@@ -96,7 +96,8 @@ class Addresses:
         if reuse_port and not hasattr(socket, "SO_REUSEPORT"):
             raise InvalidOption("this platform has no SO_REUSEPORT", "reuse_port")
         if mode is not None:
-            check_int("mode", mode, 0, 0o777, span="from 0 to 0o777")
+            hint = ", in octal as 0o660" if is_int(mode) and mode > 0o777 else ""
+            check_int("mode", mode, 0, 0o777, span=f"from 0 to 0o777{hint}")
         for name, given in (("mode", mode), ("owner", owner)):
             if given is not None and (checked is None or checked.startswith("\0")):
                 raise InvalidOption(
@@ -143,6 +144,8 @@ def _hosts(host: object) -> tuple[str, ...]:
     if not hosts:
         raise InvalidOption("host is an empty list: give at least one address", "host")
     for each in hosts:
+        if is_int(each) and not several:
+            raise InvalidOptionType(f"host must be str, not int: did you mean port={each}?", "host")
         if not isinstance(each, str):
             raise wrong_type("host", "str or a list of str", each)
         if "\0" in each:  # a resolver would take what comes before it

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
 from .._quoting import clip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-__all__ = ["wrong_arguments"]
+__all__ = ["name_of", "takes_exactly", "wrong_arguments"]
+
+
+def name_of(function: Any) -> str:
+    """The name of a function, without what `functools.partial` puts around it."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def takes_exactly(function: Any, names: Sequence[str]) -> bool:
+    """Whether these are the names of a function's parameters, as far as it tells them."""
+    try:
+        return [*inspect.signature(function).parameters] == [*names]
+    except (TypeError, ValueError):
+        return False
 
 
 def wrong_arguments(

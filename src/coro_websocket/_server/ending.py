@@ -11,6 +11,7 @@ import contextlib
 import functools
 from typing import TYPE_CHECKING
 
+from .._errors import InvalidOption, InvalidOptionType
 from .._options.rules import duration
 
 if TYPE_CHECKING:
@@ -29,7 +30,18 @@ HANDSHAKE_GRACE = 2.0
 
 def drain_seconds(name: str, value: Seconds) -> float | None:
     """The rule for how long a drain may take: as any duration, and also 0."""
-    return 0.0 if not isinstance(value, bool) and value == 0 else duration(name, value)
+    if not isinstance(value, bool) and value == 0:
+        return 0.0
+    try:
+        return duration(name, value)
+    except InvalidOptionType:
+        raise
+    except InvalidOption:
+        raise InvalidOption(
+            f"{name} must be a finite number of seconds, 0 or more, or None to wait for as long as "
+            f"handlers take, not {value}",
+            name,
+        ) from None
 
 
 class Ending:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .._connection.leaving import close_on_exit
 from .._errors import ConnectionClosedError, InvalidOptionType
 from .._quoting import clip
-from .callables import wrong_arguments
+from .callables import takes_exactly, wrong_arguments
 from .log import in_words, logger
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ def check_handler(handler: object, parameters: Sequence[str] = (), *, more: bool
         parameters: the names of the keyword arguments that it gets from its path.
         more: whether it may get more of these.
     """
+    if takes_exactly(handler, ("scope", "receive", "send")):
+        raise InvalidOptionType(
+            "this is an ASGI application: serve it with uvicorn, on the connection of this library "
+            "by --ws coro_websocket.uvicorn:WebSocketProtocol",
+            "handler",
+        )
     wrong = _not_a_coroutine_function(handler) or wrong_arguments(handler, 3, parameters, more=more)
     if wrong is not None:
         arguments = ", ".join(("req", "read", "write", *parameters))
@@ -52,6 +59,8 @@ def _not_a_coroutine_function(handler: Any) -> str | None:
     if inspect.iscoroutine(handler):
         handler.close()  # nobody will await it, of which Python would warn
         return "pass the function itself, without calling it"
+    if isinstance(handler, Mapping):
+        return "for a handler by path, give a Router of coro_websocket.router with this mapping"
     if not callable(handler):
         return f"{type(handler).__name__} cannot be called"
     while isinstance(handler, functools.partial):

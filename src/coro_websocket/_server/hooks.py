@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from .._errors import InvalidOption, InvalidOptionType
 from .._http.answers import refusal
 from .._http.http_response import SWITCHING_PROTOCOLS, HTTPResponse
-from .callables import wrong_arguments
+from .._quoting import clip
+from .callables import name_of, wrong_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -124,10 +125,10 @@ async def call_hook(
     with _failing(loop, name):
         result = hook(*arguments)
         if not inspect.isawaitable(result):
-            return _checked(name, result, arguments)
+            return _checked(name, hook, result, arguments)
     async with during():
         with _failing(loop, name):
-            return _checked(name, await result, arguments)
+            return _checked(name, hook, await result, arguments)
 
 
 @contextlib.contextmanager
@@ -140,12 +141,16 @@ def _failing(loop: Loop, name: str) -> Iterator[None]:
         raise refusal(500, f"{name} has failed") from error
 
 
-def _checked(name: str, result: object, arguments: tuple[object, ...]) -> HTTPResponse | None:
+def _checked(
+    name: str, hook: object, result: object, arguments: tuple[object, ...]
+) -> HTTPResponse | None:
     if result is None:
         return None
     if not isinstance(result, HTTPResponse):
         raise InvalidOptionType(
-            f"{name} must return None or an HTTPResponse, not {type(result).__name__}", name
+            f"{name} must return None or an HTTPResponse, not {type(result).__name__}, "
+            f"which {clip(name_of(hook))} returned",
+            name,
         )
     if result.status == SWITCHING_PROTOCOLS:
         given = arguments[-1]

@@ -89,5 +89,5 @@ def _log_refusal(level: int, error: HandshakeError, status: int, which: str) -> 
         which,
         status,
         str(error).split(f"refused with {code}: ", 1)[-1],
-        exc_info=error if failed else None,
+        exc_info=error.__cause__,  # the application's error, without ours around it
     )

@@ -5,6 +5,7 @@ The rule: what cannot be used is refused at once, before anything is awaited.
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from .._checks import check_names
@@ -13,6 +14,7 @@ from .._http.reserved_headers import check_response_headers
 from .._options.header_rules import check_subprotocols
 from .._options.options import Options
 from .._options.rules import NAMES_ELSEWHERE_OF_SERVERS
+from .._quoting import clip
 from .._runtimes.current import running_loop
 from .addresses import BACKLOG, Addresses
 from .handler import check_handler
@@ -204,20 +206,40 @@ SERVER_OPTIONS = (
 )
 
 
-class Serving:
-    """What `serve` returns: await it or enter it."""
+class Serving(Coroutine[Any, Any, Server]):
+    """What `serve` returns: await it or enter it, once."""
 
     def __init__(self, loop: SocketLoop, server: Server, where: Addresses) -> None:
         self._loop = loop
         self._server = server
         self._where = where
+        self._opening = self._open()
+        # The name under which Python warns that it was never awaited.
+        self._opening.__qualname__ = "serve"  # type: ignore[attr-defined]
 
     def __await__(self) -> Generator[Any, Any, Server]:
-        return self._open().__await__()
+        return self._opening.__await__()
+
+    def send(self, value: Any, /) -> Any:
+        return self._opening.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._opening.throw(*error)
+
+    def close(self) -> None:
+        self._opening.close()
 
     async def _open(self) -> Server:
         self._server._start(await self._where.listen(self._loop))
         return self._server
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            hint = ""
+            if hasattr(Server, name) and not name.startswith("_"):
+                hint = ": a server is there once this is awaited, server = await serve(...)"
+            raise AttributeError(f"what serve() returns has no {clip(name)}{hint}")
 
     async def __aenter__(self) -> Server:
         return await self

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from .._errors import InvalidOption
 from .._rfc6455.close_codes import close_payload
@@ -25,6 +25,7 @@ from .systemd import systemd_notify
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from types import TracebackType
 
     from .._connection.group import Group
     from .._options.options import Seconds
@@ -42,7 +43,10 @@ RESTART_REASON = "service restart"
 
 
 class Server:
-    """A running server, as `serve` gives it."""
+    """A running server, as `serve` gives it.
+
+    `async with server:` closes it on the way out, as `async with serve(...) as server:` does.
+    """
 
     def __init__(self, loop: SocketLoop, handler: Handler, terms: Terms) -> None:
         self._loop = loop
@@ -246,6 +250,17 @@ class Server:
             raise InvalidOption("there is no TLS to reload: the server was started without", "tls")
         self._terms.tls.reload()
         logger.info("the certificates of %s were read again", self.url)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
 
     # Listening
 

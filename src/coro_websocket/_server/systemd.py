@@ -35,8 +35,8 @@ def systemd_sockets(names: str | Iterable[str] | None = None) -> list[socket.soc
 
     Each is given once, to `serve`:
 
-        async with serve(handler, sock=systemd_sockets() or None, port=8000) as server:
-            ...
+        sockets = systemd_sockets()
+        serve(handler, sock=sockets) if sockets else serve(handler, port=8000)
 
     Args:
         names: only those with this name, or one of these (`FileDescriptorName=` in the socket
