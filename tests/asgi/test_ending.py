@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import websockets
-from tests.helpers.raw_peer import BINARY, CLOSE, PONG, TEXT, close_payload
+from tests.helpers.raw_peer import BINARY, CLOSE, PONG, TEXT, close_payload, frame
 
 from .serving import BOUND, Recorder, accepted, echo, lines_of, raw_client, serving, until
 
@@ -106,10 +106,11 @@ async def test_an_application_that_lets_out_that_its_client_is_gone_has_not_fail
 
 
 async def test_a_client_that_sends_too_much_hears_why_though_it_sends_on():
+    too_much = frame(BINARY, bytes(200_000), masked=True)
     async with serving(echo, ws_max_size=1000) as server:
         async with raw_client(server) as client:
-            for number in range(100):
-                client.send(BINARY, bytes(1001 + 100_000 * number))
+            for _ in range(100):
+                client.writer.write(too_much)
                 await client.writer.drain()
             assert (await client.frame()).close[0] == 1009
             assert await client.rest() == b""

@@ -14,6 +14,9 @@ from coro_websocket import connect
 
 from .serving import BOUND, Recorder, accepted, echo, raw_client, serving
 
+# One for each stream: past the transport, and by way of it.
+pytestmark = pytest.mark.asyncio(loop_factories=["asyncio", "transports"])
+
 
 @pytest.mark.parametrize("message", ["grün", b"\0\xff", "", b"", "x" * 70_000], ids=len)
 @pytest.mark.parametrize("compression", ["deflate", None])

@@ -231,6 +231,19 @@ def test_a_list_in_two_thousand_headers_costs_linear_time(kind):
     assert_linear(attack, 250)
 
 
+@pytest.mark.parametrize("piece", [b"://", b"a://b@", b"@", b"http://a.", b":1", b"?", b"a."])
+@pytest.mark.parametrize("origins", ["same", ["https://*.example.com:*"]])
+def test_an_origin_that_is_refused_costs_linear_time(piece, origins):
+    def attack(n: int) -> None:
+        value = piece * (n // len(piece))
+        handshake = ServerHandshake(origins=origins, max_head_size=None)
+        handshake.receive(REQUEST + b"Origin: " + value + b"\r\n\r\n")
+        with pytest.raises(HandshakeError):
+            handshake.check_origin()
+
+    assert_linear(attack, 16_000)
+
+
 @pytest.mark.parametrize(
     ("offered", "chosen"),
     [

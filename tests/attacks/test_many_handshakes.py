@@ -37,10 +37,12 @@ def sockets(number):
     return made
 
 
-async def hold(server, socks):
-    """Connect, and say nothing."""
+async def hold(server, socks, said=b""):
+    """Connect, say no more than this, and stay."""
+    loop = asyncio.get_running_loop()
     for sock in socks:
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", server.port))
+        await loop.sock_connect(sock, ("127.0.0.1", server.port))
+        await loop.sock_sendall(sock, said)
 
 
 async def test_hundreds_that_say_nothing_do_not_keep_others_out(monkeypatch, caplog):
@@ -69,7 +71,8 @@ async def test_hundreds_that_say_nothing_do_not_keep_others_out(monkeypatch, cap
     assert len(said) == 1
 
 
-async def test_where_descriptors_run_out_those_that_say_nothing_go_first(caplog):
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"])
+async def test_where_descriptors_run_out_who_says_nothing_or_stays_goes_first(said, caplog):
     """A connection that is open stays, and one that comes is served."""
     async with asyncio.timeout(BOUND), serve(greet, timeout=60) as server:
 
@@ -86,7 +89,7 @@ async def test_where_descriptors_run_out_those_that_say_nothing_go_first(caplog)
                 for descriptor in free:
                     os.close(descriptor)
                 with measured() as cost:
-                    await hold(server, slow)
+                    await hold(server, slow, said)
                     await hold(server, [good])
                     # A good client has sent its request by then; the others are closed for it.
                     request = (

@@ -195,6 +195,9 @@ def test_what_a_proxy_writes_is_read_again(addresses):
         'a="' + '\\"' * 30_000,
         "for=10.0.0.1," * 4500,
         "a=b;" * 15_000,
+        "," + " " * 60_000 + "x",
+        "a=b;" + " \t" * 30_000 + "=",
+        "a=b" + " " * 60_000 + "x",
     ],
 )
 def test_long_headers_take_time_in_proportion(value):

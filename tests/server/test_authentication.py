@@ -350,6 +350,10 @@ async def test_only_what_is_to_be_protected_is():
                 await connect(server.url + "private")
 
 
+async def always_later(req):
+    return True
+
+
 @pytest.mark.parametrize(
     ("make", "option"),
     [
@@ -362,6 +366,7 @@ async def test_only_what_is_to_be_protected_is():
         (lambda: basic_auth({}, realm=5), "realm"),  # type: ignore[arg-type]
         (lambda: basic_auth({}, protect=5), "protect"),  # type: ignore[arg-type]
         (lambda: basic_auth({}, protect=lambda: True), "protect"),  # type: ignore[arg-type,misc]
+        (lambda: bearer_auth("a", protect=always_later), "protect"),
         (lambda: bearer_auth(5), "tokens"),  # type: ignore[arg-type]
         (lambda: bearer_auth(b"s3cret"), "tokens"),  # type: ignore[arg-type]
         (lambda: bearer_auth([5]), "tokens"),  # type: ignore[list-item]

@@ -241,6 +241,19 @@ async def test_who_waits_to_be_accepted_is_answered_and_not_reset(kind, tmp_path
         await draining
 
 
+async def test_who_waits_for_room_among_the_handshakes_is_answered_and_not_reset():
+    async with asyncio.timeout(BOUND), serve(echo, max_handshakes=1, timeout=60) as server:
+        with socket.create_connection(("127.0.0.1", server.port)):
+            await started(server)
+            with socket.create_connection(("127.0.0.1", server.port)) as client:
+                client.settimeout(BOUND)
+                client.sendall(REQUEST)
+                await turns_of_the_loop(20)
+                draining = asyncio.ensure_future(server.drain(60))
+                assert (await asyncio.to_thread(all_of, client)).startswith(b"HTTP/1.1 503 ")
+                await draining
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it can only be quick")
 @pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])  # asyncio's sock_accept may lose one
 @pytest.mark.parametrize("round", range(3))

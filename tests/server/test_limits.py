@@ -301,20 +301,23 @@ async def test_those_that_were_refused_and_stay_make_room_too(monkeypatch):
                 assert server.handshakes < 2
 
 
-async def test_where_descriptors_run_out_those_that_wait_for_a_hook_go_last():
+async def test_where_descriptors_run_out_the_refused_go_first_and_those_that_wait_for_a_hook_last():
     loop = running_loop("a test")
     unfinished = Unfinished(loop, None, check_networks([], "trusted_proxies"))
-    with socket.socket() as one, socket.socket() as other:
+    with socket.socket() as one, socket.socket() as two, socket.socket() as three:
         asked = Client(one, set(), ("192.0.2.1", 1), loop.time() - 100)
-        silent = Client(other, set(), ("192.0.2.1", 2), loop.time())
-        for client in (asked, silent):
+        silent = Client(two, set(), ("192.0.2.1", 2), loop.time() - 1)
+        refused = Client(three, set(), ("192.0.2.2", 3), loop.time() - 1)
+        for client in (asked, silent, refused):
             unfinished.add(client)
             client.running = asyncio.ensure_future(asyncio.Event().wait())
         unfinished.asks(asked)
-        for expected in (silent, asked):
+        unfinished.refused(refused)
+        left = [refused, silent, asked]
+        while left:
             assert await unfinished.free_descriptors("for the test")
-            assert expected.running.done()
-            assert asked.running.done() == (expected is asked)
+            assert left.pop(0).running.done()
+            assert not any(client.running.done() for client in left)
         assert not await unfinished.free_descriptors("for the test")
 
 

@@ -118,19 +118,18 @@ class Conversation(Exchange):
             return dict(self.closed_event)
         return await self.receive()
 
-    async def receive_in_turn(self) -> dict[str, Any]:
+    async def take_turn(self) -> None:
         turn = asyncio.get_running_loop().create_future()
         self._turns.append(turn)
         self.others_wait = True
         try:
             await turn
-        except asyncio.CancelledError:
+        except BaseException:
             if turn in self._turns:
                 self._turns.remove(turn)
             else:
                 self.pass_turn()
             raise
-        return await self.receive()
 
     def pass_turn(self) -> None:
         while self._turns:

@@ -111,18 +111,23 @@ cdef class DirectStream(AppStream):
     # Sending
 
     cdef bint transport_is_empty(self) except -1:
-        if self.held:
-            self.held = self.blocked or self.transport.get_write_buffer_size() > 0
+        if self.held and not self.blocked:
+            self.sending = True  # what is written from within waits in the outbox
+            try:
+                self.held = self.transport.get_write_buffer_size() > 0
+            finally:
+                self.sending = False
         return not self.held
 
     cdef int transmit(self) except -1:
         cdef Consumer consumer = self.consumer
-        cdef size_t unsent = self.outbox.unsent()
         cdef ssize_t n
         if self.sending or self.lost:
             return 0
-        if unsent and not self.broken and self.transport_is_empty():
-            n = socket_send(self.fd, self.outbox.data(), unsent)
+        if self.outbox.unsent() and not self.broken and self.transport_is_empty():
+            if self.lost:  # meanwhile
+                return 0
+            n = socket_send(self.fd, self.outbox.data(), self.outbox.unsent())
             if n > 0:
                 self.bytes_out += n
                 consumer.sent(n)
@@ -136,7 +141,9 @@ cdef class DirectStream(AppStream):
         cdef size_t queued = self.outbox.unsent()
         cdef size_t taken = 0
         cdef ssize_t n = 0
-        if self.transport_is_empty() and not self.sending:
+        # The header waits in the outbox: nothing of Python's may run before this is behind it.
+        cdef bint direct = not self.held and not self.sending
+        if direct:
             n = socket_send_both(self.fd, self.outbox.data(), queued, data, size)
         if n > 0:
             taken = <size_t>n
@@ -153,6 +160,8 @@ cdef class DirectStream(AppStream):
         consumer.sent(min(taken, queued))
         if not self.outbox.unsent():
             return consumer.transmitted()
+        if not direct:
+            return self.transmit()
         self.held = True
         return FedStream.transmit(self)
 

@@ -20,6 +20,7 @@ from .._rfc6455.messages cimport Message, as_message
 from .._rfc6455.receiving cimport MESSAGE
 from .._runtimes.runtime cimport runs_here
 from .._runtimes.waiter cimport (
+    as_exception,
     awaitable_install,
     awaitable_next,
     awaitable_send,
@@ -66,8 +67,8 @@ cdef class Exchange:
         """A coroutine of `send()` for all but a plain message on an open connection."""
         raise NotImplementedError
 
-    def receive_in_turn(self):
-        """A coroutine of `receive()` while another task waits in one."""
+    def take_turn(self):
+        """A coroutine that waits until no other task waits in `receive()`, perhaps."""
         raise NotImplementedError
 
     def pass_turn(self):
@@ -107,9 +108,10 @@ cdef class Exchange:
                 return self.send_other(event)
         elif not PyBytes_CheckExact(<object>found):
             return self.send_other(event)
+        message = <object>found  # kept, whatever becomes of the event meanwhile
         if connection.engine.rsv:
-            return connection.write_message(as_message(<object>found), True)
-        return connection.write(<object>found, True)
+            return connection.write_message(as_message(message), True)
+        return connection.write(message, True)
 
     # The subclass's
 
@@ -150,20 +152,32 @@ cdef class ReceiveEvent:
     cdef Exchange exchange
     cdef NextMessage message
     cdef bint small  # what it gives is
-    cdef object delegate  # waits in our place for another task that waits already
+    cdef object delegate  # waits until no other task waits
 
     cdef int step(self, PyObject *value, PyObject **result) except -1:
         """As awaitable.h has it."""
         cdef Exchange exchange = self.exchange
+        cdef AppConnection connection = exchange.connection
         cdef int status
-        if self.delegate is None:
-            if exchange.connection.reader is None or exchange.connection.reader is self.message:
-                status = self.step_alone(value, result)
-                if status == 0 and exchange.others_wait:
-                    exchange.pass_turn()
-                return status
-            self.delegate = exchange.receive_in_turn()
-        return PyIter_Send(self.delegate, <object>value, result)
+        while True:
+            if self.delegate is not None:
+                if PyIter_Send(self.delegate, <object>value, result):
+                    return 1
+                Py_DECREF(<object>result[0])
+                result[0] = NULL
+                self.delegate = None
+                value = Py_None
+            if connection.reader is None or connection.reader is self.message:
+                break
+            if not runs_here(connection.runtime):
+                raise connection.runtime.other_loop("receive()")
+            self.delegate = exchange.take_turn()
+        try:
+            status = self.step_alone(value, result)
+        finally:
+            if exchange.others_wait and connection.reader is None:
+                exchange.pass_turn()
+        return status
 
     cdef int step_alone(self, PyObject *value, PyObject **result) except -1:
         cdef Exchange exchange = self.exchange
@@ -181,7 +195,7 @@ cdef class ReceiveEvent:
         if outcome is None:
             return give(exchange.connection.disconnect_event(), result)
         self.small = (<Message>outcome).len <= SMALL
-        return give(message_event(<Message>outcome), result)
+        return give(self.event_of(<Message>outcome), result)
 
     cdef object take_at_end(self):
         """The application, or the server, has closed."""
@@ -190,7 +204,17 @@ cdef class ReceiveEvent:
         if exchange.messages_first:
             message = exchange.connection.take(MESSAGE, False)
         self.message.give_up()
-        return exchange.closed.copy() if message is None else message_event(message)
+        return exchange.closed.copy() if message is None else self.event_of(message)
+
+    cdef dict event_of(self, Message message):
+        """The event of a message, which the next `receive()` gets if that fails."""
+        try:
+            if opcode_of(message.bits) == TEXT:
+                return {TYPE: RECEIVE, TEXT_KEY: message.payload}
+            return {TYPE: RECEIVE, BYTES_KEY: message.payload}
+        except MemoryError:
+            self.exchange.connection.ready = message
+            raise
 
     def __await__(self):
         return self
@@ -212,7 +236,11 @@ cdef class ReceiveEvent:
 
     def throw(self, kind, value=None, traceback=None):
         if self.delegate is not None:
-            return self.delegate.throw(kind, value, traceback)
+            try:
+                return self.delegate.throw(as_exception(kind, value, traceback))
+            except StopIteration:  # it has caught that, and the waiting is over
+                self.delegate = None
+            return self.send(None)
         try:
             return self.message.throw(kind, value, traceback)
         finally:
@@ -220,21 +248,16 @@ cdef class ReceiveEvent:
                 self.exchange.pass_turn()
 
     def close(self):
-        if self.delegate is not None:
-            self.delegate.close()
-        else:
+        try:
+            if self.delegate is not None:
+                self.delegate.close()
+        finally:
             self.message.close()
             if self.exchange.others_wait:
                 self.exchange.pass_turn()
 
     def __repr__(self):
         return f"<receive() of {self.message!r}>"
-
-
-cdef dict message_event(Message message):
-    if opcode_of(message.bits) == TEXT:
-        return {TYPE: RECEIVE, TEXT_KEY: message.payload}
-    return {TYPE: RECEIVE, BYTES_KEY: message.payload}
 
 
 cdef PyObject *receive_next(PyObject *self) except NULL:

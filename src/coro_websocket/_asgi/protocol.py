@@ -80,6 +80,8 @@ class WebSocketProtocol(asyncio.Protocol):
         self._early = bytearray()  # came before the client was answered
         self._early_paused = False
         self._writing_paused = False
+        self._held = 0  # bytes, when that was last looked at
+        self._giving_up: asyncio.TimerHandle | None = None
 
     def _options(self) -> Options:
         config = self.config
@@ -130,10 +132,14 @@ class WebSocketProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._server_state.connections.discard(self)
         self._trace("WebSocket connection lost")
-        if self._conversation is not None:
-            self._conversation.client_gone()
-        if self._stream is not None:
-            self._stream.end(exc)
+        if self._giving_up is not None:
+            self._giving_up.cancel()
+        try:
+            if self._conversation is not None:
+                self._conversation.client_gone()
+        finally:
+            if self._stream is not None:  # lets go of the descriptor before that is closed
+                self._stream.end(exc)
 
     # uvicorn
 
@@ -232,9 +238,11 @@ class WebSocketProtocol(asyncio.Protocol):
             if not _tells_the_end_of(conversation, error):
                 logger.exception("Exception in ASGI application\n")
         finally:
-            if not conversation.answered:
-                self._answer_500()
-            conversation.application_ended()
+            try:
+                if not conversation.answered:
+                    self._answer_500()
+            finally:
+                conversation.application_ended()
 
     # What the conversation asks for
 
@@ -324,6 +332,22 @@ class WebSocketProtocol(asyncio.Protocol):
     def hang_up(self) -> None:
         if not self.transport.is_closing():
             self.transport.close()
+            self._give_up_later()
+
+    def _give_up_later(self) -> None:
+        """Abort the transport, which sends first what it holds, if its client takes none of that.
+
+        As long as one transport is there, uvicorn does not end.
+        """
+        self._held = self.transport.get_write_buffer_size()
+        if self._held:
+            self._giving_up = self.loop.call_later(self.close_timeout, self._give_up)
+
+    def _give_up(self) -> None:
+        if self.transport.get_write_buffer_size() < self._held:
+            self._give_up_later()
+        else:
+            self.transport.abort()
 
 
 @functools.lru_cache(maxsize=64)

@@ -32,11 +32,11 @@ CHANNEL = "--worker-channel"
 
 DESCRIPTION = """\
 Serve WebSocket connections. APP is module:name: a handler, async def
-handler(req, read, write); with --factory a function that returns one, or a
-mapping of arguments for serve() with 'handler' in it.
+handler(req, read, write), or a Router; with --factory a function that returns
+one, or a mapping of arguments for serve() with 'handler' in it.
 
-SIGTERM and SIGINT (Ctrl-C) drain: nobody is let in any more, handlers have
---drain-timeout seconds, then the connections are closed with 1012. A second
+SIGTERM and SIGINT (Ctrl-C) drain: no more connections are accepted, handlers
+have --drain-timeout seconds, then the connections are closed with 1012. A second
 one closes all at once. SIGHUP reads the certificates again. A worker process
 that dies is replaced.
 
@@ -52,7 +52,9 @@ def add_serve(commands: Any) -> None:
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    server.add_argument("app", nargs="?", metavar="APP", help="module:name of the handler")
+    server.add_argument(
+        "app", nargs="?", metavar="APP", help="module:name of the handler, or of a Router"
+    )
     server.add_argument("--echo", action="store_true", help="send every message back, without APP")
     server.add_argument(
         "--factory", action="store_true", help="APP is a function that returns the handler"
@@ -100,7 +102,7 @@ def add_serve(commands: Any) -> None:
     tls.add_argument(
         "--ca",
         metavar="FILE",
-        help="who has signed the clients' certificates, which they must show",
+        help="authorities (PEM file): clients must show a certificate that one has signed",
     )
 
     processes = server.add_argument_group("processes")

@@ -240,7 +240,7 @@ async def broadcast_later(Group group, SharedMessage shared, Slow slow, set excl
 cdef class Membership:
     """What `group.member(write)` gives."""
 
-    def __init__(self, Group group not None, Write write not None):
+    def __cinit__(self, Group group not None, Write write not None):
         self.group = group
         self.write = write
 

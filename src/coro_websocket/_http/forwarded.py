@@ -29,8 +29,9 @@ OPTIONAL_WHITESPACE = " \t"
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 # parameter=token, or parameter="quoted"; of other values, those which some proxies fail to quote.
+# Whitespace is matched once (`*+`): tried in every way, it would take the square of its length.
 _PAIR = re.compile(
-    r"""[ \t]*(?:([\w!#$%&'*+\-.^`|~]+)=(?:([^\s",;\\]+)|"((?:[^"\\]|\\.)*)"))?[ \t]*(?:;|\Z)""",
+    r"""[ \t]*+(?:([\w!#$%&'*+\-.^`|~]+)=(?:([^\s",;\\]+)|"((?:[^"\\]|\\.)*)"))?[ \t]*+(?:;|\Z)""",
     re.ASCII | re.DOTALL,
 )
 _MARK = re.compile(r'[",]')

@@ -128,13 +128,18 @@ def check_origin(request: Request, origins: CheckedOrigins | None) -> None:
         if origin is None or could_be_sent(origin):
             lets_in = clip(origin) if origin is not None else "None"
             hint = f"; origins=[{lets_in}, {'None' if origins.same else '...'}] lets it in"
-    # Not userinfo, though no browser sends any.
-    redacted = [re.sub(r"(?<=://).*@", "...@", without_query(each)) for each in received]
     raise refusal(
         403,
-        f"the origin is not allowed: received Origin {quoted(redacted)} and "
+        f"the origin is not allowed: received Origin {quoted(list(map(_redacted, received)))} and "
         f"Host {clip(request.host)}{hint} (RFC 6455 section 10.2)",
     )
+
+
+def _redacted(received: str) -> str:
+    """An `Origin` without userinfo, though no browser sends any."""
+    scheme, mark, rest = without_query(received).partition("://")
+    _, at, host = rest.rpartition("@")
+    return f"{scheme}{mark}...@{host}" if at else scheme + mark + rest
 
 
 def _is_let_in(origin: str | None, origins: CheckedOrigins, host: str) -> bool:

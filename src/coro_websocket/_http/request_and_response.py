@@ -396,7 +396,7 @@ class Request(Headers):
     def server(self) -> Any:
         """The Server that the connection came to; None where that is not one of `serve`.
 
-        `req.server.draining` tells a handler that the server lets nobody in any more.
+        `req.server.draining` tells a handler that the server accepts no more connections.
         """
         return self._server
 

@@ -45,6 +45,10 @@ NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})  # of this process, of 
 PAUSE_OF_CLIENTS = 0.01  # seconds, where many clients in succession have gone
 
 
+def _close(accepted: socket.socket, _address: Any) -> None:
+    accepted.close()
+
+
 async def accept_connections(
     loop: SocketLoop,
     listener: socket.socket,
@@ -52,11 +56,13 @@ async def accept_connections(
     begin: Callable[[socket.socket, Any], None],
     unfinished: Unfinished,
     leave: Callable[[socket.socket], object] = socket.socket.close,
+    turn_away: Callable[[socket.socket, Any], object] = _close,
 ) -> None:
     """Give `begin` each connection with its peer's address until cancelled; `leave` the listener.
 
     At most `most` are accepted in a turn of the loop: what each costs is paid before the next.
-    Where there is no room for one more, or no descriptor, `unfinished` makes some.
+    Where there is no room for one more, or no descriptor, `unfinished` makes some; one that waits
+    for it when this is cancelled is given to `turn_away`.
     """
     log = _ErrorLog(loop, address_in_words(listener.getsockname()))
     failures = 0  # in succession
@@ -70,7 +76,7 @@ async def accept_connections(
                     try:
                         await unfinished.room()
                     except BaseException:
-                        accepted.close()
+                        turn_away(accepted, address)
                         raise
                     begin(accepted, address)
                 except Exception as error:

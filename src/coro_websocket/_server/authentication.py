@@ -1,4 +1,4 @@
-"""Ready-made hooks that let in only who has credentials: `basic_auth` and `bearer_auth`.
+"""Ready-made hooks that accept only requests with credentials: `basic_auth` and `bearer_auth`.
 
 The rule: how long a wrong secret takes to be refused says nothing about the right one, nor about
 whether the user exists; and no secret is ever logged, answered or shown.
@@ -43,16 +43,17 @@ def basic_auth(
 
         serve(handler, process_request=basic_auth({"ann": "s3cret"}, realm="chat"))
 
-    Who has none, or wrong ones, is answered with 401. For who is let in, `req.state.user` is the
-    name, or what the function returned.
+    A request without them, or with wrong ones, is answered with 401. Of one that is accepted,
+    `req.state.user` is the name, or what the function returned.
 
     Args:
         credentials: passwords by name; or one `(name, password)`; or a function or coroutine
             function of name and password, which returns True, or an object that stands for the
             user, to let it in; anything false to refuse; or an HTTPResponse to answer with.
-        realm: what is protected, in words, for whoever is asked.
+        realm: what is protected, in words, as browsers show it to the user.
         protect: a function of the Request that says whether credentials are needed; by default
-            they always are.
+            they always are. `req.path` is as it was sent, percent-encoding included: let it
+            say what is open, as `lambda req: req.path != "/health"` does.
 
     Raises:
         InvalidOption: an argument cannot be used.
@@ -96,22 +97,23 @@ def bearer_auth(
         serve(handler, process_request=bearer_auth(check_token, query="token"))
 
     Tokens come in `Authorization: Bearer ...`. Scripts in browsers cannot set that header, so one
-    may also come in the query, in a cookie or among the offered subprotocols. Who has none, or a
-    wrong one, is answered with 401; who sends several with 400. For who is let in,
-    `req.state.token_claims` is what the function returned, or what the mapping has.
+    may also come in the query, in a cookie or among the offered subprotocols. A request without
+    one, or with a wrong one, is answered with 401, and one with several with 400. Of one that is
+    accepted, `req.state.token_claims` is what the function returned, or what the mapping has; of
+    a list of tokens, True.
 
     Args:
         tokens: one token, or several; or a mapping from each to what it stands for; or a function
             or coroutine function of a token, which returns True, or what the token stands for, to
             let it in; anything false to refuse; or an HTTPResponse to answer with.
-        realm: what is protected, in words, for whoever is asked.
+        realm: what is protected, in words, as browsers show it to the user.
         query: the name of a parameter that may have the token: `"token"` for `/chat?token=...`.
         cookie: the name of a cookie that may have it, where nothing else has one.
         subprotocol: how a subprotocol begins that has it: `"bearer."` for
             `new WebSocket(url, ["chat", "bearer." + token])`. It is never agreed on: browsers need
             another one that is.
-        protect: a function of the Request that says whether a token is needed; by default it
-            always is.
+        protect: a function of the Request that says whether a token is needed, as for
+            `basic_auth`; by default it always is.
 
     Raises:
         InvalidOption: an argument cannot be used.
@@ -250,6 +252,10 @@ def _check_protect(protect: object) -> None:
     if protect is not None:
         if not callable(protect):
             raise wrong_type("protect", "a function of the Request, or None", protect)
+        if inspect.iscoroutinefunction(protect):  # what it returns would always be true
+            raise InvalidOptionType(
+                "protect must be a plain function, def protect(req): it is not awaited", "protect"
+            )
         _check_function("protect", protect, 1)
 
 

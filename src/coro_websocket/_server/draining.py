@@ -13,7 +13,7 @@ __all__ = ["Draining"]
 
 
 class Draining:
-    """Whether a server lets nobody in any more: true in a condition, and awaitable.
+    """Whether a server has stopped accepting connections: true in a condition, and awaitable.
 
         async def handler(req, read, write):
             async for msg in read:

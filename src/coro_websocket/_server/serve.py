@@ -105,12 +105,12 @@ def serve(
         tls: an SSLContext, TLSOptions or a mapping with its names (`cert` and `key` are
             needed; with `ca`, clients must show a certificate).
         subprotocols: those that the handler speaks, favourite first (section 1.9).
-        origins: which `Origin` is let in (section 10.2). "same", the default: that of pages from
+        origins: which `Origin` is accepted (section 10.2). "same", the default: that of pages from
             the host and port in `Host`, and clients that send none, as all do that are not
             browsers. A list: these values, patterns (`https://*.example.com`: every subdomain, but
             not example.com; `http://localhost:*`: every port) and functions, and None for clients
-            that send none. A function: called with the origin, or None, it returns whether to let
-            it in. None: any.
+            that send none. A function: called with the origin, or None, it returns whether to
+            accept it. None: any.
         headers: more headers for the answer, as (name, value) pairs or a mapping.
         process_request: a function or coroutine function, or a list of several, called with each
             Request before it is accepted, plain HTTP requests among them. The first that returns
@@ -120,7 +120,7 @@ def serve(
             HTTPResponse that is about to answer it; it returns another one, or None to leave it.
         trusted_proxies: networks of proxies in front of this server, such as ["10.0.0.0/8"], whose
             `Forwarded` (RFC 7239), `X-Forwarded-For` and `X-Forwarded-Proto` say who `req.client`
-            is, and `req.scheme`; "unix": whoever connects to a unix socket. By default nobody's.
+            is, and `req.scheme`; "unix": every peer of a unix socket. By default no peer's.
         proxy_protocol: True: each connection begins with a header of the PROXY protocol, version 1
             or 2, and is closed if it does not; with `trusted_proxies`, only these may connect.
             A list of networks: the connections from these, and no others. Default False.
@@ -131,10 +131,11 @@ def serve(
         max_handshakes: how many clients may be in their opening handshake at once, until their
             request is here; 2,000 by default. More wait to be accepted, and those that have kept
             the server waiting for longest are closed to make room. None: any number.
-        **options: `timeout` (for the opening handshake, TLS included), `close_timeout`,
-            `heartbeat`, `ping_interval`, `ping_timeout`, `ping_message`, `max_message_size`,
-            `max_head_size`, `max_header_lines`, `read_high_water`, `write_high_water`, `overflow`,
-            `fragments`, `control`, `compression` and `extensions`, as in Options.
+        **options: in seconds `timeout` (for the opening handshake, TLS included; 10),
+            `close_timeout` (10), `ping_interval` (20), `ping_timeout` (20) and `heartbeat`; in
+            bytes `max_message_size`, `max_head_size`, `read_high_water` and `write_high_water`;
+            `ping_message`, `max_header_lines`, `overflow`, `fragments`, `control`, `compression`
+            and `extensions`. Options says what each is; None turns off a limit.
 
     Raises:
         NoEventLoopError: called where no event loop runs.

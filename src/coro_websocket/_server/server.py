@@ -57,7 +57,7 @@ class Server:
         self._opener = Opener(loop, terms, handler, self._draining, self, self._admission)
         self._listening = Listening([])
         self._listeners: list[socket.socket] = []
-        self._answers = False  # to those that wait to be accepted when listening ends
+        self._answers = False  # to those that have connected when listening ends
         self._accepting: list[Running] = []
         self._clients: set[Client] = set()
         self._ending = Ending(loop, self._clients)
@@ -101,13 +101,13 @@ class Server:
     def group(self, name: str) -> Group:
         """The group of connections of this name, a new one if there is none.
 
-        It is forgotten when it is empty and nobody holds it. May be called in any thread.
+        It is forgotten when it is empty and not referred to any more. May be called in any thread.
         """
         return self._groups.get(name)
 
     @property
     def draining(self) -> Draining:
-        """Whether the server lets nobody in any more: true in a condition, and awaitable.
+        """Whether the server has stopped accepting connections: true in a condition, and awaitable.
 
         Handlers find it in `req.server.draining`. It is set by `drain`, and by `close`.
         """
@@ -169,7 +169,7 @@ class Server:
         code: int = RESTART_CODE,
         reason: str = RESTART_REASON,
     ) -> None:
-        """Let nobody in any more, wait for the handlers to return, and close the server.
+        """Accept no more connections, wait for the handlers to return, and close the server.
 
         Clients that are still in their opening handshake, and those that have connected and were
         not accepted yet, are answered 503 with `Retry-After`. Handlers learn of it by
@@ -184,7 +184,7 @@ class Server:
 
         May be called several times, by handlers too, who are not waited for, and before or while
         `close` is called. If it is cancelled before `timeout` has passed, handlers go on, and
-        still nobody is let in: call it, or `close`, again.
+        still no connection is accepted: call it, or `close`, again.
 
         Raises:
             InvalidMessage: a code or a reason may not be sent; the server goes on as it is.
@@ -278,6 +278,7 @@ class Server:
                 self._begin,
                 self._admission.unfinished,
                 self._leave,
+                self._turn_away,
             )
             self._accepting.append(self._loop.spawn(accept))
         logger.info("serving on %s", self.url)
@@ -293,7 +294,7 @@ class Server:
         file = self._listening.file
         if file is not None and listeners and listeners[0].fileno() >= 0:
             file.delete()
-        self._answers = answer and not self._listening.shared
+        self._answers = answer
         accepting, self._accepting = self._accepting, []
         for running in accepting:
             running.cancel()
@@ -304,10 +305,16 @@ class Server:
                 self._leave(listener)
 
     def _leave(self, listener: socket.socket) -> None:
-        if self._answers:
+        if self._answers and not self._listening.shared:
             accept_and_close(listener, self._listening.backlog, self._begin)
         else:
             listener.close()
+
+    def _turn_away(self, accepted: socket.socket, address: Any) -> None:
+        if self._answers:
+            self._begin(accepted, address)
+        else:
+            accepted.close()
 
     # Clients
 

@@ -1,9 +1,9 @@
 """Clients that have not finished their opening handshake, and which of them go first.
 
 The rule: whoever keeps the server waiting makes room for those who do not. A client is unfinished
-until its request is here, and again when it was refused and does not hang up; what comes between,
-such as a hook, is not its fault. The time that it
-waits for us is not counted against it, or a server with more to do than it can would drop those
+until its request is here, and again when it was refused and does not hang up: then it is the first
+to go, as it gets nothing more. What comes between, such as a hook, is not its fault. The time that
+it waits for us is not counted against it, or a server with more to do than it can would drop those
 for whom it has done most.
 
 RFC 6455 section 10.4 (limits).
@@ -48,7 +48,7 @@ class Unfinished:
         self.most = most
         self._loop = loop
         self._proxies = proxies
-        self._clients: dict[Client, None] = {}
+        self._clients: dict[Client, bool] = {}  # whether it was refused
         self._asked: dict[Client, None] = {}  # those whose requests are being answered
         self._fewer: Event = loop.event()
         self._closed = 0  # since the last line in the log
@@ -59,7 +59,7 @@ class Unfinished:
 
     def add(self, client: Client) -> None:
         """It was accepted."""
-        self._clients[client] = None
+        self._clients[client] = False
 
     def asks(self, client: Client) -> None:
         """Its request is here, and it waits for us."""
@@ -70,7 +70,7 @@ class Unfinished:
         """It was refused, and has to hang up: we wait for it again."""
         self.discard(client)
         client.began = self._loop.time()
-        self._clients[client] = None
+        self._clients[client] = True
 
     def discard(self, client: Client) -> None:
         """It has its connection, or has ended."""
@@ -107,7 +107,8 @@ class Unfinished:
     def _close_slowest(self, clients: Iterable[Client], seconds: float, why: str) -> list[Client]:
         """Close some that have kept us waiting for so long, and return them.
 
-        First those of whoever has most of them: one attacker costs its own connections first.
+        First those that were refused, then those of whoever has most of them: one attacker costs
+        its own connections first.
         """
         now = self._loop.time()
         slow = [client for client in clients if not client.served and now - client.began >= seconds]
@@ -115,7 +116,11 @@ class Unfinished:
         closed = heapq.nsmallest(
             -(-len(slow) // SHARE),
             slow,
-            key=lambda client: (-have[self._counts_as(client)], client.began),
+            key=lambda client: (
+                not self._clients.get(client, False),
+                -have[self._counts_as(client)],
+                client.began,
+            ),
         )
         for client in closed:
             self.discard(client)
