@@ -112,13 +112,17 @@ async def refused(port: int) -> None:
 
 @contextlib.asynccontextmanager
 async def app(
-    folder: Path, replaced: Mapping[str, str] | None = None
+    folder: Path,
+    replaced: Mapping[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
     """The document's program and its port."""
     port = free_port()
     path = folder / f"app{port}.py"
     path.write_text(documented("app.py", replaced))
-    async with running(sys.executable, str(path), env={"PORT": str(port)}) as process:
+    async with running(
+        sys.executable, str(path), env={**(env or {}), "PORT": str(port)}
+    ) as process:
         await listening(process, port)
         yield process, port
 

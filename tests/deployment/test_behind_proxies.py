@@ -25,7 +25,7 @@ from .documented import BOUND, app, documented, proxy, refused
 asyncio_only = pytest.mark.asyncio(loop_factories=["asyncio"])
 
 PROXIES = ["nginx", "haproxy", "haproxy-proxy-protocol"]
-WITH_PROXY_PROTOCOL = {'trusted_proxies=["127.0.0.1"]': 'proxy_protocol=["127.0.0.1"]'}
+WITH_PROXY_PROTOCOL = {"trusted_proxies=proxies": 'proxy_protocol=["127.0.0.1"]'}
 DEFAULTS = Options.build(None, host="localhost")
 
 
@@ -141,7 +141,7 @@ def test_a_proxys_time_for_silence_is_longer_than_the_keepalive(name: str, setti
 async def test_pings_keep_an_idle_connection_through_a_proxy(
     name: str, tmp_path: Path, certificates: Certificates
 ):
-    often = {'"127.0.0.1", port, ': '"127.0.0.1", port, ping_interval=0.3, '}
+    often = {"host, port, ": "host, port, ping_interval=0.3, "}
     async with (
         asyncio.timeout(BOUND),
         app(tmp_path, {**app_for(name), **often}) as (_, app_port),

@@ -63,7 +63,7 @@ def test_systemd_waits_for_longer_than_a_drain_takes():
 @asyncio_only
 async def test_the_program_takes_over_systemds_socket_and_says_when_it_is_ready(tmp_path: Path):
     path = tmp_path / "app.py"
-    path.write_text(documented("app.py", {'"127.0.0.1", port, ': 'sock="systemd", '}))
+    path.write_text(documented("app.py", {"host, port, ": 'sock="systemd", '}))
     with (
         listener() as sock,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified,
@@ -124,12 +124,13 @@ def test_the_ingress_waits_for_longer_than_the_keepalive_is_silent():
 
 @asyncio_only
 async def test_the_probes_are_answered_and_fail_once_the_server_drains(tmp_path: Path):
-    assert CONTAINER["env"] == [{"name": "PORT", "value": "8000"}]
+    env = {each["name"]: each["value"] for each in CONTAINER["env"]}
+    assert env == {"HOST": "0.0.0.0", "PORT": "8000", "PROXIES": "10.0.0.0/8"}
     assert CONTAINER["ports"][0]["containerPort"] == 8000
     paths = {CONTAINER[probe]["httpGet"]["path"] for probe in PROBES}
     async with (
         asyncio.timeout(BOUND),
-        app(tmp_path) as (process, port),
+        app(tmp_path, env=env) as (process, port),
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as kubelet,
     ):
         for path in paths:

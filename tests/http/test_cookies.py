@@ -40,6 +40,15 @@ def test_the_prefixes_of_names_hold_what_they_promise(name: str):
                 cookie_line(name, "b", **wrong)
 
 
+@pytest.mark.parametrize("space", ["\xa0", "\x85", "\x1f", "\x0b"])
+def test_whitespace_of_unicode_makes_no_other_name_one_with_a_prefix(space: str):
+    """Browsers keep `\xa0__Host-a` from any subdomain and from plain HTTP: it has no prefix."""
+    assert "__Host-a" not in parse_cookies([f"{space}__Host-a=evil"])
+    assert "__Host-a" not in parse_cookies([f"__Host-a{space}=evil"])
+    assert parse_cookies([f"a=b; {space}__Host-a=evil; __Host-a=good"])["__Host-a"] == "good"
+    assert parse_cookies([" \ta = b \t"]) == {"a": "b"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "option"),
     [

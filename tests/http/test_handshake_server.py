@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -179,6 +180,32 @@ def test_a_target_in_absolute_form_gives_pathname_and_host():
 def test_path_and_query_are_the_parts_of_the_pathname(pathname: str, path: str, query: object):
     received = Request(pathname=pathname)
     assert (received.path, received.query) == (path, query)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("headers", "the Request is them"),
+        ("remote_address", "it is req.client"),
+        ("path_params", "it is req.params"),
+        ("query_params", "it is req.query"),
+        ("user", "basic_auth sets req.state.user"),
+        ("nothing", "'nothing'$"),
+    ],
+)
+def test_what_other_libraries_call_it_is_told_by_the_error(name: str, hint: str):
+    request = Request()
+    with pytest.raises(AttributeError, match=hint):
+        getattr(request, name)
+    assert getattr(request, name, 5) == 5
+
+
+def test_state_that_no_hook_has_set_is_told_of():
+    state = Request().state
+    with pytest.raises(AttributeError, match="has no 'user': no hook has set it"):
+        _ = state.user
+    state.user = "ann"
+    assert (state.user, copy.copy(state)) == ("ann", state)
 
 
 @pytest.mark.parametrize("host", ["h", "h:80", "h:", "[::1]", "[::1]:80", "a%20b", "a-b_c.d"])

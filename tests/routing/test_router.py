@@ -9,6 +9,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from websockets.asyncio.client import connect as their_connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
+from werkzeug.routing import BaseConverter
 
 from coro_websocket import (
     HandshakeError,
@@ -300,9 +302,20 @@ def test_what_does_not_fit_under_a_prefix_is_refused():
         router.mount("/c", feed)  # type: ignore[arg-type]
 
 
-def test_converters_come_with_the_router_that_is_mounted():
-    from werkzeug.routing import BaseConverter
+async def test_a_converter_that_fails_is_answered_with_500_and_logged(caplog):
+    class Day(BaseConverter):
+        def to_python(self, value: str) -> date:
+            return date.fromisoformat(value)  # raises ValueError, and no ValidationError
 
+    router = Router({"/days/{day:day}": tell}, converters={"day": Day})
+    async with serve(router) as server:
+        assert "datetime.date(2024, 2, 29)" in await told(server, "/days/2024-02-29")
+        assert await status(server, "/days/2023-02-29") == (500, b"the router has failed\n")
+    assert "refused with 500: the router has failed" in caplog.text
+    assert "day is out of range" in caplog.text
+
+
+def test_converters_come_with_the_router_that_is_mounted():
     class One(BaseConverter):
         regex = "1"
 

@@ -112,6 +112,27 @@ async def test_a_second_signal_ends_at_once_and_a_third_one_does_what_it_did_bef
                 await forever
 
 
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_a_second_signal_tells_every_client_of_the_restart(tls, certificates):
+    options = {"tls": certificates.server} if tls else {}
+    trust = {"ssl": certificates.client} if tls else {}
+    async with asyncio.timeout(BOUND), serve(echo, **options) as server:
+        forever = asyncio.ensure_future(
+            server.serve_forever(signals=[signal.SIGTERM], drain_timeout=None)
+        )
+        clients = [await websockets.connect(server.url, **trust) for _ in range(5)]
+        for client in clients:
+            await client.send("here")
+            assert await client.recv() == "here"
+        signal.raise_signal(signal.SIGTERM)
+        await server.draining
+        signal.raise_signal(signal.SIGTERM)
+        await forever
+        for client in clients:
+            await client.wait_closed()
+            assert client.close_code == 1012
+
+
 async def test_without_signals_the_program_keeps_its_own():
     async with asyncio.timeout(BOUND), serve(echo) as server:
         with counted(signal.SIGTERM) as before:

@@ -14,7 +14,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus
 
-from .._options.header_rules import check_value
+from .._options.header_rules import OPTIONAL_WHITESPACE, check_value
 
 if TYPE_CHECKING:
     from .request_and_response import Request
@@ -82,7 +82,7 @@ def _credentials(request: Request, scheme: str) -> str | None:
     if len(values) > 1:
         raise Malformed
     name, _, rest = values[0].partition(" ") if values else ("", "", "")
-    return rest.strip() if name.lower() == scheme else None
+    return rest.strip(OPTIONAL_WHITESPACE) if name.lower() == scheme else None
 
 
 def _query_values(request: Request, name: str) -> list[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from .._checks import check_int, wrong_type
 from .._errors import InvalidOption
-from .._options.header_rules import is_token
+from .._options.header_rules import OPTIONAL_WHITESPACE, is_token
 from .._quoting import clip
 
 if TYPE_CHECKING:
@@ -40,8 +40,9 @@ def parse_cookies(values: Iterable[str]) -> dict[str, str]:
     for value in values:
         for pair in value.split(";"):
             name, equals, content = pair.partition("=")
-            if equals and (name := name.strip()):
-                cookies.setdefault(name, content.strip())
+            # No other whitespace: a name that browsers take for another one keeps what it is.
+            if equals and (name := name.strip(OPTIONAL_WHITESPACE)):
+                cookies.setdefault(name, content.strip(OPTIONAL_WHITESPACE))
     return cookies
 
 

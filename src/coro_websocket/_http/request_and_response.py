@@ -207,6 +207,11 @@ class State(SimpleNamespace):
     def __repr__(self) -> str:
         return f"<State {' '.join(vars(self))}>" if vars(self) else "<State>"
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(f"req.state has no {clip(name)}: no hook has set it", name=name)
+
 
 class Found(NamedTuple):
     """What a Router has found for a request."""
@@ -217,6 +222,20 @@ class Found(NamedTuple):
 
 
 _NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
+
+# What other libraries call what a Request has.
+_ELSEWHERE = {
+    "headers": "the Request is them: req['Origin'], req.get('Origin')",
+    "remote_address": "it is req.client, or req.peer for the other end of the socket",
+    "remote": "it is req.client.host",
+    "path_params": "it is req.params",
+    "match_info": "it is req.params",
+    "query_params": "it is req.query",
+    "query_string": "it is the part of req.pathname behind '?', or decoded req.query",
+    "url": "it has req.scheme, req.host and req.pathname",
+    "user": "basic_auth sets req.state.user",
+    "body": "a request that has one is refused",
+}
 
 
 class Request(Headers):
@@ -279,6 +298,12 @@ class Request(Headers):
         self._id: int | None = None
         self._server: Any = None
         self._found: Found | None = None
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            hint = f": {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+            raise AttributeError(f"a Request has no attribute {clip(name)}{hint}", name=name)
 
     @property
     def method(self) -> str:

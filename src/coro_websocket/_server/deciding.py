@@ -22,7 +22,7 @@ from .._http.answers import refusal
 from .._http.http_response import SWITCHING_PROTOCOLS, HTTPResponse
 from .._http.opening_errors import HandshakeError
 from .._http.request_rules import asks_for_upgrade, check_for_hooks
-from .hooks import Routing, call_hook
+from .hooks import Routing, call_hook, failing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -112,7 +112,8 @@ class Decider:
         if self._hooks.process_request or self._router is not None:
             check_for_hooks(request)
         if self._router is not None:
-            self._router._find(request)
+            with failing(self._loop, "the router"):  # a converter is the application's code
+                self._router._find(request)
         for hook in self._hooks.process_request:
             response = await call_hook(self._loop, "process_request", hook, (request,), during)
             if response is not None:

@@ -96,11 +96,15 @@ class Ending:
                 client.running.cancel()
             else:
                 closings.append(client.write.close(code, reason))
-                if at_once and client.sock is not None:
-                    client.sock.shutdown()
         try:
-            for closing in closings if not at_once else ():
-                await closing
+            if at_once:
+                await self._loop.sleep(0)  # Close frames go out together, in the next turn
+                for client in clients:
+                    if client.sock is not None:
+                        client.sock.shutdown()
+            else:
+                for closing in closings:
+                    await closing
         finally:
             for closing in closings:
                 closing.close()  # of those that nobody awaits any more

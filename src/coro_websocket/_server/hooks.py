@@ -33,6 +33,7 @@ __all__ = [
     "Routing",
     "call_hook",
     "check_hooks",
+    "failing",
 ]
 
 Answer: TypeAlias = "HTTPResponse | Awaitable[HTTPResponse | None] | None"
@@ -122,17 +123,18 @@ async def call_hook(
     Raises:
         HandshakeError: it has failed; the cause is how.
     """
-    with _failing(loop, name):
+    with failing(loop, name):
         result = hook(*arguments)
         if not inspect.isawaitable(result):
             return _checked(name, hook, result, arguments)
     async with during():
-        with _failing(loop, name):
+        with failing(loop, name):
             return _checked(name, hook, await result, arguments)
 
 
 @contextlib.contextmanager
-def _failing(loop: Loop, name: str) -> Iterator[None]:
+def failing(loop: Loop, name: str) -> Iterator[None]:
+    """What the application's code raises within is a refusal with 500, with that as its cause."""
     try:
         yield
     except BaseException as error:
