@@ -30,7 +30,7 @@ CACHE = ROOT / "build" / "sanitize" / "cache"
 TESTS_FAILED = 1  # pytest's status
 LEFT_OUT = (
     *("interop", "network", "asgi/frameworks", "deployment"),
-    *("http", "options", "routing", "public/test_cli.py"),
+    *("http", "options", "routing", "public/test_cli.py", "public/test_cli_serve.py"),
 )
 USUAL = ["--deep", *(f"--ignore=tests/{place}" for place in LEFT_OUT), "-k", CHOSEN]
 

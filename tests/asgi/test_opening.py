@@ -130,7 +130,6 @@ async def test_a_header_that_cannot_be_sent_is_the_applications_error(header, ca
 
 @pytest.mark.parametrize("http", ["h11", "httptools", "zttp"])
 async def test_every_http_implementation_hands_it_requests(http):
-    pytest.importorskip(http)
     async with serving(echo, http=http) as server:
         async with websockets.connect(f"{server.url}/path?query") as client:
             await client.send("hello")

@@ -1,10 +1,11 @@
-"""Clients that do not take the response that comes in place of the upgrade."""
+"""Clients that do not take what they are sent before there is a connection."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
-from .serving import raw_client, serving, until
+from .serving import accepted, raw_client, serving, until
 
 BODY = bytes(24 * 1024 * 1024)  # more than the system takes
 
@@ -47,3 +48,39 @@ async def test_a_client_that_takes_it_slowly_has_all_of_it():
             taken = await client.reader.readexactly(len(BODY) // 4)
             await until(lambda: protocol._held < before)
             assert taken + await client.rest() == BODY
+
+
+class SendsMuch:
+    """An application with a page, and with as much again for WebSockets."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            length = [(b"content-length", str(len(BODY)).encode())]
+            await send({"type": "http.response.start", "status": 200, "headers": length})
+            await send({"type": "http.response.body", "body": BODY})
+            return
+        await accepted(receive, send)
+        for _ in range(64):
+            await send({"type": "websocket.send", "bytes": bytes(65536)})
+            self.sent += 1
+
+
+async def test_an_application_waits_for_a_client_that_still_has_a_page_to_take():
+    app = SendsMuch()
+    async with serving(app, ws_per_message_deflate=False) as server:
+        async with raw_client(server, None) as client:
+            client.writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await client.head()
+            client.ask()
+            await until(lambda: server.state.tasks)
+            await asyncio.sleep(0.05)
+            assert app.sent <= 1
+            await client.reader.readexactly(len(BODY))
+            await client.head()
+            for _ in range(64):
+                assert len((await client.frame()).payload) == 65536
+            assert await client.rest() == b""
+    assert app.sent == 64

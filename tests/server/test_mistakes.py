@@ -17,6 +17,8 @@ from coro_websocket import (
     HTTPResponse,
     InvalidOption,
     InvalidOptionType,
+    basic_auth,
+    bearer_auth,
     broadcast,
     connect,
     serve,
@@ -114,6 +116,20 @@ async def test_the_hook_that_returned_something_wrong_is_named(caplog):
         with pytest.raises(HandshakeError):
             await connect(server.url)
     assert "HTTPResponse, not str, which 'health' returned" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("hook", "said"),
+    [
+        (basic_auth, "give process_request=basic_auth(credentials)"),
+        (bearer_auth, "give process_request=bearer_auth(tokens)"),
+    ],
+)
+async def test_a_maker_of_hooks_that_is_given_as_one_is_told_of(hook, said, caplog):
+    async with serve(echo, process_request=hook) as server:
+        with pytest.raises(HandshakeError, match="500"):
+            await connect(server.url)
+    assert said in caplog.text
 
 
 async def test_the_log_of_a_hook_that_failed_has_its_error_alone(caplog):

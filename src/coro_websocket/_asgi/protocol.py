@@ -98,6 +98,7 @@ class WebSocketProtocol(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
         self._server_state.connections.add(self)
+        self._writing_paused = _is_full(transport)
         self._trace("WebSocket connection made")
 
     def data_received(self, data: bytes) -> None:
@@ -339,12 +340,12 @@ class WebSocketProtocol(asyncio.Protocol):
 
         As long as one transport is there, uvicorn does not end.
         """
-        self._held = self.transport.get_write_buffer_size()
+        self._held = _held_by(self.transport)
         if self._held:
             self._giving_up = self.loop.call_later(self.close_timeout, self._give_up)
 
     def _give_up(self) -> None:
-        if self.transport.get_write_buffer_size() < self._held:
+        if _held_by(self.transport) < self._held:
             self._give_up_later()
         else:
             self.transport.abort()
@@ -368,6 +369,28 @@ def _options(
         read_high_water=READ_HIGH_WATER,
         write_high_water=1,  # uvicorn sets the limits of its transports
     )
+
+
+def _held_by(transport: Any) -> int:
+    """How many bytes the transport has still to send, as far as it tells."""
+    size = getattr(transport, "get_write_buffer_size", None)
+    return 0 if size is None else int(size())
+
+
+def _is_full(transport: Any) -> bool:
+    """Whether the transport will tell when it takes more.
+
+    What it holds of an earlier response it may have told the protocol before ours of.
+    """
+    held = _held_by(transport)
+    if not held:
+        return False
+    low, high = transport.get_write_buffer_limits()
+    if held <= low:
+        return False
+    transport.set_write_buffer_limits(low, low)  # there it tells, if it has not already
+    transport.set_write_buffer_limits(high, low)
+    return True
 
 
 def _tells_the_end_of(conversation: Conversation, error: BaseException) -> bool:

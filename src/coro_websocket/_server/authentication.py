@@ -18,11 +18,11 @@ from .._checks import wrong_type
 from .._errors import InvalidOption, InvalidOptionType
 from .._http.authorization import Malformed, basic_credentials, bearer_tokens, challenge
 from .._http.http_response import HTTPResponse
+from .._http.request_and_response import Request
 from .._options.header_rules import is_token
 from .callables import wrong_arguments
 
 if TYPE_CHECKING:
-    from .._http.request_and_response import Request
     from .hooks import ProcessRequest
 
 __all__ = ["basic_auth", "bearer_auth"]
@@ -58,6 +58,7 @@ def basic_auth(
     Raises:
         InvalidOption: an argument cannot be used.
     """
+    _refuse_request("basic_auth", "credentials", credentials)
     check = credentials if callable(credentials) else _Passwords(credentials)
     _check_function("credentials", check, 2)
     _check_protect(protect)
@@ -118,6 +119,7 @@ def bearer_auth(
     Raises:
         InvalidOption: an argument cannot be used.
     """
+    _refuse_request("bearer_auth", "tokens", tokens)
     check = tokens if callable(tokens) else _Tokens(tokens)
     _check_function("tokens", check, 1)
     _check_protect(protect)
@@ -237,6 +239,14 @@ class _Tokens:
 
 
 # What is given
+
+
+def _refuse_request(name: str, option: str, given: object) -> None:
+    """It was given as a hook itself."""
+    if isinstance(given, Request):
+        raise InvalidOptionType(
+            f"{name} makes a hook: give process_request={name}({option}), not {name} itself", option
+        )
 
 
 def _check_function(option: str, function: object, arguments: int) -> None:
