@@ -62,6 +62,10 @@ HEADERS = {
     ),
     "v2 datagrams": (v2(family=0x12, body=INET), IPV4),
     "v2 unix": (v2(family=0x31, body=b"/run/a".ljust(108, b"\0") + bytes(108)), ("/run/a", None)),
+    "v2 unix that looks like an address": (
+        v2(family=0x31, body=b"10.0.0.1".ljust(108, b"\0") + bytes(108)),
+        ("./10.0.0.1", None),
+    ),
     "v2 unnamed unix": (v2(family=0x31, body=bytes(216)), None),
     "v2 unspecified": (v2(family=0x00), None),
     "v2 unspecified with more": (v2(family=0x00, body=tlv(5, b"id")), None),

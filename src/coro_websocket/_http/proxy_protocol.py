@@ -184,6 +184,8 @@ def _v2_address(family: int, block: bytes) -> ClientAddress | None:
         return None
     if family == UNIX:
         path = block[:108].partition(b"\0")[0]
+        if path and b"/" not in path:  # a file called "10.0.0.1" is no address
+            path = b"./" + path
         return ClientAddress(path.decode("utf-8", "backslashreplace")) if path else None
     half = 4 if family == INET else 16
     port = int.from_bytes(block[2 * half : 2 * half + 2], "big")
