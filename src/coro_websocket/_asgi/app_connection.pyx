@@ -14,7 +14,7 @@ from .app_stream cimport AppStream
 from .._errors import PingTimeout
 from .._rfc6455.close_codes import INTERNAL_ERROR, NO_STATUS
 
-cdef double QUIET = 0.25  # seconds in which a client that was told of its fault sends nothing
+cdef double QUIET = 0.1  # seconds in which a client that was told of its fault sends nothing
 
 cdef enum:
     UNASKED = 1  # bytes that wait before the application has asked for a message
