@@ -7,6 +7,7 @@ import contextlib
 import functools
 import http.client
 import logging
+import os
 import re
 import shutil
 import socket
@@ -198,10 +199,21 @@ CURL = shutil.which("curl")
 
 async def curl(*arguments: str) -> str:
     assert CURL is not None
+    # Not with the sanitizers in it, under which it can hang.
+    env = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     running = await asyncio.create_subprocess_exec(
-        CURL, "-s", "-S", "-i", "--max-time", str(BOUND), *arguments, stdout=subprocess.PIPE
+        CURL,
+        *("-s", "-S", "-i", "--max-time", str(BOUND)),
+        *arguments,
+        stdout=subprocess.PIPE,
+        env=env,
     )
-    return (await running.communicate())[0].decode()
+    try:
+        return (await running.communicate())[0].decode()
+    finally:
+        if running.returncode is None:
+            running.kill()
+            await running.wait()
 
 
 @pytest.mark.skipif(CURL is None, reason="there is no curl")

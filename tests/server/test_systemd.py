@@ -224,15 +224,20 @@ async def test_systemd_starts_a_server_with_the_first_connection():
         program,
         stderr=subprocess.PIPE,
     )
-    async with asyncio.timeout(2 * BOUND):
-        assert process.stderr is not None
-        await process.stderr.readline()  # it listens
-        async with websockets.connect(f"ws://127.0.0.1:{port}/") as client:
-            await client.send("x")
-            assert await client.recv() == "x"
-        process.terminate()
-        assert await process.wait() == 0
-        await process.stderr.read()
+    try:
+        async with asyncio.timeout(2 * BOUND):
+            assert process.stderr is not None
+            await process.stderr.readline()  # it listens
+            async with websockets.connect(f"ws://127.0.0.1:{port}/") as client:
+                await client.send("x")
+                assert await client.recv() == "x"
+            process.terminate()
+            assert await process.wait() == 0
+            await process.stderr.read()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 # Notifications
