@@ -241,3 +241,12 @@ def test_what_came_is_clipped_and_escaped_in_messages():
     assert clip(b"a\r\n\x1b[31m\xff") == r"'a\r\n\x1b[31m\xff'"
     assert clip("x" * 101) == "'" + "x" * 100 + "'..."
     assert clip("\u202eabc") == r"'\u202eabc'"
+
+
+def test_what_makes_looking_up_fast_can_be_given_back():
+    headers = Headers([("A", "1"), ("a", "2")])
+    assert headers.get_all("a") == ["1", "2"]
+    headers._forget_names()
+    assert headers._values is None
+    assert headers["A"] == "1"
+    assert headers.get_all("A") == ["1", "2"]

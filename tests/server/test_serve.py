@@ -207,6 +207,18 @@ async def test_the_handler_gets_the_request():
     assert seen == [("GET", "/p?q", "1", "b", None, "127.0.0.1")]
 
 
+async def test_heads_are_kept_without_what_made_the_handshake_fast():
+    kept = []
+
+    async def handler(req, read, write):
+        kept.append(req._values)
+
+    async with serve(handler) as server, connect(server.url) as (res, read, _):
+        assert await read() is None
+        assert kept == [None]
+        assert res._values is None
+
+
 async def test_a_handler_that_raises_is_logged_and_closes_with_1011(caplog):
     async def handler(req, read, write):
         raise ValueError("broken")

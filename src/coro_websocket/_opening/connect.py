@@ -212,6 +212,7 @@ async def _open(
     # What TLS there is without that is a proxy's.
     ssl_object = pipe.ssl_object if options.tls else None
     response._bind(socket=pipe.socket, url=options.url, ssl_object=ssl_object)
+    response._forget_names()
     logger.info("connected to %s", options.url.redacted)
     log_end(logger, f"the connection to {options.url.redacted}", connection, pipe.socket)
     return response, read, write

@@ -176,6 +176,7 @@ class Opener:
             extensions=handshake.extensions,
             leftover=handshake.leftover,
         )
+        request._forget_names()
         which = in_words(client, request.pathname)
         logger.info("%s opened with 101", which)
         log_end(logger, which, connection, pipe.socket)
