@@ -183,13 +183,6 @@ async def raw_client(server: Serving, path: str | None = "/", **more: str) -> As
             await writer.wait_closed()
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for what nothing tells of."""
-    async with asyncio.timeout(BOUND):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
 def lines_of(caplog: pytest.LogCaptureFixture, level: int = logging.INFO) -> list[str]:
     """What uvicorn's logger has said of connections, from this level on."""
     return [

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import websockets
-from tests.helpers.raw_peer import BINARY, CLOSE, PONG, TEXT, close_payload, frame
+from tests.helpers.raw_peer import BINARY, CLOSE, PONG, TEXT, close_payload, frame, until
 
-from .serving import BOUND, Recorder, accepted, echo, lines_of, raw_client, serving, until
+from .serving import BOUND, Recorder, accepted, echo, lines_of, raw_client, serving
 
 # The client ends it
 

@@ -9,9 +9,9 @@ import asyncio
 import sys
 
 import pytest
-from tests.helpers.raw_peer import CLOSE, TEXT, close_payload, turns_of_the_loop
+from tests.helpers.raw_peer import CLOSE, TEXT, close_payload, turns_of_the_loop, until
 
-from .serving import BOUND, Event, accepted, raw_client, serving, until
+from .serving import BOUND, Event, accepted, raw_client, serving
 
 LARGE = 20_000  # bytes of a message that is sent from where it is
 

@@ -7,9 +7,10 @@ import logging
 
 import pytest
 import websockets
+from tests.helpers.raw_peer import until
 from websockets.typing import Subprotocol
 
-from .serving import ACCEPT, BOUND, RawClient, accepted, echo, lines_of, raw_client, serving, until
+from .serving import ACCEPT, BOUND, RawClient, accepted, echo, lines_of, raw_client, serving
 
 # Nothing of this depends on the stream.
 pytestmark = pytest.mark.asyncio(loop_factories=["asyncio"])

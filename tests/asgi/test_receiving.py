@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 import websockets
-from tests.helpers.raw_peer import BINARY, CLOSE, PING, PONG, TEXT
+from tests.helpers.raw_peer import BINARY, CLOSE, PING, PONG, TEXT, until
 
-from .serving import BOUND, accepted, echo, raw_client, serving, until
+from .serving import BOUND, accepted, echo, raw_client, serving
 
 MUCH = 64 * 1024 * 1024  # bytes that no buffer of the system's takes
 

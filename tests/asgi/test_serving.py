@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import websockets
-from tests.helpers.raw_peer import BINARY, CLOSE, TEXT
+from tests.helpers.raw_peer import BINARY, CLOSE, TEXT, until
 
 from coro_websocket import ConnectionClosedError, connect
 from coro_websocket._asgi.app_stream import AppStream
 from coro_websocket._asgi.direct_stream import DirectStream
 
-from .serving import BOUND, accepted, echo, raw_client, serving, until
+from .serving import BOUND, accepted, echo, raw_client, serving
 
 
 async def kind_of_stream(server: Any) -> str:

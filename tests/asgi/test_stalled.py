@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from .serving import accepted, raw_client, serving, until
+from tests.helpers.raw_peer import until
+
+from .serving import accepted, raw_client, serving
 
 BODY = bytes(24 * 1024 * 1024)  # more than the system takes
 

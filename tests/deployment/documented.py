@@ -17,28 +17,13 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 from tests.conftest import Certificates
+from tests.helpers.nginx import nginx_configuration
 from tests.interop.conftest import missing
 
 BOUND = 30.0
 DOCUMENT = Path(__file__).parents[2] / "docs/deployment.md"
 FIRST = "127.0.0.1:8000"
 SECOND = re.compile(r"# (server .*)127\.0\.0\.1:8001")
-NGINX = """
-daemon off;
-worker_processes 1;
-pid {folder}/pid;
-error_log {folder}/error.log;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    {documented}
-}}
-"""
 
 
 def documented(name: str, replaced: Mapping[str, str] | None = None) -> str:
@@ -150,7 +135,7 @@ async def proxy(
         replaced["listen 443 ssl;"] = f"listen 127.0.0.1:{port} ssl;"
         replaced["/etc/ssl/example.com.crt"] = certificates.cert_path
         replaced["/etc/ssl/example.com.key"] = certificates.key_path
-        text = NGINX.format(folder=folder, documented=documented(name, replaced))
+        text = nginx_configuration(folder, documented(name, replaced))
         command = [program("nginx"), "-p", str(folder), "-c"]
     else:
         pem = folder / "both.pem"

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from tests.conftest import Certificates
+from tests.helpers.nginx import nginx_configuration
 from websockets.asyncio.client import unix_connect
 from websockets.exceptions import ConnectionClosedError as TheirConnectionClosedError
 
@@ -28,29 +29,16 @@ from .conftest import missing
 BOUND = 30.0
 
 NGINX = """
-daemon off;
-worker_processes 1;
-pid {folder}/pid;
-error_log {folder}/error.log;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    server {{
-        listen unix:{front}{tls};
-        ssl_certificate {cert};
-        ssl_certificate_key {key};
-        location / {{
-            proxy_pass http://unix:{back};
-            proxy_http_version 1.1;
-            proxy_set_header Upgrade $http_upgrade;
-            proxy_set_header Connection "Upgrade";
-            proxy_set_header Host $host;
-        }}
+server {{
+    listen unix:{front}{tls};
+    ssl_certificate {cert};
+    ssl_certificate_key {key};
+    location / {{
+        proxy_pass http://unix:{back};
+        proxy_http_version 1.1;
+        proxy_set_header Upgrade $http_upgrade;
+        proxy_set_header Connection "Upgrade";
+        proxy_set_header Host $host;
     }}
 }}
 """
@@ -119,14 +107,14 @@ async def proxied(name: str, certificates: Certificates, tls: bool) -> AsyncIter
         pem = folder / "both.pem"
         pem.write_text(certificates.cert + certificates.key)
         if name == "nginx":
-            text = NGINX.format(
-                folder=folder,
+            server = NGINX.format(
                 front=front,
                 back=back,
                 tls=" ssl" if tls else "",
                 cert=certificates.cert_path,
                 key=certificates.key_path,
             )
+            text = nginx_configuration(folder, server)
             arguments = ["-p", str(folder), "-c"]
         else:
             text = HAPROXY.format(front=front, back=back, tls=f" ssl crt {pem}" if tls else "")
