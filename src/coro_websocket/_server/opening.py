@@ -119,6 +119,7 @@ class Opener:
             return None
         except BaseException as error:
             if asked_at is not None and isinstance(error, TimeoutError) and limit.expired():
+                assert pipe is not None
                 decision = decided_too_late(error, self._loop.time() - asked_at)
             else:
                 if pipe is not None:
