@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .hooks import Hooks
     from .places import Places
 
-__all__ = ["Decider", "Decision", "ended_by_hang_up"]
+__all__ = ["Decider", "Decision", "decided_too_late", "ended_by_hang_up"]
 
 RETRY_AFTER = 1  # seconds: by then another server listens, or a balancer knows that we do not
 
@@ -166,6 +166,19 @@ class Decider:
 
 if TYPE_CHECKING:
     During = Callable[[], AbstractAsyncContextManager[object]]
+
+
+def decided_too_late(error: TimeoutError, passed: float) -> Decision:
+    """What is answered when `timeout` has ended the hooks, after so many seconds of theirs.
+
+    RFC 9110 section 15.6.4: a slow database, say, is for the moment. The cause is logged, with
+    where the hook was.
+    """
+    cause = TimeoutError(f"the hooks took longer than the {passed:.3g} s that were left to them")
+    cause.__cause__ = error.__cause__
+    refused = refusal(503, "the decision took too long (timeout)")
+    refused.__cause__ = cause
+    return _refused(refused)
 
 
 def _refused(error: HandshakeError, before: Decision | None = None) -> Decision:
