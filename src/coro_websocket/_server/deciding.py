@@ -84,6 +84,7 @@ class Decider:
         self._hooks = hooks
         self._router = handler if isinstance(handler, Routing) else None
         self._headers = headers
+        self._accepted = HTTPResponse(SWITCHING_PROTOCOLS, headers)
         self._draining = draining
         self._places = places
 
@@ -94,7 +95,7 @@ class Decider:
 
         Raises ConnectionError if the client has hung up meanwhile.
         """
-        during = self._during(pipe, handshake, request)
+        during = functools.partial(self._during, pipe, handshake, request)
         try:
             decision = await self._first(handshake, request, client, during)
         except HandshakeError as error:
@@ -125,6 +126,8 @@ class Decider:
                 return Decision(response, by="the router")
         self._refuse_where_draining()  # a hook may have taken its time
         handshake.check()
+        if not request._added:
+            return Decision(self._accepted)
         return Decision(HTTPResponse(SWITCHING_PROTOCOLS, (*self._headers, *request._added)))
 
     def _refuse_where_draining(self) -> None:
@@ -148,15 +151,17 @@ class Decider:
             return decision._replace(response=response)
         return Decision(response, by="process_response")
 
-    def _during(self, pipe: Pipe, handshake: ServerHandshake, request: Request) -> During:
+    def _during(
+        self, pipe: Pipe, handshake: ServerHandshake, request: Request
+    ) -> AbstractAsyncContextManager[object]:
         """What a coroutine function is awaited in.
 
         A client that asks for an upgrade and hangs up wants nothing any more. One that asks for
         anything else may have closed its side only, and wait for the answer.
         """
         if asks_for_upgrade(request):
-            return functools.partial(ended_by_hang_up, self._loop, pipe, handshake)
-        return contextlib.AsyncExitStack
+            return ended_by_hang_up(self._loop, pipe, handshake)
+        return contextlib.AsyncExitStack()
 
 
 if TYPE_CHECKING:

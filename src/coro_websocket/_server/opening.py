@@ -8,6 +8,7 @@ RFC 6455 section 4.2.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TYPE_CHECKING, NamedTuple
@@ -184,9 +185,10 @@ class Opener:
             leftover=handshake.leftover,
         )
         request._forget_names()
-        which = in_words(client, request.pathname)
-        logger.info("%s opened with 101", which)
-        log_end(logger, which, connection, pipe.socket)
+        if logger.isEnabledFor(logging.INFO):
+            which = in_words(client, request.pathname)
+            logger.info("%s opened with 101", which)
+            log_end(logger, which, connection, pipe.socket)
         return Opened(request, read, write, connection.engine, client)
 
 
