@@ -68,6 +68,8 @@ class NonBlockingAcceptor:
 
     __slots__ = ("_listener", "_readable")
 
+    ends_with_listener = False
+
     def __init__(self, listener: socket.socket, readable: Callable[[], Awaitable[None]]) -> None:
         self._listener = listener
         self._readable = readable
@@ -80,4 +82,7 @@ class NonBlockingAcceptor:
                 await self._readable()
 
     def close(self) -> None:
+        pass
+
+    async def last(self) -> None:
         pass
