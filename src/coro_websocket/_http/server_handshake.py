@@ -9,7 +9,6 @@ RFC 6455 section 4.2; RFC 9112 sections 2.2 and 3.2.
 
 from __future__ import annotations
 
-import contextlib
 import re
 from typing import TYPE_CHECKING
 
@@ -28,9 +27,10 @@ from .request_rules import (
     check_well_formed,
     choose_subprotocol,
 )
+from .usual_heads import usual_request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from .._rfc6455.extension import Extension, ExtensionFactory, Parameters
     from .origins import Origins
@@ -76,7 +76,6 @@ class ServerHandshake:
         self._agreed: list[tuple[str, Parameters, Extension]] = []
         self._subprotocols = check_subprotocols(subprotocols)
         self._origins = check_origins(origins)
-        self._http = h11.Connection(h11.SERVER)
         self._heads = HeadBuffer("the client's request", max_head_size, max_header_lines)
         self._method = "GET"
         self._pathname: str | None = None
@@ -116,13 +115,8 @@ class ServerHandshake:
         self._heads.feed(data)
         if self._request is not None:
             return self._request
-        with self._keeping_error():
-            return self._receive(end=not data)
-
-    @contextlib.contextmanager
-    def _keeping_error(self) -> Iterator[None]:
         try:
-            yield
+            return self._receive(end=not data)
         except HandshakeError as error:
             self._error = error
             raise
@@ -130,13 +124,13 @@ class ServerHandshake:
     def _receive(self, *, end: bool) -> Request | None:
         if not self._begun:
             # RFC 9112 section 2.2: an empty line before the request is ignored.
-            if not end and self._heads.rest == b"\r":
+            if not end and self._heads.start(2) == b"\r":
                 return None
             self._begun = self._heads.skip_empty_line()
         self._check_start()
         head = self._next_head()
         if head is not None:
-            request = self._parse(head)
+            request = _usual(head) or _parsed(head)
             self._method = request.method
             self._pathname = request.pathname
             check_well_formed(request)
@@ -165,14 +159,6 @@ class ServerHandshake:
         except HandshakeError as error:
             raise refusal(431, str(error)) from None
 
-    def _parse(self, head: bytes) -> Request:
-        try:
-            event = parse_head(self._http, head, "the client's request")
-        except HandshakeError as error:
-            raise refusal(400, str(error)) from None
-        assert isinstance(event, h11.Request)
-        return _request(event)
-
     def check_origin(self) -> None:
         """Hold a request for an upgrade to `origins`, if `check` is not to come at once.
 
@@ -180,8 +166,12 @@ class ServerHandshake:
             HandshakeError: the page that has it sent is not let in (RFC 6455 section 10.2).
         """
         if not self._origin_checked:
-            with self._keeping_error():
-                check_origin_of_upgrade(self._received(), self._origins)
+            request = self._received()
+            try:
+                check_origin_of_upgrade(request, self._origins)
+            except HandshakeError as error:
+                self._error = error
+                raise
             self._origin_checked = True
 
     def check(self) -> None:
@@ -195,9 +185,12 @@ class ServerHandshake:
         """
         self.check_origin()
         request = self._received()
-        with self._keeping_error():
+        try:
             check_opening(request)
             self._agreed = agree_on_extensions(request, self._factories)
+        except HandshakeError as error:
+            self._error = error
+            raise
         if not request._chosen:
             request._bind(subprotocol=choose_subprotocol(request, self._subprotocols))
         self._checked = True
@@ -248,7 +241,17 @@ class ServerHandshake:
         return encode_response(self._error.response, method=self._method)
 
 
-def _request(event: h11.Request) -> Request:
+def _usual(head: bytes) -> Request | None:
+    found = usual_request(head)
+    return None if found is None else Request(found[1], pathname=found[0])
+
+
+def _parsed(head: bytes) -> Request:
+    try:
+        event = parse_head(h11.Connection(h11.SERVER), head, "the client's request")
+    except HandshakeError as error:
+        raise refusal(400, str(error)) from None
+    assert isinstance(event, h11.Request)
     target = event.target.decode("latin-1")
     host = None
     absolute = _ABSOLUTE.match(target)
