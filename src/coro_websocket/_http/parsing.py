@@ -21,6 +21,7 @@ from .opening_errors import HandshakeError
 from .request_and_response import Response
 
 __all__ = [
+    "TCHAR",
     "HeadBuffer",
     "body_reader",
     "decode_headers",
@@ -29,8 +30,8 @@ __all__ = [
     "redacted_start",
 ]
 
-_TCHAR = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_HEADER_LINE = re.compile(rb"(?:[%s]+:|[ \t])[^\x00\r\v\f]*" % re.escape(_TCHAR))
+TCHAR = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_HEADER_LINE = re.compile(rb"(?:[%s]+:|[ \t])[^\x00\r\v\f]*" % re.escape(TCHAR))
 _LENGTH_HEADER = re.compile(rb"^(?=(?:content-length|transfer-encoding):)", re.IGNORECASE | re.M)
 _LENGTH = re.compile(r"[0-9]{1,20}")
 # The start of a line, as far as neither a header's value nor a query or password can be in it.
@@ -156,7 +157,7 @@ def _fault(error: str, head: bytes) -> str:
         )
         bad = lines[number - 1]
         # Of the line only its name and one byte more, if it has one: the rest may be a password.
-        name = bad[: len(bad) - len(bad.lstrip(_TCHAR)) + 1] if b":" in bad else b""
+        name = bad[: len(bad) - len(bad.lstrip(TCHAR)) + 1] if b":" in bad else b""
         which = f"the line that starts {clip(name)}" if name else f"header line {number}"
         return f"{which} is not a header (RFC 9112 section 5)"
     if error.startswith("illegal"):

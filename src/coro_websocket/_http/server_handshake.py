@@ -14,25 +14,27 @@ from typing import TYPE_CHECKING
 
 import h11
 
-from .._options.header_rules import check_subprotocols, is_token
-from .answers import closing_response, encode_response, refusal, response_headers
-from .extension_agreement import agree_on_extensions
+from .._options.header_rules import check_subprotocols
+from .answers import closing_response, encode_response, refusal, switching_protocols
+from .extension_agreement import NO_EXTENSIONS, agree_on_extensions
 from .opening_errors import HandshakeError
 from .origins import check_origins
-from .parsing import HeadBuffer, decode_headers, parse_head, redacted_start
-from .request_and_response import Request, Response
+from .parsing import TCHAR, HeadBuffer, decode_headers, parse_head, redacted_start
+from .request_and_response import Request
 from .request_rules import (
     check_opening,
     check_origin_of_upgrade,
     check_well_formed,
     choose_subprotocol,
 )
+from .reserved_headers import check_response_headers
 from .usual_heads import usual_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from .._rfc6455.extension import Extension, ExtensionFactory, Parameters
+    from .._rfc6455.extension import Extension, ExtensionFactory
+    from .http_response import HTTPResponse
     from .origins import Origins
 
 __all__ = ["ServerHandshake"]
@@ -73,7 +75,7 @@ class ServerHandshake:
         max_header_lines: int | None = 128,
     ) -> None:
         self._factories = tuple(extensions)
-        self._agreed: list[tuple[str, Parameters, Extension]] = []
+        self._agreed = NO_EXTENSIONS
         self._subprotocols = check_subprotocols(subprotocols)
         self._origins = check_origins(origins)
         self._heads = HeadBuffer("the client's request", max_head_size, max_header_lines)
@@ -98,7 +100,7 @@ class ServerHandshake:
     @property
     def extensions(self) -> list[Extension]:
         """The extensions to use."""
-        return [extension for _, _, extension in self._agreed]
+        return list(self._agreed.extensions)
 
     def receive(self, data: bytes) -> Request | None:
         """Take bytes from the client; `b""` says that no more will come.
@@ -145,7 +147,7 @@ class ServerHandshake:
     def _check_start(self) -> None:
         """A request starts with a method, which is a token (RFC 9112 section 3.1)."""
         start = self._heads.start(2)
-        if start and not is_token(chr(start[0])):
+        if start and start[0] not in TCHAR:
             came = (
                 "a TLS handshake"
                 if start == b"\x16\x03"
@@ -210,12 +212,18 @@ class ServerHandshake:
 
     def accept(self, headers: Iterable[tuple[str, str]] | Mapping[str, str] | None = ()) -> bytes:
         """The 101 that completes the handshake, with `headers` added (RFC 6455 section 4.2.2)."""
+        request = self._checked_request()
+        return switching_protocols(request, self._agreed.header, check_response_headers(headers))
+
+    def accept_as(self, response: HTTPResponse) -> bytes:
+        """The 101 with the headers of `response`, a 101 too, which has checked them itself."""
+        return switching_protocols(self._checked_request(), self._agreed.header, response.headers)
+
+    def _checked_request(self) -> Request:
         request = self._received()
         if not self._checked:
             raise RuntimeError("the request was not checked yet")
-        in_use = [(name, parameters) for name, parameters, _ in self._agreed]
-        pairs = response_headers(request, headers, in_use)
-        return encode_response(Response(pairs, code=101, reason="Switching Protocols"))
+        return request
 
     def reject(
         self,

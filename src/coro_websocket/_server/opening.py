@@ -106,7 +106,7 @@ class Opener:
                 self._bind(request, pipe, client)
                 decision = await self._decider.decide(pipe, handshake, request, client)
                 if decision.upgrades:
-                    await pipe.send(handshake.accept(decision.response.headers))
+                    await pipe.send(handshake.accept_as(decision.response))
         except HandshakeError as error:
             assert pipe is not None
             log_malformed(error, client, handshake.pathname)
