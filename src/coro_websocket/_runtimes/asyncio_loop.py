@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 from typing import TYPE_CHECKING, Any
 
 from .._errors import OtherEventLoopError
 from .asyncio_runtime import runtime_of
 from .event_loop import ENDS_THE_PROGRAM
-from .nonblocking import NonBlockingSockets
+from .nonblocking import NonBlockingAcceptor, NonBlockingSockets
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Collection
 
-    from .event_loop import Event, Work
+    from .event_loop import Acceptor, Event, Work
     from .runtime import Runtime
 
 __all__ = ["AsyncioLoop", "asyncio_loop"]
@@ -24,13 +25,14 @@ __all__ = ["AsyncioLoop", "asyncio_loop"]
 class AsyncioLoop(NonBlockingSockets):
     """A loop that has `add_reader`. `loop` is asyncio's own."""
 
-    __slots__ = ("loop",)
+    __slots__ = ("_context", "loop")
 
     spawns = True
     watches_sockets = True
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self._context: contextvars.Context | None = None  # of what is called when a task has ended
 
     @property
     def runtime(self) -> Runtime:
@@ -73,7 +75,9 @@ class AsyncioLoop(NonBlockingSockets):
     ) -> asyncio.Future[None]:
         task = asyncio.ensure_future(work())
         if ended is not None:
-            task.add_done_callback(ended)
+            if self._context is None:  # one for all: a copy would be kept for as long as each task
+                self._context = contextvars.copy_context()
+            task.add_done_callback(ended, context=self._context)
         return task
 
     async def wait(
@@ -98,6 +102,9 @@ class AsyncioLoop(NonBlockingSockets):
 
     # Sockets
 
+    def acceptor(self, listener: socket.socket) -> Acceptor:
+        return WatchingAcceptor(self.loop, listener)
+
     async def readable(self, sock: socket.socket) -> None:
         await self._ready(sock, self.loop.add_reader, self.loop.remove_reader)
 
@@ -114,6 +121,44 @@ class AsyncioLoop(NonBlockingSockets):
             await ready
         finally:
             unwatch(descriptor)
+
+
+class WatchingAcceptor(NonBlockingAcceptor):
+    """It has the loop watch the listener from one client to the next.
+
+    The loop tells again and again that there is a client: where nobody waits for it, it is
+    watched no more.
+    """
+
+    __slots__ = ("_descriptor", "_loop", "_waiting", "_watched")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
+        super().__init__(listener, self._wait)
+        self._loop = loop
+        self._descriptor = listener.fileno()
+        self._waiting: asyncio.Future[None] | None = None
+        self._watched = False
+
+    async def _wait(self) -> None:
+        self._waiting = self._loop.create_future()
+        if not self._watched:
+            self._loop.add_reader(self._descriptor, self._ready)
+            self._watched = True
+        try:
+            await self._waiting
+        finally:
+            self._waiting = None
+
+    def _ready(self) -> None:
+        if self._waiting is None:
+            self.close()
+        else:
+            _settle(self._waiting)
+
+    def close(self) -> None:
+        if self._watched:
+            self._watched = False
+            self._loop.remove_reader(self._descriptor)
 
 
 def _settle(future: asyncio.Future[None]) -> None:
@@ -137,8 +182,24 @@ class TransportsOnlyLoop(AsyncioLoop):
     async def send(self, sock: socket.socket, data: bytes) -> None:
         await self.loop.sock_sendall(sock, data)
 
-    async def accept(self, listener: socket.socket) -> tuple[socket.socket, Any]:
-        return await self.loop.sock_accept(listener)
+    def acceptor(self, listener: socket.socket) -> Acceptor:
+        return LoopsAcceptor(self.loop, listener)
+
+
+class LoopsAcceptor:
+    """Accepts by the loop's own call."""
+
+    __slots__ = ("_listener", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
+        self._listener = listener
+        self._loop = loop
+
+    async def accept(self) -> tuple[socket.socket, Any]:
+        return await self._loop.sock_accept(self._listener)
+
+    def close(self) -> None:
+        pass
 
 
 _kinds: dict[type[asyncio.AbstractEventLoop], type[AsyncioLoop]] = {}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Work = Callable[[], Awaitable[None]]
 
-__all__ = ["ENDS_THE_PROGRAM", "Event", "Limit", "Loop", "Running", "SocketLoop"]
+__all__ = ["ENDS_THE_PROGRAM", "Acceptor", "Event", "Limit", "Loop", "Running", "SocketLoop"]
 
 
 # What leaves the loop, or a coroutine that nobody runs any more. Every other BaseException that is
@@ -37,6 +37,18 @@ class Running(Protocol):
 
     def cancel(self) -> object: ...
     def done(self) -> bool: ...
+
+
+class Acceptor(Protocol):
+    """Accepts the clients of one listener."""
+
+    async def accept(self) -> tuple[socket.socket, Any]:
+        """A client's socket and address; one is never lost by a cancellation. Raises OSError."""
+        ...
+
+    def close(self) -> None:
+        """Accept no more; the listener stays open."""
+        ...
 
 
 class Limit(Protocol):
@@ -136,6 +148,6 @@ class SocketLoop(Loop, Protocol):
         """Send all of it. Raises OSError."""
         ...
 
-    async def accept(self, listener: socket.socket) -> tuple[socket.socket, Any]:
-        """A client's socket and address; one is never lost by a cancellation. Raises OSError."""
+    def acceptor(self, listener: socket.socket) -> Acceptor:
+        """What accepts the clients of this listener: one for as long as that is served."""
         ...

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
+import functools
 import os
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["NonBlockingSockets"]
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from .event_loop import Acceptor
+
+__all__ = ["NonBlockingAcceptor", "NonBlockingSockets"]
 
 CONNECTING = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR})
 
@@ -36,9 +41,10 @@ class NonBlockingSockets:
 
     async def receive(self, sock: socket.socket, most: int) -> bytes:
         while True:
-            with contextlib.suppress(BlockingIOError):
+            try:
                 return sock.recv(most)
-            await self.readable(sock)
+            except BlockingIOError:
+                await self.readable(sock)
 
     async def send(self, sock: socket.socket, data: bytes) -> None:
         view = memoryview(data)
@@ -48,8 +54,30 @@ class NonBlockingSockets:
             except BlockingIOError:
                 await self.writable(sock)
 
-    async def accept(self, listener: socket.socket) -> tuple[socket.socket, Any]:
+    def acceptor(self, listener: socket.socket) -> Acceptor:
+        return NonBlockingAcceptor(listener, functools.partial(self.readable, listener))
+
+
+class NonBlockingAcceptor:
+    """Accepts the clients of one listener.
+
+    Args:
+        listener: the socket.
+        readable: waits until there is a client.
+    """
+
+    __slots__ = ("_listener", "_readable")
+
+    def __init__(self, listener: socket.socket, readable: Callable[[], Awaitable[None]]) -> None:
+        self._listener = listener
+        self._readable = readable
+
+    async def accept(self) -> tuple[socket.socket, Any]:
         while True:
-            with contextlib.suppress(BlockingIOError):
-                return listener.accept()
-            await self.readable(listener)
+            try:
+                return self._listener.accept()
+            except BlockingIOError:
+                await self._readable()
+
+    def close(self) -> None:
+        pass

@@ -82,8 +82,6 @@ cdef class Driven:
     cdef bint polled  # the loop itself watches the descriptor, for somebody else
     cdef bint end_only  # what it is watched for, while nothing is to be received
     cdef object watcher  # what the runtime watches it with, None: nothing
-    cdef object on_readable
-    cdef object on_writable
     cdef object __weakref__
 
     cdef int receive(self) except -1
