@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from .._errors import OtherEventLoopError
 from .asyncio_runtime import runtime_of
 from .event_loop import ENDS_THE_PROGRAM
-from .nonblocking import NonBlockingSockets
+from .nonblocking import EachTime, NonBlockingSockets
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Collection
 
-    from .event_loop import Event, Work
+    from .event_loop import Event, Watch, Work
     from .runtime import Runtime
 
 __all__ = ["AsyncioLoop", "asyncio_loop"]
@@ -98,6 +98,9 @@ class AsyncioLoop(NonBlockingSockets):
 
     # Sockets
 
+    def watch(self, sock: socket.socket) -> Watch:
+        return KeptWatch(self, sock)
+
     async def readable(self, sock: socket.socket) -> None:
         await self._ready(sock, self.loop.add_reader, self.loop.remove_reader)
 
@@ -116,6 +119,53 @@ class AsyncioLoop(NonBlockingSockets):
             unwatch(descriptor)
 
 
+class KeptWatch:
+    """A `Watch` that leaves the socket watched: to begin and to end that takes system calls.
+
+    A loop tells again and again that there is something to receive: where nobody waits for it,
+    the socket is watched no more.
+    """
+
+    __slots__ = ("_loop", "_sock", "_waiting", "kept")
+
+    def __init__(self, loop: AsyncioLoop, sock: socket.socket) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._waiting: asyncio.Future[None] | None = None
+        self.kept = False
+
+    async def receive(self, most: int) -> bytes:
+        while True:
+            try:
+                return self._sock.recv(most)
+            except BlockingIOError:
+                await self.readable()
+
+    async def readable(self) -> None:
+        self._waiting = self._loop.loop.create_future()
+        try:
+            if not self.kept:
+                self._loop.loop.add_reader(self._sock.fileno(), self._ready)
+                self.kept = True
+            await self._waiting
+        finally:
+            self._waiting = None
+
+    def _ready(self) -> None:
+        if self._waiting is None:
+            self.close()
+        else:
+            _settle(self._waiting)
+
+    async def writable(self) -> None:
+        await self._loop.writable(self._sock)
+
+    def close(self) -> None:
+        if self.kept:
+            self.kept = False
+            self._loop.loop.remove_reader(self._sock.fileno())
+
+
 def _settle(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
@@ -127,6 +177,9 @@ class TransportsOnlyLoop(AsyncioLoop):
     __slots__ = ()
 
     watches_sockets = False
+
+    def watch(self, sock: socket.socket) -> Watch:
+        return EachTime(self, sock)
 
     async def connect(self, sock: socket.socket, address: Any) -> None:
         await self.loop.sock_connect(sock, address)

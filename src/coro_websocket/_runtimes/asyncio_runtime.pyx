@@ -140,11 +140,14 @@ cdef class AsyncioRuntime(Runtime):
                     (<Driven>other).fail_memory()
         if poller is not None and poller.watch(stream):
             stream.watcher = poller
+            self.unkeep(stream)
             return 0
         if stream.polled:
             raise OSError(errno.ENOSPC, "epoll cannot watch another socket")
         if stream.end_only:  # the loop cannot watch for the end alone
+            self.unkeep(stream)
             return 0
+        stream.kept = False  # what follows takes its place
         self.watching.add(stream)
         stream.watcher = self
         try:
@@ -155,7 +158,15 @@ cdef class AsyncioRuntime(Runtime):
             raise
         return 0
 
+    cdef int unkeep(self, Driven stream) except -1:
+        """Have the loop not watch it for whoever has opened it."""
+        if stream.kept:
+            stream.kept = False
+            self.loop().remove_reader(stream.fd)
+        return 0
+
     cdef int unwatch(self, Driven stream) except -1:
+        self.unkeep(stream)
         watcher = stream.watcher
         if watcher is self:
             self.loop().remove_reader(stream.fd)

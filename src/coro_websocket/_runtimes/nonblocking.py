@@ -6,9 +6,12 @@ import contextlib
 import errno
 import os
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["NonBlockingSockets"]
+if TYPE_CHECKING:
+    from .event_loop import Watch
+
+__all__ = ["EachTime", "NonBlockingSockets"]
 
 CONNECTING = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR})
 
@@ -25,6 +28,9 @@ class NonBlockingSockets:
     async def writable(self, sock: socket.socket) -> None:
         """Wait until something can be sent, or it is known whether it is connected."""
         raise NotImplementedError
+
+    def watch(self, sock: socket.socket) -> Watch:
+        return EachTime(self, sock)
 
     async def connect(self, sock: socket.socket, address: Any) -> None:
         error = sock.connect_ex(address)
@@ -53,3 +59,27 @@ class NonBlockingSockets:
             with contextlib.suppress(BlockingIOError):
                 return listener.accept()
             await self.readable(listener)
+
+
+class EachTime:
+    """A `Watch` that has the loop watch the socket only while somebody waits."""
+
+    __slots__ = ("_loop", "_sock")
+
+    kept = False
+
+    def __init__(self, loop: NonBlockingSockets, sock: socket.socket) -> None:
+        self._loop = loop
+        self._sock = sock
+
+    async def receive(self, most: int) -> bytes:
+        return await self._loop.receive(self._sock, most)
+
+    async def readable(self) -> None:
+        await self._loop.readable(self._sock)
+
+    async def writable(self) -> None:
+        await self._loop.writable(self._sock)
+
+    def close(self) -> None:
+        pass
