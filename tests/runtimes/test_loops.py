@@ -84,6 +84,11 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
+async def accepted(loop: SocketLoop, listener: socket.socket) -> tuple[socket.socket, Any]:
+    with contextlib.closing(loop.acceptor(listener)) as acceptor:
+        return await acceptor.accept()
+
+
 async def turns(loop: SocketLoop) -> None:
     """Long enough for what was on its way to have arrived."""
     for _ in range(10):
@@ -94,11 +99,52 @@ async def turns(loop: SocketLoop) -> None:
 
 
 @on_every_loop
+async def test_an_acceptor_goes_on_from_one_client_to_the_next(loop):
+    with listening() as listener, contextlib.closing(loop.acceptor(listener)) as acceptor:
+        for _ in range(3):
+            with socket.socket() as ours:
+                ours.setblocking(False)
+                waiting = loop.event()
+                got: list[socket.socket] = []
+
+                async def accept(waiting=waiting, got=got):
+                    got.append((await acceptor.accept())[0])
+                    waiting.set()
+
+                loop.spawn(accept)
+                await turns(loop)  # it waits by now
+                await loop.connect(ours, listener.getsockname())
+                await waiting.wait()
+                await turns(loop)
+                got[0].close()
+
+
+@on_every_loop
+async def test_a_listener_is_watched_only_while_somebody_accepts(loop):
+    """A loop that watches a listener with a client comes to no rest."""
+    if type(loop) is not AsyncioLoop:
+        return
+    with listening() as listener, contextlib.closing(loop.acceptor(listener)) as acceptor:
+
+        async def accept():
+            await acceptor.accept()
+
+        waiting = loop.spawn(accept)
+        await turns(loop)
+        waiting.cancel()
+        await loop.wait([waiting])
+        with socket.create_connection(listener.getsockname()):
+            await turns(loop)
+            assert not loop.loop.remove_reader(listener.fileno())
+            (await acceptor.accept())[0].close()
+
+
+@on_every_loop
 async def test_a_socket_is_connected_and_accepted(loop):
     with listening() as listener, socket.socket() as ours:
         ours.setblocking(False)
         await loop.connect(ours, listener.getsockname())
-        theirs, address = await loop.accept(listener)
+        theirs, address = await accepted(loop, listener)
         with theirs:
             assert address == ours.getsockname()
             await loop.send(ours, b"hello")
@@ -113,7 +159,7 @@ async def test_who_waits_for_a_client_or_for_bytes_gets_what_comes_later(loop):
     got: list[Any] = []
 
     async def accept():
-        theirs, _ = await loop.accept(listener)
+        theirs, _ = await accepted(loop, listener)
         with theirs:
             theirs.setblocking(False)
             got.append(await loop.receive(theirs, 100))
@@ -477,7 +523,7 @@ async def answering(loop, listener, context=None):
     """A server on the listener that says to one client, in capitals, what that has said."""
 
     async def answer():
-        sock = ConnectionSocket.taking_over((await loop.accept(listener))[0])
+        sock = ConnectionSocket.taking_over((await accepted(loop, listener))[0])
         pipe = await open_pipe(loop, sock, tls=context, server_side=True)
         try:
             while data := await pipe.receive():
@@ -510,7 +556,7 @@ async def test_bytes_go_both_ways_before_there_is_a_connection(loop, tls, certif
 @on_every_loop
 async def test_a_certificate_that_is_not_trusted_is_told(loop, certificates):
     async def refused():
-        sock = ConnectionSocket.taking_over((await loop.accept(listener))[0])
+        sock = ConnectionSocket.taking_over((await accepted(loop, listener))[0])
         with pytest.raises(OSError):
             await open_pipe(loop, sock, tls=certificates.server, server_side=True)
 

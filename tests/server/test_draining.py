@@ -24,6 +24,7 @@ from coro_websocket import (
     serve,
 )
 from coro_websocket._server import ending
+from coro_websocket._server import server as server_module
 
 REQUEST = (
     b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -213,6 +214,7 @@ async def test_a_client_of_ours_is_told_503_and_when_to_come_back():
 
 async def test_a_client_that_sends_no_request_holds_up_nobody_for_long(monkeypatch):
     monkeypatch.setattr(ending, "HANDSHAKE_GRACE", 0.02)
+    monkeypatch.setattr(server_module, "LEAST_GRACE", 0.02)
     async with asyncio.timeout(BOUND), serve(echo, timeout=None) as server:
         with socket.create_connection(("127.0.0.1", server.port)):
             await started(server)
@@ -252,6 +254,65 @@ async def test_who_waits_for_room_among_the_handshakes_is_answered_and_not_reset
                 draining = asyncio.ensure_future(server.drain(60))
                 assert (await asyncio.to_thread(all_of, client)).startswith(b"HTTP/1.1 503 ")
                 await draining
+
+
+@pytest.mark.parametrize("sent", [0, 20, len(REQUEST)])
+async def test_a_drain_without_time_for_handlers_has_some_for_answers(sent):
+    async with asyncio.timeout(BOUND), serve(echo) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as late:
+            late.settimeout(BOUND)
+            late.sendall(REQUEST[:sent])  # and waits in the backlog
+            draining = asyncio.ensure_future(server.drain(0))
+            await server.draining
+            await turns_of_the_loop(20)
+            with contextlib.suppress(ConnectionError):
+                late.sendall(REQUEST[sent:])
+            answer = await asyncio.to_thread(all_of, late)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        await draining
+
+
+async def test_handlers_are_not_kept_in_a_drain_without_time_for_them(monkeypatch):
+    """Their peers are told at once, however long a client takes for its handshake."""
+    monkeypatch.setattr(server_module, "LEAST_GRACE", 5)
+    async with asyncio.timeout(BOUND), serve(echo) as server:
+        with socket.create_connection(("127.0.0.1", server.port)):
+            async with connect(server.url) as (_, read, _):
+                await started(server, 2)
+                draining = asyncio.ensure_future(server.drain(0))
+                assert (await end_of(read))[0] == 1012
+                assert not draining.done()
+        await draining
+
+
+async def test_a_client_that_sends_no_request_holds_up_a_drain_for_close_timeout_at_most():
+    async with asyncio.timeout(BOUND), serve(echo, close_timeout=0.02) as server:
+        with socket.create_connection(("127.0.0.1", server.port)):
+            await started(server)
+            begun = asyncio.get_running_loop().time()
+            await server.drain(0)
+            assert asyncio.get_running_loop().time() - begun < ending.LEAST_GRACE
+            assert clients_of(server) == 0
+
+
+async def test_a_client_that_was_past_being_refused_is_told_that_the_server_ends():
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def seen_last(req, response):
+        asked.set()
+        await go_on.wait()
+
+    async with asyncio.timeout(BOUND), serve(echo, process_response=seen_last) as server:
+        opening = asyncio.ensure_future(websockets.connect(server.url).__aenter__())
+        await asked.wait()
+        draining = asyncio.ensure_future(server.drain(0))
+        await turns_of_the_loop()
+        go_on.set()
+        client = await opening
+        with pytest.raises(websockets.ConnectionClosed):
+            await client.recv()
+        assert client.close_code == 1012
+        await draining
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it can only be quick")

@@ -544,9 +544,17 @@ async def test_the_time_of_a_hook_counts_into_timeout(caplog):
 
     async with asyncio.timeout(BOUND):
         async with serve(echo, process_request=forever, timeout=0.05) as server:
-            assert await exchanged(server.port, UPGRADE + b"\r\n") == b""
-            assert await exchanged(server.port, b"GET / HTTP/1.0\r\n\r\n") == b""
+            for request in (UPGRADE + b"\r\n", b"GET / HTTP/1.0\r\n\r\n"):
+                answer = await exchanged(server.port, request)
+                assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+                assert b"\r\nConnection: close\r\n" in answer
     assert cancelled == ["/chat?t0ken", "/"]
+    for record in caplog.records:
+        if "refused" in record.getMessage():
+            assert record.getMessage().endswith("503: the decision took too long (timeout)")
+            assert record.levelname == "ERROR"
+            assert "that were left to them" in caplog.text
+            assert "await asyncio.Event().wait()" in caplog.text  # where it was
     assert ["(timeout)" in line for line in lines(caplog)] == [True, True]
 
 

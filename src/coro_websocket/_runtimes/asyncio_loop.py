@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Collection
 
-    from .event_loop import Event, Watch, Work
+    from .event_loop import Acceptor, Event, Watch, Work
     from .runtime import Runtime
 
 __all__ = ["AsyncioLoop", "asyncio_loop"]
@@ -122,16 +122,18 @@ class AsyncioLoop(NonBlockingSockets):
 class KeptWatch:
     """A `Watch` that leaves the socket watched: to begin and to end that takes system calls.
 
-    A loop tells again and again that there is something to receive: where nobody waits for it,
-    the socket is watched no more.
+    A loop tells again and again that there is something: where nobody waits for it, the socket is
+    watched no more.
     """
 
-    __slots__ = ("_loop", "_sock", "_waiting", "kept")
+    __slots__ = ("_descriptor", "_loop", "_sock", "_told", "_waiting", "kept")
 
     def __init__(self, loop: AsyncioLoop, sock: socket.socket) -> None:
         self._loop = loop
         self._sock = sock
+        self._descriptor = sock.fileno()
         self._waiting: asyncio.Future[None] | None = None
+        self._told = False
         self.kept = False
 
     async def receive(self, most: int) -> bytes:
@@ -145,17 +147,20 @@ class KeptWatch:
         self._waiting = self._loop.loop.create_future()
         try:
             if not self.kept:
-                self._loop.loop.add_reader(self._sock.fileno(), self._ready)
+                self._loop.loop.add_reader(self._descriptor, self._ready)
                 self.kept = True
             await self._waiting
         finally:
             self._waiting = None
 
     def _ready(self) -> None:
-        if self._waiting is None:
-            self.close()
-        else:
+        if self._waiting is not None:
             _settle(self._waiting)
+            self._told = True
+        elif self._told:  # asyncio tells again before a task that was told has received
+            self._told = False
+        else:
+            self.close()
 
     async def writable(self) -> None:
         await self._loop.writable(self._sock)
@@ -163,7 +168,7 @@ class KeptWatch:
     def close(self) -> None:
         if self.kept:
             self.kept = False
-            self._loop.loop.remove_reader(self._sock.fileno())
+            self._loop.loop.remove_reader(self._descriptor)
 
 
 def _settle(future: asyncio.Future[None]) -> None:
@@ -190,8 +195,24 @@ class TransportsOnlyLoop(AsyncioLoop):
     async def send(self, sock: socket.socket, data: bytes) -> None:
         await self.loop.sock_sendall(sock, data)
 
-    async def accept(self, listener: socket.socket) -> tuple[socket.socket, Any]:
-        return await self.loop.sock_accept(listener)
+    def acceptor(self, listener: socket.socket) -> Acceptor:
+        return LoopsAcceptor(self.loop, listener)
+
+
+class LoopsAcceptor:
+    """Accepts by the loop's own call."""
+
+    __slots__ = ("_listener", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
+        self._listener = listener
+        self._loop = loop
+
+    async def accept(self) -> tuple[socket.socket, Any]:
+        return await self._loop.sock_accept(self._listener)
+
+    def close(self) -> None:
+        pass
 
 
 _kinds: dict[type[asyncio.AbstractEventLoop], type[AsyncioLoop]] = {}

@@ -47,7 +47,7 @@ cdef inline int raise_if_negative(int status) except -1:
 
 cdef class AsyncioRuntime(Runtime):
     # Weak, as this is reached by way of the loop
-    cdef object watching  # the streams that the loop itself watches
+    cdef dict watching  # weak references to the streams that the loop itself watches, by descriptor
     cdef object poller  # what watches them where there are many, or None
 
     def __cinit__(self, loop):
@@ -56,7 +56,7 @@ cdef class AsyncioRuntime(Runtime):
         modules = {kind.__module__.partition(".")[0] for kind in type(loop).__mro__}
         self.tells_once = not modules.isdisjoint(("uvloop", "winloop"))
         self.polls = POLL_AVAILABLE
-        self.watching = weakref.WeakSet()
+        self.watching = {}
 
     # Time
 
@@ -125,6 +125,7 @@ cdef class AsyncioRuntime(Runtime):
     cdef int watch(self, Driven stream) except -1:
         cdef Poller poller
         cdef bint many
+        cdef Driven other
         if stream.watcher is not None:
             return 0
         poller = self.poller() if self.poller is not None else None
@@ -132,12 +133,15 @@ cdef class AsyncioRuntime(Runtime):
         if poller is None and POLL_AVAILABLE and (many or stream.end_only or stream.polled):
             poller = Poller.__new__(Poller, self.loop)
             self.poller = weakref.ref(poller)
-            for other in list(self.watching) if many else ():
+            for reference in list(self.watching.values()) if many else ():
+                other = reference()
+                if other is None:
+                    continue
                 try:
                     self.unwatch(other)
                     self.watch(other)
                 except MemoryError:  # nobody would watch it any more
-                    (<Driven>other).fail_memory()
+                    other.fail_memory()
         if poller is not None and poller.watch(stream):
             stream.watcher = poller
             self.unkeep(stream)
@@ -147,13 +151,13 @@ cdef class AsyncioRuntime(Runtime):
         if stream.end_only:  # the loop cannot watch for the end alone
             self.unkeep(stream)
             return 0
-        stream.kept = False  # what follows takes its place
-        self.watching.add(stream)
+        self.watching[stream.fd] = weakref.ref(stream)
         stream.watcher = self
         try:
             self.loop().add_reader(stream.fd, stream.on_readable)
+            stream.kept = False  # whose place this has taken
         except BaseException:
-            self.watching.discard(stream)
+            self.watching.pop(stream.fd, None)
             stream.watcher = None
             raise
         return 0
@@ -170,7 +174,7 @@ cdef class AsyncioRuntime(Runtime):
         watcher = stream.watcher
         if watcher is self:
             self.loop().remove_reader(stream.fd)
-            self.watching.discard(stream)
+            self.watching.pop(stream.fd, None)
         elif watcher is not None:
             (<Poller>watcher).unwatch(stream)
         stream.watcher = None

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
     Work = Callable[[], Awaitable[None]]
 
-__all__ = ["ENDS_THE_PROGRAM", "Event", "Limit", "Loop", "Running", "SocketLoop", "Watch"]
+__all__ = [
+    "ENDS_THE_PROGRAM",
+    "Acceptor",
+    "Event",
+    "Limit",
+    "Loop",
+    "Running",
+    "SocketLoop",
+    "Watch",
+]
 
 
 # What leaves the loop, or a coroutine that nobody runs any more. Every other BaseException that is
@@ -52,7 +61,7 @@ class Watch(Protocol):
         ...
 
     async def readable(self) -> None:
-        """Wait until something can be received. It may return too early."""
+        """Wait until something can be received, or accepted. It may return too early."""
         ...
 
     async def writable(self) -> None:
@@ -60,7 +69,19 @@ class Watch(Protocol):
         ...
 
     def close(self) -> None:
-        """Watch it no more; the socket is still open."""
+        """Watch it no more; its descriptor is still open."""
+        ...
+
+
+class Acceptor(Protocol):
+    """Accepts the clients of one listener."""
+
+    async def accept(self) -> tuple[socket.socket, Any]:
+        """A client's socket and address; one is never lost by a cancellation. Raises OSError."""
+        ...
+
+    def close(self) -> None:
+        """Accept no more; the listener stays open."""
         ...
 
 
@@ -165,6 +186,6 @@ class SocketLoop(Loop, Protocol):
         """Send all of it. Raises OSError."""
         ...
 
-    async def accept(self, listener: socket.socket) -> tuple[socket.socket, Any]:
-        """A client's socket and address; one is never lost by a cancellation. Raises OSError."""
+    def acceptor(self, listener: socket.socket) -> Acceptor:
+        """What accepts the clients of this listener: one for as long as that is served."""
         ...

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .event_loop import Watch
+    from .event_loop import Acceptor, Watch
 
 __all__ = ["EachTime", "NonBlockingSockets"]
 
@@ -42,9 +41,10 @@ class NonBlockingSockets:
 
     async def receive(self, sock: socket.socket, most: int) -> bytes:
         while True:
-            with contextlib.suppress(BlockingIOError):
+            try:
                 return sock.recv(most)
-            await self.readable(sock)
+            except BlockingIOError:
+                await self.readable(sock)
 
     async def send(self, sock: socket.socket, data: bytes) -> None:
         view = memoryview(data)
@@ -54,11 +54,28 @@ class NonBlockingSockets:
             except BlockingIOError:
                 await self.writable(sock)
 
-    async def accept(self, listener: socket.socket) -> tuple[socket.socket, Any]:
+    def acceptor(self, listener: socket.socket) -> Acceptor:
+        return NonBlockingAcceptor(listener, self.watch(listener))
+
+
+class NonBlockingAcceptor:
+    """Accepts the clients of one listener, which `watch` waits for."""
+
+    __slots__ = ("_listener", "_watch")
+
+    def __init__(self, listener: socket.socket, watch: Watch) -> None:
+        self._listener = listener
+        self._watch = watch
+
+    async def accept(self) -> tuple[socket.socket, Any]:
         while True:
-            with contextlib.suppress(BlockingIOError):
-                return listener.accept()
-            await self.readable(listener)
+            try:
+                return self._listener.accept()
+            except BlockingIOError:
+                await self._watch.readable()
+
+    def close(self) -> None:
+        self._watch.close()
 
 
 class EachTime:

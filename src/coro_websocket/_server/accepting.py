@@ -65,19 +65,21 @@ async def accept_connections(
     for it when this is cancelled is given to `turn_away`.
     """
     log = _ErrorLog(loop, address_in_words(listener.getsockname()))
+    acceptor = loop.acceptor(listener)
     failures = 0  # in succession
     try:
         while listener.fileno() >= 0:
             for _ in range(most):
                 pause = 0.0
                 try:
-                    accepted, address = await loop.accept(listener)
+                    accepted, address = await acceptor.accept()
                     failures = 0
-                    try:
-                        await unfinished.room()
-                    except BaseException:
-                        turn_away(accepted, address)
-                        raise
+                    if unfinished.full:
+                        try:
+                            await unfinished.room()
+                        except BaseException:
+                            turn_away(accepted, address)
+                            raise
                     begin(accepted, address)
                 except Exception as error:
                     if listener.fileno() < 0:
@@ -95,6 +97,7 @@ async def accept_connections(
                     await loop.sleep(pause)
             await loop.sleep(0)
     finally:
+        acceptor.close()
         leave(listener)  # also where the loop ends and nobody has closed the server
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .hooks import Hooks
     from .places import Places
 
-__all__ = ["Decider", "Decision", "ended_by_hang_up"]
+__all__ = ["Decider", "Decision", "decided_too_late", "ended_by_hang_up"]
 
 RETRY_AFTER = 1  # seconds: by then another server listens, or a balancer knows that we do not
 
@@ -84,6 +84,7 @@ class Decider:
         self._hooks = hooks
         self._router = handler if isinstance(handler, Routing) else None
         self._headers = headers
+        self._accepted = HTTPResponse(SWITCHING_PROTOCOLS, headers)
         self._draining = draining
         self._places = places
 
@@ -94,7 +95,7 @@ class Decider:
 
         Raises ConnectionError if the client has hung up meanwhile.
         """
-        during = self._during(pipe, handshake, request)
+        during = functools.partial(self._during, pipe, handshake, request)
         try:
             decision = await self._first(handshake, request, client, during)
         except HandshakeError as error:
@@ -125,6 +126,8 @@ class Decider:
                 return Decision(response, by="the router")
         self._refuse_where_draining()  # a hook may have taken its time
         handshake.check()
+        if not request._added:
+            return Decision(self._accepted)
         return Decision(HTTPResponse(SWITCHING_PROTOCOLS, (*self._headers, *request._added)))
 
     def _refuse_where_draining(self) -> None:
@@ -148,19 +151,34 @@ class Decider:
             return decision._replace(response=response)
         return Decision(response, by="process_response")
 
-    def _during(self, pipe: Pipe, handshake: ServerHandshake, request: Request) -> During:
+    def _during(
+        self, pipe: Pipe, handshake: ServerHandshake, request: Request
+    ) -> AbstractAsyncContextManager[object]:
         """What a coroutine function is awaited in.
 
         A client that asks for an upgrade and hangs up wants nothing any more. One that asks for
         anything else may have closed its side only, and wait for the answer.
         """
         if asks_for_upgrade(request):
-            return functools.partial(ended_by_hang_up, self._loop, pipe, handshake)
-        return contextlib.AsyncExitStack
+            return ended_by_hang_up(self._loop, pipe, handshake)
+        return contextlib.AsyncExitStack()
 
 
 if TYPE_CHECKING:
     During = Callable[[], AbstractAsyncContextManager[object]]
+
+
+def decided_too_late(error: TimeoutError, passed: float) -> Decision:
+    """What is answered when `timeout` has ended the hooks, after so many seconds of theirs.
+
+    RFC 9110 section 15.6.4: a slow database, say, is for the moment. The cause is logged, with
+    where the hook was.
+    """
+    cause = TimeoutError(f"the hooks took longer than the {passed:.3g} s that were left to them")
+    cause.__cause__ = error.__cause__
+    refused = refusal(503, "the decision took too long (timeout)")
+    refused.__cause__ = cause
+    return _refused(refused)
 
 
 def _refused(error: HandshakeError, before: Decision | None = None) -> Decision:

@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from .._runtimes.event_loop import Running, SocketLoop
     from .client import Client
 
-__all__ = ["HANDSHAKE_GRACE", "Ending", "drain_seconds"]
+__all__ = ["HANDSHAKE_GRACE", "LEAST_GRACE", "Ending", "drain_seconds"]
 
 # Seconds from the beginning of a drain that a client in its opening handshake has to send its
 # request, where no handler runs: the answer is 503, for which nobody waits very long.
 HANDSHAKE_GRACE = 2.0
+
+# Seconds from then that such a client has in any case, however little time the drain has.
+LEAST_GRACE = 1.0
 
 
 def drain_seconds(name: str, value: Seconds) -> float | None:
@@ -83,20 +86,33 @@ class Ending:
             await self._wait(handling or clients, None if limit is None else limit - passed)
 
     async def close_others(
-        self, code: int, reason: str, within: float | None, *, at_once: bool = False
+        self,
+        code: int,
+        reason: str,
+        within: float | None,
+        *,
+        at_once: bool = False,
+        grace: float = 0.0,
     ) -> None:
         """Close every connection, and wait for the handlers; cancel those that take too long.
 
-        at_once: without waiting for the peers' Close frames, and without a time to return.
+        Args:
+            at_once: without waiting for the peers' Close frames, and without a time to return.
+            grace: seconds that clients in their opening handshake have to be answered.
         """
         clients = self._others()
-        closings = []
-        for client in clients:
-            if client.write is None:  # still in its opening handshake
-                client.running.cancel()
-            else:
-                closings.append(client.write.close(code, reason))
+        opening = [client for client in clients if client.write is None]
+        closings = [
+            client.write.close(code, reason) for client in clients if client.write is not None
+        ]
         try:
+            if grace > 0:
+                await self._wait(opening, grace)
+            for client in opening:
+                if client.write is None:
+                    client.running.cancel()
+                elif not client.running.done():  # it was past being refused
+                    closings.append(client.write.close(code, reason))
             if at_once:
                 await self._loop.sleep(0)  # Close frames go out together, in the next turn
                 for client in clients:

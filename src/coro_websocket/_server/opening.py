@@ -8,6 +8,7 @@ RFC 6455 section 4.2.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,7 +21,7 @@ from .._http.server_handshake import ServerHandshake
 from .._runtimes.throttle import Throttle
 from .._streams.opening_pipes import open_pipe
 from .._streams.user_socket import ConnectionSocket
-from .deciding import Decider
+from .deciding import Decider, decided_too_late
 from .log import in_words, log_decision, log_failure, log_malformed, logger
 from .refusing import send_refusal
 
@@ -98,13 +99,16 @@ class Opener:
         sock = ConnectionSocket.taking_over(accepted)
         handshake = self._new_handshake()
         pipe: Pipe | None = None
+        asked_at: float | None = None  # while the server decides
         try:
             async with self._loop.limit(options.timeout) as limit:
                 await self._admission.receive_proxy_header(sock, client)
                 pipe = await self._open_pipe(sock, client)
                 request = await self._receive_request(pipe, handshake)
                 self._bind(request, pipe, client)
+                asked_at = self._loop.time()
                 decision = await self._decider.decide(pipe, handshake, request, client)
+                asked_at = None
                 if decision.upgrades:
                     await pipe.send(handshake.accept(decision.response.headers))
         except HandshakeError as error:
@@ -115,14 +119,18 @@ class Opener:
             await send_refusal(self._loop, pipe, _encode(handshake, refusal), options)
             return None
         except BaseException as error:
-            if pipe is not None:
-                pipe.close()
-            if not isinstance(error, Exception):
-                raise
-            if limit.expired():
-                error = TimeoutError(f"it took longer than {options.timeout:g} s (timeout)")
-            log_failure(error, client)
-            return None
+            if asked_at is not None and isinstance(error, TimeoutError) and limit.expired():
+                assert pipe is not None
+                decision = decided_too_late(error, self._loop.time() - asked_at)
+            else:
+                if pipe is not None:
+                    pipe.close()
+                if not isinstance(error, Exception):
+                    raise
+                if limit.expired():
+                    error = TimeoutError(f"it took longer than {options.timeout:g} s (timeout)")
+                log_failure(error, client)
+                return None
         if not decision.upgrades:
             log_decision(decision, client, request)
             self._admission.refused(client)
@@ -177,9 +185,10 @@ class Opener:
             leftover=handshake.leftover,
         )
         request._forget_names()
-        which = in_words(client, request.pathname)
-        logger.info("%s opened with 101", which)
-        log_end(logger, which, connection, pipe.socket)
+        if logger.isEnabledFor(logging.INFO):
+            which = in_words(client, request.pathname)
+            logger.info("%s opened with 101", which)
+            log_end(logger, which, connection, pipe.socket)
         return Opened(request, read, write, connection.engine, client)
 
 

@@ -15,7 +15,7 @@ from .admission import Admission
 from .backlog import accept_and_close
 from .client import Client
 from .draining import Draining
-from .ending import Ending, drain_seconds
+from .ending import LEAST_GRACE, Ending, drain_seconds
 from .groups import NamedGroups
 from .handler import run_handler
 from .log import logger
@@ -177,7 +177,8 @@ class Server:
 
         Args:
             timeout: seconds that the handlers have to return, 20 by default; 0: none; None: as
-                long as they take. Then what is still open is closed as `close` does it.
+                long as they take. Then what is still open is closed as `close` does it; but
+                those in their opening handshake have a second to be answered in any case.
             code: the close code for those: 1012 (service restart) by default, to which clients
                 come back. Give 1001 where the server ends for good.
             reason: at most 123 bytes of UTF-8.
@@ -197,9 +198,16 @@ class Server:
         with self._ending.by_caller():
             if self._listeners:
                 logger.info("draining %s: %d connections", self.url, len(self._clients))
+            begun = self._loop.time()
             await self._stop_listening(answer=True)
             await self._ending.let_finish(within)
-            await self._close(code, reason)
+            await self._close(code, reason, grace=self._grace_since(begun))
+
+    def _grace_since(self, begun: float) -> float:
+        """What is left of the least time that clients have to be answered in a drain."""
+        close_timeout = self._terms.options.close_timeout
+        grace = LEAST_GRACE if close_timeout is None else min(LEAST_GRACE, close_timeout)
+        return max(0.0, begun + grace - self._loop.time())
 
     async def close(self, code: int = 1001, reason: str = "going away") -> None:
         """Listen no more, close every connection with `code`, and wait for the handlers.
@@ -216,11 +224,13 @@ class Server:
         with self._ending.by_caller():
             await self._close(code, reason)
 
-    async def _close(self, code: int, reason: str, *, at_once: bool = False) -> None:
+    async def _close(
+        self, code: int, reason: str, *, at_once: bool = False, grace: float = 0.0
+    ) -> None:
         try:
             await self._stop_listening()
             within = self._terms.options.close_timeout
-            await self._ending.close_others(code, reason, within, at_once=at_once)
+            await self._ending.close_others(code, reason, within, at_once=at_once, grace=grace)
         except BaseException as error:
             if self._loop.is_cancellation(error):
                 self._ending.cancel_others()

@@ -57,6 +57,11 @@ class Unfinished:
     def __len__(self) -> int:
         return len(self._clients)
 
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for one more."""
+        return self.most is not None and len(self._clients) >= self.most
+
     def add(self, client: Client) -> None:
         """It was accepted."""
         self._clients[client] = False
@@ -75,13 +80,12 @@ class Unfinished:
     def discard(self, client: Client) -> None:
         """It has its connection, or has ended."""
         self._asked.pop(client, None)
-        if client in self._clients:
-            del self._clients[client]
+        if self._clients.pop(client, None) is not None:
             self._fewer.set()
 
     async def room(self) -> None:
         """Wait until there is room for one more; those that have stalled have to make it."""
-        while self.most is not None and len(self._clients) >= self.most:
+        while self.full:
             why = f"there were {self.most} at once (max_handshakes)"
             if closed := self._close_slowest(self._clients, STALLED, why):
                 await self._ended(closed)

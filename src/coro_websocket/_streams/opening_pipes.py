@@ -77,6 +77,7 @@ class SocketPipe:
             await self.loop.sleep(0)  # a peer that sends without end would leave the loop no turn
 
     def close(self) -> None:
+        self._watch.close()  # also where a stream was to take it over, and failed
         self.socket.release()
 
 

@@ -59,7 +59,8 @@ class ConnectionSocket(socket.socket):
         self.watch = None
         super().__init__(family, type, proto, fileno)
         self.setblocking(False)
-        if self.family in (socket.AF_INET, socket.AF_INET6):
+        # The property makes an enum of it, which takes time.
+        if (self.family if family == -1 else family) in (socket.AF_INET, socket.AF_INET6):
             with contextlib.suppress(OSError):
                 self.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
