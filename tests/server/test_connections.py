@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 import pytest
 import websockets
+from tests.conftest import TransportsOnlyLoop
 from tests.helpers.raw_peer import BOUND, clients_of, echo, until, watchdog
 
 from coro_websocket import ConnectionClosedError, Connections, ServerConnection, connect, serve
@@ -152,3 +153,40 @@ async def test_nothing_is_kept_of_a_connection_that_has_ended():
         assert not admission.places._per_client
         assert not len(admission.unfinished)
         assert not admission.connections._by_id
+
+
+REQUEST = (
+    b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+async def test_an_open_connection_is_few_objects_to_the_garbage_collector():
+    """A full collection visits each of them, and no connection goes on meanwhile.
+
+    They are the task, its two coroutines and what it waits with; what the handler is given; the
+    connection, its engine, its stream and its socket; and what the server knows of the client.
+    """
+    if isinstance(asyncio.get_running_loop(), TransportsOnlyLoop):
+        pytest.skip("asyncio's transports consist of more")
+
+    def open_and_count(number: int) -> int:
+        for _ in range(number):
+            sock = socket.create_connection(("127.0.0.1", server.port))
+            clients.append(sock)
+            sock.sendall(REQUEST)
+            sock.recv(1000)
+        gc.collect()
+        return len(gc.get_objects())
+
+    clients: list[socket.socket] = []
+    async with asyncio.timeout(BOUND), serve(echo, ping_interval=None) as server:
+        try:
+            few = await asyncio.to_thread(open_and_count, 20)
+            many = await asyncio.to_thread(open_and_count, 100)
+        finally:
+            for each in clients:
+                each.close()
+    ours_in_the_test = 1
+    timers = 2  # of opening handshakes, which asyncio keeps for a while
+    assert (many - few) / 100 < 18 + ours_in_the_test + timers

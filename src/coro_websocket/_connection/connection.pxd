@@ -6,7 +6,7 @@ cdef class Connection(Reading):
     # Owned by the closing handshake
     cdef bint half_closed  # nothing more is sent, and nothing that comes is delivered
     cdef double close_at  # when closing has taken too long; NEVER: nothing is being closed
-    cdef list close_waiters
+    cdef list close_waiters  # None: nobody has waited
 
     # Keeping alive
     cdef Keepalive keepalive  # None: nothing more is asked of the peer

@@ -6,6 +6,7 @@ from .._rfc6455.engine cimport Engine
 from .._rfc6455.messages cimport as_whole_message
 from .._runtimes.waiter cimport Waiter, wake_all
 from .keepalive cimport ASK, GONE, NEVER, Keepalive, Verdict, is_due
+from .writing cimport or_new
 
 import os
 import time
@@ -23,7 +24,6 @@ cdef class Connection(Reading):
     """Reading, writing, closing and keeping alive over a stream."""
 
     def __cinit__(self, *args):
-        self.close_waiters = []
         self.close_at = NEVER
 
     def __init__(self, engine, options, stream, leftover=b""):
@@ -126,8 +126,9 @@ cdef class Connection(Reading):
         elif step == 4:
             wake_all(self.close_waiters, now)
         elif step == 5:
-            self.turns.end(now)
-            self.turns.connection = None  # so that both are free at once
+            self.end_turns(now)
+            if self.turns is not None:
+                self.turns.connection = None  # so that both are free at once
         elif step == 6:
             self.leave_all()
         else:
@@ -223,6 +224,7 @@ cdef class Connection(Reading):
 
     async def wait_closed(self):
         while not self.stream.lost:
+            self.close_waiters = or_new(self.close_waiters)
             await self.wait_in(self.close_waiters, True)
 
     cdef int advance_closing(self) except -1:
@@ -234,7 +236,7 @@ cdef class Connection(Reading):
         self.start_close_timer()
         if self.stream.lost:
             return 0
-        self.turns.end()  # our Close was the last frame
+        self.end_turns(False)  # our Close was the last frame
         if self.stream.broken:
             return self.stream.abort()
         if self.stream.paused and (engine.over or engine.close_received or engine.initiated_close):
@@ -337,9 +339,10 @@ cdef class Connection(Reading):
         message = self.options.ping_message
         if message is None:
             # One at a time: a peer that never answers costs nothing.
-            if self.keepalive_ping is not None and self.pings.pop(self.keepalive_ping, None):
+            if self.keepalive_ping is not None and self.forget_ping(self.keepalive_ping):
                 self.engine.forget_ping(self.keepalive_ping)
             self.keepalive_ping = os.urandom(4)
+            self.pings = self.pings or {}
             self.pings[self.keepalive_ping] = (None, time.perf_counter())
             self.engine.send_ping(self.keepalive_ping)
             return self.stream.queue()

@@ -8,6 +8,7 @@ The rule: nobody waits for a slow connection, and it holds no more than that.
 """
 
 from .._rfc6455.shared cimport SharedMessage
+from .writing cimport is_taken
 
 
 cdef class Counts:
@@ -78,7 +79,7 @@ cdef class Sharing(Writing):
     cdef bint is_slow(self, Counts counts) except -1:
         if self.latest is not None and counts in self.latest:
             return True  # nothing may overtake that
-        if self.turns.taken and self.turns.background_size > self.write_high_water:
+        if is_taken(self.turns) and self.turns.background_size > self.write_high_water:
             return True
         return self.stream.backlog() > self.write_high_water
 
@@ -100,7 +101,7 @@ cdef class Sharing(Writing):
             if self.stream.broken or self.engine.close_sent:
                 return self.drop_all_latest()
             if self.must_wait(self.write_low_water) or (
-                self.turns.taken and self.turns.background_size > self.write_low_water
+                is_taken(self.turns) and self.turns.background_size > self.write_low_water
             ):
                 return 0
             counts = next(iter(self.latest))

@@ -33,10 +33,11 @@ cdef class Writing(Consumer):
     cdef bint out_of_memory  # it ended for want of memory, and there was none for that cause either
     cdef size_t write_high_water
     cdef size_t write_low_water
-    cdef list drain_waiters
+    cdef list drain_waiters  # None: nobody has waited; so the others
     cdef list large_waiters  # for a thread that transforms their frame
-    cdef MessageTurns turns
-    cdef dict pings
+    cdef MessageTurns turns  # None: every message was sent at once
+    cdef bint turns_ended
+    cdef dict pings  # that wait for their Pongs; None: none does
     cdef double latency  # seconds, of the last Pong; negative: none has come
 
     # What the closing handshake provides
@@ -58,13 +59,22 @@ cdef class Writing(Consumer):
     cdef bint must_wait(self, size_t most) except -1
 
     # Fragmented messages, each in its turn
+    cdef MessageTurns have_turns(self)
+    cdef int end_turns(self, bint now) except -1
     cdef int break_off(self) except -1
     cdef object closed_error(self)
     cdef object known_cause(self)
 
     # Pings
+    cdef object forget_ping(self, object payload)
     cdef int settle_pings(self) except -1
     cdef int fail_pings(self) except -1
 
 
+cdef inline bint is_taken(MessageTurns turns) noexcept:
+    """Whether a message that has not ended has its turn."""
+    return turns is not None and turns.taken
+
+
+cdef list or_new(list waiters)
 cdef size_t high_water(value)

@@ -53,10 +53,6 @@ cdef class Writing(Consumer):
         self.uncopied = stream.uncopied and not engine.client
         self.write_high_water = high_water(options.write_high_water)
         self.write_low_water = self.write_high_water // 4
-        self.drain_waiters = []
-        self.large_waiters = []
-        self.turns = MessageTurns.__new__(MessageTurns, self)
-        self.pings = {}
         self.latency = -1
 
     # What the closing handshake provides
@@ -73,7 +69,7 @@ cdef class Writing(Consumer):
         """Encode a message and hand it to the stream; an awaitable of there being room again."""
         cdef Py_ssize_t size
         cdef const char *data
-        if self.turns.taken or self.stream.broken or self.engine.rsv:
+        if is_taken(self.turns) or self.stream.broken or self.engine.rsv:
             return self.write_other(message, transform)
         if PyUnicode_CheckExact(message):
             data = utf8_of(message, &size)
@@ -120,7 +116,7 @@ cdef class Writing(Consumer):
         if opcode == CLOSE:
             self.engine.send_message(message)
             return self.close(NORMAL, "")
-        if opcode < CLOSE and self.turns.taken:
+        if opcode < CLOSE and is_taken(self.turns):
             if self.turns.is_mine_next():
                 return self.write_behind(self.turns.owner, message, transform)
             if not self.turns.is_mine():
@@ -134,6 +130,8 @@ cdef class Writing(Consumer):
             raise self.closed_error()
         if opcode < CLOSE and transform and self.engine.rsv and message.len >= OFFLOAD:
             return self.write_large(message)
+        if opcode and not message.bits & FIN:
+            self.have_turns()  # while nothing is sent
         try:
             self.engine.send_message(message, transform=transform)
         except MemoryError:
@@ -144,13 +142,13 @@ cdef class Writing(Consumer):
             if not message.bits & FIN:
                 if opcode:
                     self.turns.begin()
-            elif self.turns.taken:
+            elif is_taken(self.turns):
                 self.turns.pass_on()
         return self.after_write(message.len)
 
     cdef int write_shared(self, SharedMessage shared) except -1:
         """Send a message that many are sent; after a fragmented one's end."""
-        if self.turns.taken:
+        if is_taken(self.turns):
             return self.turns.add_background(shared, shared.message.len + WRITE)
         return self.send_shared(shared)
 
@@ -177,7 +175,7 @@ cdef class Writing(Consumer):
 
         False if it was not sent, as too many wait for that already.
         """
-        if not self.turns.taken:
+        if not is_taken(self.turns):
             self.engine.send_message(message, transform=False)
             self.hand_over()
         elif self.turns.background_size > self.write_high_water:
@@ -196,6 +194,7 @@ cdef class Writing(Consumer):
         self.engine.check_message(message)
         frame = LargeFrame.__new__(LargeFrame)
         frame.message = message
+        self.have_turns()
         self.runtime.run_in_worker(
             self.engine.encode, (message, True), functools.partial(self.large_encoded, frame)
         )
@@ -231,6 +230,7 @@ cdef class Writing(Consumer):
             if self.turns.transforming is None:
                 await self.write_now(message, transform)
                 return
+            self.large_waiters = or_new(self.large_waiters)
             await self.wait_in(self.large_waiters)
         await self.write_message(message, transform)
 
@@ -238,6 +238,7 @@ cdef class Writing(Consumer):
         while not frame.done:
             if self.stream.lost:
                 raise self.closed_error()
+            self.large_waiters = or_new(self.large_waiters)
             await self.wait_in(self.large_waiters)
         if frame.error is not None:
             raise frame.error
@@ -264,6 +265,7 @@ cdef class Writing(Consumer):
     async def drained(self):
         """Wait until the peer has taken enough of what was written."""
         while self.must_wait(self.write_low_water):
+            self.drain_waiters = or_new(self.drain_waiters)
             await self.wait_in(self.drain_waiters)
         if self.stream.broken:
             raise self.closed_error()
@@ -273,6 +275,23 @@ cdef class Writing(Consumer):
         return self.stream.blocked and not self.stream.broken and self.stream.backlog() > most
 
     # Fragmented messages, each in its turn
+
+    cdef MessageTurns have_turns(self):
+        """The turns, which most connections never need."""
+        cdef MessageTurns turns = self.turns
+        if turns is None:
+            turns = MessageTurns.__new__(MessageTurns, self)
+            if self.turns_ended:
+                turns.end()
+            if self.stream.lost:
+                turns.connection = None
+            self.turns = turns
+        return turns
+
+    cdef int end_turns(self, bint now) except -1:
+        """No more messages are sent."""
+        self.turns_ended = True
+        return 0 if self.turns is None else self.turns.end(now)
 
     async def write_in_turn(self, Message message not None, bint transform):
         """Wait for the fragmented message of another task to end, then write."""
@@ -286,7 +305,7 @@ cdef class Writing(Consumer):
         await written
 
     async def take_turn(self):
-        if not await self.turns.take():
+        if not await self.have_turns().take():
             raise self.closed_error()
 
     async def write_fragments(self, fragments, bint transform):
@@ -372,17 +391,18 @@ cdef class Writing(Consumer):
         if self.stream.broken:
             raise self.closed_error()
         payload = os.urandom(8) if payload is None else control_payload(payload)
-        if payload in self.pings:
+        if self.pings is not None and payload in self.pings:
             raise ConcurrencyError(
                 "a Ping with this payload still waits for its Pong: "
                 "give it another payload, or none"
             )
         future = self.runtime.new_result()
+        self.pings = self.pings or {}
         self.pings[payload] = (future, time.perf_counter())
         try:
             self.engine.send_ping(payload)
         except BaseException:
-            self.pings.pop(payload, None)
+            self.forget_ping(payload)
             raise
         self.stream.queue()
         return future
@@ -397,21 +417,30 @@ cdef class Writing(Consumer):
         """Give the Pings that have been answered their round-trip times."""
         now = time.perf_counter()
         for payload in self.engine.pop_answered():
-            future, sent_at = self.pings.get(payload, (None, None))
+            future, sent_at = (self.pings or {}).get(payload, (None, None))
             if sent_at is not None:
                 self.latency = now - sent_at
             if future is not None and not future.done():
                 future.set_result(now - sent_at)
-            self.pings.pop(payload, None)
+            self.forget_ping(payload)
         return 0
+
+    cdef object forget_ping(self, object payload):
+        """Whoever waits for its Pong, or None."""
+        if self.pings is None:
+            return None
+        known = self.pings.pop(payload, None)
+        if not self.pings:
+            self.pings = None
+        return known
 
     cdef int fail_pings(self) except -1:
         """Tell those who wait for a Pong. Those who could not be told are told the next time."""
-        for payload, (future, _) in list(self.pings.items()):
+        for payload, (future, _) in list((self.pings or {}).items()):
             if future is not None and not future.done():
                 future.set_exception(self.closed_error())
                 future.exception()  # a ping need not be awaited
-            self.pings.pop(payload, None)
+            self.forget_ping(payload)
         return 0
 
     # Waiting
@@ -469,6 +498,10 @@ cdef class MessageTurns(Turns):
     cpdef int fail_memory(self) except -1:
         cdef Writing connection = self.connection
         return 0 if connection is None else connection.fail_memory()
+
+
+cdef list or_new(list waiters):
+    return [] if waiters is None else waiters
 
 
 cdef size_t high_water(value):

@@ -17,6 +17,7 @@ from .._errors import InvalidOption
 from .._options.tls import TLSInfo
 from .._options.url import without_query
 from .._quoting import clip
+from .client_address import ClientAddress
 from .cookies import SameSite, cookie_line, parse_cookies
 from .headers import Headers, parse_token_list
 from .reserved_headers import check_response_headers
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from .._options.url import URL
-    from .client_address import ClientAddress
 
 __all__ = ["AgreedExtension", "Request", "Response", "State"]
 
@@ -392,6 +392,8 @@ class Request(Headers):
         options `trusted_proxies` and `proxy_protocol` of `serve`. None for the peer of a unix
         socket that says nothing (RFC 7239).
         """
+        if self._client is None:
+            self._client = ClientAddress.of_socket(self._peer)
         return self._client
 
     @property

@@ -21,7 +21,7 @@ class Engine:
     close_code: int | None
     close_reason: str
     error: ProtocolError | None
-    extensions: list[Extension]
+    extensions: tuple[Extension, ...]
     trace: Tracer | None
     messages_in: int
     messages_out: int

@@ -7,6 +7,7 @@ a connection has ended.
 
 from libc.stdint cimport uint64_t
 
+from .buffers cimport Body
 from .receiving cimport Receiving
 
 from .close_codes import ABNORMAL, CLEAN, describe
@@ -24,9 +25,11 @@ cdef class Engine(Receiving):
         self.max_message_size = <uint64_t>PY_SSIZE_T_MAX - 1024
         if max_message_size is not None and max_message_size < self.max_message_size:
             self.max_message_size = max_message_size
-        self.extensions = list(extensions)
+        self.extensions = tuple(extensions)
         for extension in extensions:
             self.rsv |= extension.rsv
+        if self.rsv:
+            self.raw = Body()
         # One of the user's own, derived from it, may do something else.
         if len(self.extensions) == 1 and type(self.extensions[0]) is DeflateExtension:
             self.deflate = self.extensions[0]

@@ -120,8 +120,7 @@ cdef class FrameRules(Incoming):
         self.over = True
         if not self.lent:
             self.in_frame = False
-            self.body.drop()
-            self.raw.drop()
+            self.drop_message()
         self.error = error
         self.close_code, self.close_reason = failure(error.code, error.reason)
         if not self.close_sent:

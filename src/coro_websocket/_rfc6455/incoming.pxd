@@ -27,7 +27,7 @@ cdef class Incoming(Sending):
     cdef uint8_t message_rsv  # the bits of the extensions that have transformed it
     cdef bint message_begun  # a part of it has been delivered already
     cdef Body body
-    cdef Body raw  # of a frame that an extension has transformed
+    cdef Body raw  # of a frame that an extension has transformed; None: there is no extension
     cdef Body filling  # the one of the two that the frame goes into
     cdef utf8_state utf8
 
@@ -41,5 +41,10 @@ cdef class Incoming(Sending):
     cdef int take_back(self, bint parsing) noexcept
     cdef int drop_behind_close(self) noexcept
     cdef int forget(self) noexcept
+    cdef int drop_message(self) noexcept
     cdef int cut_off(self) noexcept
     cdef size_t held(self) noexcept
+
+
+cdef inline size_t raw_size(Incoming self) noexcept:
+    return 0 if self.raw is None else self.raw.size

@@ -25,7 +25,6 @@ cdef class Incoming(Sending):
     def __cinit__(self, *args, **options):
         self.inbox = Inbox()
         self.body = Body()
-        self.raw = Body()
         self.filling = self.body
 
     cdef int receive_into(
@@ -127,7 +126,13 @@ cdef class Incoming(Sending):
             self.over = True
             self.in_frame = False
             self.inbox.drop()
-            self.body.drop()
+            self.drop_message()
+        return 0
+
+    cdef int drop_message(self) noexcept:
+        """Drop what is here of the message that has begun."""
+        self.body.drop()
+        if self.raw is not None:
             self.raw.drop()
         return 0
 
@@ -142,4 +147,4 @@ cdef class Incoming(Sending):
 
     cdef size_t held(self) noexcept:
         """How many bytes wait for a reader."""
-        return self.inbox.unread() + self.body.size + self.raw.size
+        return self.inbox.unread() + self.body.size + raw_size(self)

@@ -18,6 +18,7 @@ from .frames cimport (
     is_control,
     mask_copy,
 )
+from .incoming cimport raw_size
 from .messages cimport Message, new_message
 
 from .._errors import ConnectionClosedError
@@ -83,7 +84,7 @@ cdef class Receiving(Assembling):
         self.piecewise = unit == PIECE
         if self.in_frame and not self.piecewise:
             # Of this frame only pieces were asked for, which may be of any length.
-            self.check_length(self.raw.size + self.frame_left, self.message_rsv)
+            self.check_length(raw_size(self) + self.frame_left, self.message_rsv)
         return 0
 
     cdef Message take_control(self, const frame_header *h, bint wanted):

@@ -10,7 +10,7 @@ cdef enum:
 
 cdef class Sending:
     cdef readonly bint client
-    cdef readonly list extensions
+    cdef readonly tuple extensions
     cdef public object trace  # is told of each frame, or None
     cdef uint8_t rsv  # the bits that they use
     cdef object deflate  # permessage-deflate, where it is the only one of them; else None
@@ -31,8 +31,8 @@ cdef class Sending:
     cdef uint8_t sending_opcode  # of the fragmented message being sent; 0: there is none
     cdef uint8_t sending_rsv
     cdef utf8_state sending_utf8
-    cdef list pings
-    cdef list answered
+    cdef list pings  # that wait for their Pongs; None: none does
+    cdef list answered  # of them, those that nobody has been told of; None: there are none
     cdef uint8_t late_pong[125]
     cdef int late_pong_size  # -1: there is none
 

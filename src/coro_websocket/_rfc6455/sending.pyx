@@ -52,10 +52,8 @@ cdef enum:
 cdef class Sending:
     def __cinit__(self, *args, **options):
         self.outbox = Outbox()
-        self.extensions = []
+        self.extensions = ()
         self.close_reason = ""
-        self.pings = []
-        self.answered = []
         self.late_pong_size = -1
 
     cdef int send_data(
@@ -214,13 +212,13 @@ cdef class Sending:
 
     cdef int match_pong(self, const uint8_t *data, size_t n) except -1:
         """A Pong answers the Ping with its payload and all earlier ones (section 5.5.3)."""
-        if not self.pings:
+        if self.pings is None:
             return 0
         payload = PyBytes_FromStringAndSize(<const char *>data, n)
         if payload in self.pings:
             index = self.pings.index(payload) + 1
-            self.answered += self.pings[:index]
-            del self.pings[:index]
+            self.answered = (self.answered or []) + self.pings[:index]
+            self.pings = self.pings[index:] or None
         return 0
 
     cdef int sent(self, size_t n) except -1:
@@ -381,6 +379,7 @@ cdef class Sending:
         if self.close_sent:
             raise self.refuse_to_send()
         if expected:
+            self.pings = self.pings or []
             self.pings.append(payload)
         try:
             self.send_frame(FIN | PING, payload, len(payload))
@@ -391,7 +390,7 @@ cdef class Sending:
 
     def forget_ping(self, payload):
         """Expect no Pong for this Ping any more."""
-        if payload in self.pings:
+        if self.pings is not None and payload in self.pings:
             self.pings.remove(payload)
 
     def send_pong(self, payload=b""):
@@ -412,9 +411,8 @@ cdef class Sending:
 
     def pop_answered(self):
         """The payloads of the Pings that have been answered since the last call."""
-        answered = self.answered
-        self.answered = []
-        return answered
+        answered, self.answered = self.answered, None
+        return answered or []
 
     def data_to_send(self):
         """The bytes to send, which are then taken as sent."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 from typing import TYPE_CHECKING, Any
 
 from .._errors import OtherEventLoopError
@@ -24,13 +25,14 @@ __all__ = ["AsyncioLoop", "asyncio_loop"]
 class AsyncioLoop(NonBlockingSockets):
     """A loop that has `add_reader`. `loop` is asyncio's own."""
 
-    __slots__ = ("loop",)
+    __slots__ = ("_context", "loop")
 
     spawns = True
     watches_sockets = True
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self._context: contextvars.Context | None = None  # of what is called when a task has ended
 
     @property
     def runtime(self) -> Runtime:
@@ -73,7 +75,9 @@ class AsyncioLoop(NonBlockingSockets):
     ) -> asyncio.Future[None]:
         task = asyncio.ensure_future(work())
         if ended is not None:
-            task.add_done_callback(ended)
+            if self._context is None:  # one for all: a copy would be kept for as long as each task
+                self._context = contextvars.copy_context()
+            task.add_done_callback(ended, context=self._context)
         return task
 
     async def wait(

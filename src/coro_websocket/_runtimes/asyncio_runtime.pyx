@@ -154,7 +154,7 @@ cdef class AsyncioRuntime(Runtime):
         self.watching[stream.fd] = weakref.ref(stream)
         stream.watcher = self
         try:
-            self.loop().add_reader(stream.fd, stream.on_readable)
+            self.loop().add_reader(stream.fd, stream.readable)
             stream.kept = False  # whose place this has taken
         except BaseException:
             self.watching.pop(stream.fd, None)
@@ -181,7 +181,7 @@ cdef class AsyncioRuntime(Runtime):
         return 0
 
     cdef int watch_for_room(self, Driven stream) except -1:
-        self.loop().add_writer(stream.fd, stream.on_writable)
+        self.loop().add_writer(stream.fd, stream.writable)
         return 0
 
     cdef int unwatch_for_room(self, Driven stream) except -1:

@@ -83,8 +83,6 @@ cdef class Driven:
     cdef bint end_only  # what it is watched for, while nothing is to be received
     cdef bint kept  # the loop watches it already, for whoever has opened it
     cdef object watcher  # what the runtime watches it with, None: nothing
-    cdef object on_readable
-    cdef object on_writable
     cdef object __weakref__
 
     cdef int receive(self) except -1

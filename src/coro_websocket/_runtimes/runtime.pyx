@@ -125,7 +125,7 @@ cdef class Runtime:
         raise NotImplementedError
 
     cdef int watch_for_room(self, Driven stream) except -1:
-        """Call `stream.on_writable()` when its socket takes more."""
+        """Call `stream.writable()` when its socket takes more."""
         raise NotImplementedError
 
     cdef int unwatch_for_room(self, Driven stream) except -1:

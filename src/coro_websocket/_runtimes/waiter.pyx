@@ -58,6 +58,8 @@ cdef int wake_all(list waiters, bint now=False) except -1:
     """Wake everybody, whatever happens with one; who could not be woken goes on waiting."""
     cdef Py_ssize_t kept = 0
     failed = None
+    if waiters is None:
+        return 0
     while kept < len(waiters):
         entry = waiters[kept]
         try:

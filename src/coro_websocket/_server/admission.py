@@ -41,6 +41,7 @@ class Admission:
 
     def accepted(self, client: Client) -> None:
         """It has connected."""
+        client.counted_by = self
         self.unfinished.add(client)
 
     async def receive_proxy_header(self, sock: ConnectionSocket, client: Client) -> None:
@@ -75,13 +76,11 @@ class Admission:
     def opened(self, client: Client, request: Request, read: Read, write: Write) -> None:
         """It has its connection."""
         self.unfinished.discard(client)
-        client.write = write
-        client.sock = request.socket
-        self.connections._add(client.id, request, read, write)
+        client.opened(request, read, write)
+        self.connections._add(client)
 
     def ended(self, client: Client) -> None:
         """Its task has ended, wherever it was."""
-        client.ended()
         self.unfinished.discard(client)
         self.places.give_back(client)
         self.connections._discard(client.id)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from .._connection.read_write import Read, Write
     from .._http.request_and_response import Request
+    from .client import Client
 
 __all__ = ["Connections", "ServerConnection"]
 
@@ -65,7 +66,7 @@ class Connections(Collection[ServerConnection]):
     __slots__ = ("_by_id",)
 
     def __init__(self) -> None:
-        self._by_id: dict[int, ServerConnection] = {}
+        self._by_id: dict[int, Client] = {}
 
     def __len__(self) -> int:
         """How many there are."""
@@ -73,25 +74,34 @@ class Connections(Collection[ServerConnection]):
 
     def __iter__(self) -> Iterator[ServerConnection]:
         """Those that there are now; some may have ended when it comes to them."""
-        return iter(tuple(self._by_id.values()))
+        return map(_shown, tuple(self._by_id.values()))
 
     def __contains__(self, connection: object) -> bool:
         """Whether this connection is one of them still."""
-        return (
-            isinstance(connection, ServerConnection)
-            and self._by_id.get(connection.id) is connection
-        )
+        return isinstance(connection, ServerConnection) and self.get(connection.id) is connection
 
     def get(self, id: int) -> ServerConnection | None:
         """The connection with this number; None if it has ended, or there never was one."""
-        return self._by_id.get(id)
+        client = self._by_id.get(id)
+        return None if client is None else _shown(client)
 
     def __repr__(self) -> str:
         return f"<Connections: {len(self)} open>"
 
-    def _add(self, id: int, req: Request, read: Read, write: Write) -> None:
-        began = datetime.now(UTC)
-        self._by_id[id] = ServerConnection(id, began, req, read, write)
+    def _add(self, client: Client) -> None:
+        self._by_id[client.id] = client
 
     def _discard(self, id: int) -> None:
         self._by_id.pop(id, None)
+
+
+def _shown(client: Client) -> ServerConnection:
+    """What an application sees of it, which is made when it first looks: few ever do."""
+    if client.shown is None:
+        assert client.request is not None
+        assert client.read is not None
+        assert client.write is not None
+        began = datetime.fromtimestamp(client.opened_at, UTC)
+        client.shown = ServerConnection(client.id, began, client.request, client.read, client.write)
+    shown: ServerConnection = client.shown
+    return shown

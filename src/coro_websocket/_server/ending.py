@@ -116,8 +116,8 @@ class Ending:
             if at_once:
                 await self._loop.sleep(0)  # Close frames go out together, in the next turn
                 for client in clients:
-                    if client.sock is not None:
-                        client.sock.shutdown()
+                    if client.request is not None:
+                        client.request.socket.shutdown()
             else:
                 for closing in closings:
                     await closing

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from .._http.request_and_response import Request
     from .._rfc6455.engine import Engine
     from .._runtimes.event_loop import Loop
-    from .opening import Opened
+    from .client import Client
 
-__all__ = ["Handler", "check_handler", "run_handler"]
+__all__ = ["Handler", "after_failure", "check_handler"]
 
 Handler: TypeAlias = "Callable[[Request, Read, Write], Awaitable[object]]"
 
@@ -77,22 +77,18 @@ def _not_a_coroutine_function(handler: Any) -> str | None:
     return None
 
 
-async def run_handler(loop: Loop, handler: Handler, opened: Opened) -> None:
-    """Call the handler with a connection; raises only what ends the task itself."""
-    request, read, write, engine, client = opened
-    try:
-        await handler(request, read, write)
-    except BaseException as error:
-        cancelled = loop.is_cancellation(error)
-        if not cancelled and not loop.is_failure(error):
-            raise  # the program ends
-        if not cancelled and not _tells_the_end_of(engine, error):
-            logger.exception("the handler failed for %s", in_words(client, request.pathname))
-        await close_on_exit(write, error)
-        if cancelled:
-            raise
-    else:
-        await write.close()
+async def after_failure(
+    loop: Loop, error: BaseException, engine: Engine, client: Client, request: Request, write: Write
+) -> bool:
+    """A handler has raised this: log it if it has failed, and close; whether its task is to end."""
+    cancelled = loop.is_cancellation(error)
+    if not cancelled and not loop.is_failure(error):
+        return True  # the program ends
+    if not cancelled and not _tells_the_end_of(engine, error):
+        which = in_words(client, request.pathname)
+        logger.error("the handler failed for %s", which, exc_info=error)
+    await close_on_exit(write, error)
+    return cancelled
 
 
 def _tells_the_end_of(engine: Engine, error: BaseException) -> bool:

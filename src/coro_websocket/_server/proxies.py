@@ -63,10 +63,13 @@ class Proxies:
 
     def bind(self, request: Request, client: Client) -> bool:
         """Say in the request who the client is, and note it; whether that is not contradicted."""
-        client.address, scheme, contradicted = find_client(request, client.address, self.trusted)
+        peer = client.address
+        address, scheme, contradicted = find_client(request, peer, self.trusted)
+        if address != peer:
+            client.proxied = address
         if scheme is None and client.over_tls:
             scheme = "wss"
-        request._bind(id=client.id, client=client.address, scheme=scheme)
+        request._bind(id=client.id, client=client.proxied, scheme=scheme)
         return not contradicted
 
 
@@ -80,7 +83,7 @@ async def _receive_header(loop: SocketLoop, sock: ConnectionSocket, client: Clie
         received = True
         reader.feed(data)
     if reader.header.client is not None:
-        client.address = reader.header.client
+        client.proxied = reader.header.client
     client.over_tls = reader.header.tls
 
 

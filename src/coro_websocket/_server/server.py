@@ -17,7 +17,7 @@ from .client import Client
 from .draining import Draining
 from .ending import LEAST_GRACE, Ending, drain_seconds
 from .groups import NamedGroups
-from .handler import run_handler
+from .handler import after_failure
 from .log import logger
 from .opening import Opener
 from .signals import Signals, check_signals
@@ -331,15 +331,22 @@ class Server:
     def _begin(self, accepted: socket.socket, address: Any) -> None:
         client = Client(accepted, self._clients, address, self._loop.time())
         self._admission.accepted(client)
-        serve = functools.partial(self._serve, client)
-        client.running = self._loop.spawn(serve, functools.partial(self._ended, client))
+        client.running = self._loop.spawn(functools.partial(self._serve, client), client.ended)
 
     async def _serve(self, client: Client) -> None:
         """One client, from its first byte to its last."""
         opened = await self._opener.open(client.begin(self._loop.current_task()), client)
-        if opened is not None:
-            self._admission.opened(client, opened.request, opened.read, opened.write)
-            await run_handler(self._loop, self._handler, opened)
-
-    def _ended(self, client: Client, _running: Running) -> None:
-        self._admission.ended(client)
+        if opened is None:
+            return
+        request, read, write, engine, _ = opened
+        self._admission.opened(client, request, read, write)
+        # What follows takes as long as the connection: nothing is kept, and no coroutine is
+        # awaited, that it can do without.
+        del opened
+        try:
+            await self._handler(request, read, write)
+        except BaseException as error:
+            if await after_failure(self._loop, error, engine, client, request, write):
+                raise
+        else:
+            await write.close()

@@ -30,8 +30,6 @@ cdef class SocketStream(Stream):
         self.fd = socket.fileno()
         self.kept = kept
         self.told_once = self.runtime.tells_once
-        self.on_readable = self.readable
-        self.on_writable = self.writable
         self.uncopied = True
 
     cdef int begin(self) except -1:
@@ -64,7 +62,7 @@ cdef class SocketStream(Stream):
                     break
                 if again or <size_t>n == room:  # there may be much more: others come first
                     if not self.lost:
-                        self.runtime.call_soon(self.on_readable)
+                        self.runtime.call_soon(self.readable)
                     break
                 again = True
         except MemoryError:
@@ -170,7 +168,7 @@ cdef class SocketStream(Stream):
         self.told_once = True
         if not self.lost:
             try:
-                self.runtime.call_soon(self.on_readable)  # the end shows when reading
+                self.runtime.call_soon(self.readable)  # the end shows when reading
             except MemoryError:
                 self.consumer.fail_memory()
         return 0
@@ -210,10 +208,9 @@ cdef class SocketStream(Stream):
         except BaseException:
             # A loop must not watch what is closed: once it calls us, this is tried again.
             socket_end(self.fd)
-            self.runtime.call_soon(self.on_readable)
+            self.runtime.call_soon(self.readable)
             raise
         self.socket.release()
-        self.on_readable = self.on_writable = None  # they hold the connection itself
         return 0
 
     cdef size_t backlog(self) except? 1:
