@@ -4,6 +4,7 @@ It is the transport's `asyncio.BufferedProtocol`: bytes are received into memory
 loop's transports share.
 """
 
+from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.stdint cimport uint8_t, uint64_t
 
 from .fed_stream cimport FedStream
@@ -13,9 +14,14 @@ import asyncio
 
 cdef enum:
     ROOM = 65536  # bytes that a transport may receive at once
+    # asyncio's TLS says how much it has not decrypted yet, and may have a record besides. Where
+    # all of that finds room, nothing stays behind in it: if its peer's TCP ends meanwhile, it
+    # hands over one more room full, and drops the rest.
+    BESIDES = 32768
 
 
 cdef class BareTransportStream(FedStream):
+    cdef bint tls
     cdef bint ended_already
     cdef object error
     cdef object room  # the runtime's, from get_buffer to buffer_updated
@@ -30,6 +36,7 @@ cdef class BareTransportStream(FedStream):
         if write_high_water is not None and write_high_water < high:
             high = write_high_water
         transport.set_write_buffer_limits(high=high, low=high // 16)
+        self.tls = transport.get_extra_info("ssl_object") is not None
         self.ended_already = ended
         self.error = error
 
@@ -44,11 +51,16 @@ cdef class BareTransportStream(FedStream):
     # BufferedProtocol
 
     def get_buffer(self, sizehint):
+        cdef Py_ssize_t least = ROOM
+        cdef Py_ssize_t hint
+        if self.tls:
+            hint = min(<Py_ssize_t>sizehint, PY_SSIZE_T_MAX - BESIDES)
+            least = max(least, hint + BESIDES)
         if self.room is None:
             self.room = self.runtime.room
             self.runtime.room = None
-            if self.room is None:
-                self.room = memoryview(bytearray(ROOM))
+        if self.room is None or len(self.room) < least:
+            self.room = memoryview(bytearray(least))
         return self.room
 
     def buffer_updated(self, n):
