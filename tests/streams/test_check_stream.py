@@ -18,7 +18,7 @@ from coro_websocket._runtimes.asyncio_loop import asyncio_loop
 from coro_websocket._runtimes.asyncio_runtime import runtime_of
 from coro_websocket._streams.fed_stream import FedStream
 from coro_websocket._streams.memory import MemoryPipe, memory_pair
-from coro_websocket._streams.opening_pipes import open_pipe
+from coro_websocket._streams.opening_pipes import Pipe, open_pipe
 from coro_websocket._streams.stream import Stream
 from coro_websocket._streams.transport_pipe import TransportPipe
 from coro_websocket._streams.user_socket import ConnectionSocket
@@ -51,11 +51,16 @@ async def sockets(certificates: Certificates, tls: bool = False) -> AsyncIterato
     loop = asyncio.get_running_loop()
     one, other = tcp_pair()
     client, server = (certificates.client, certificates.server) if tls else (None, None)
-    pipes = await asyncio.gather(
-        open_pipe(
+
+    async def open_client() -> Pipe:
+        pipe = await open_pipe(
             asyncio_loop(loop), one, tls=client, server_hostname="localhost" if tls else None
-        ),
-        open_pipe(asyncio_loop(loop), other, tls=server, server_side=True),
+        )
+        await pipe.send(b"")  # what TLS has left to say
+        return pipe
+
+    pipes = await asyncio.gather(
+        open_client(), open_pipe(asyncio_loop(loop), other, tls=server, server_side=True)
     )
     yield pipes[0].become_stream(OPTIONS), pipes[1].become_stream(OPTIONS)
 

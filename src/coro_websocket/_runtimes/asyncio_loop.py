@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from .._errors import OtherEventLoopError
 from .asyncio_runtime import runtime_of
 from .event_loop import ENDS_THE_PROGRAM
-from .nonblocking import NonBlockingAcceptor, NonBlockingSockets
+from .nonblocking import EachTime, NonBlockingSockets
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Collection
 
-    from .event_loop import Acceptor, Event, Work
+    from .event_loop import Acceptor, Event, Watch, Work
     from .runtime import Runtime
 
 __all__ = ["AsyncioLoop", "ProactorAcceptor", "asyncio_loop"]
@@ -105,8 +105,8 @@ class AsyncioLoop(NonBlockingSockets):
 
     # Sockets
 
-    def acceptor(self, listener: socket.socket) -> Acceptor:
-        return WatchingAcceptor(self.loop, listener)
+    def watch(self, sock: socket.socket) -> Watch:
+        return KeptWatch(self, sock)
 
     async def readable(self, sock: socket.socket) -> None:
         await self._ready(sock, self.loop.add_reader, self.loop.remove_reader)
@@ -126,42 +126,56 @@ class AsyncioLoop(NonBlockingSockets):
             unwatch(descriptor)
 
 
-class WatchingAcceptor(NonBlockingAcceptor):
-    """It has the loop watch the listener from one client to the next.
+class KeptWatch:
+    """A `Watch` that leaves the socket watched: to begin and to end that takes system calls.
 
-    The loop tells again and again that there is a client: where nobody waits for it, it is
+    A loop tells again and again that there is something: where nobody waits for it, the socket is
     watched no more.
     """
 
-    __slots__ = ("_descriptor", "_loop", "_waiting", "_watched")
+    __slots__ = ("_descriptor", "_loop", "_sock", "_told", "_waiting", "kept")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
-        super().__init__(listener, self._wait)
+    def __init__(self, loop: AsyncioLoop, sock: socket.socket) -> None:
         self._loop = loop
-        self._descriptor = listener.fileno()
+        self._sock = sock
+        self._descriptor = sock.fileno()
         self._waiting: asyncio.Future[None] | None = None
-        self._watched = False
+        self._told = False
+        self.kept = False
 
-    async def _wait(self) -> None:
-        self._waiting = self._loop.create_future()
-        if not self._watched:
-            self._loop.add_reader(self._descriptor, self._ready)
-            self._watched = True
+    async def receive(self, most: int) -> bytes:
+        while True:
+            try:
+                return self._sock.recv(most)
+            except BlockingIOError:
+                await self.readable()
+
+    async def readable(self) -> None:
+        self._waiting = self._loop.loop.create_future()
         try:
+            if not self.kept:
+                self._loop.loop.add_reader(self._descriptor, self._ready)
+                self.kept = True
             await self._waiting
         finally:
             self._waiting = None
 
     def _ready(self) -> None:
-        if self._waiting is None:
-            self.close()
-        else:
+        if self._waiting is not None:
             _settle(self._waiting)
+            self._told = True
+        elif self._told:  # asyncio tells again before a task that was told has received
+            self._told = False
+        else:
+            self.close()
+
+    async def writable(self) -> None:
+        await self._loop.writable(self._sock)
 
     def close(self) -> None:
-        if self._watched:
-            self._watched = False
-            self._loop.remove_reader(self._descriptor)
+        if self.kept:
+            self.kept = False
+            self._loop.loop.remove_reader(self._descriptor)
 
 
 def _settle(future: asyncio.Future[None]) -> None:
@@ -175,6 +189,9 @@ class TransportsOnlyLoop(AsyncioLoop):
     __slots__ = ()
 
     watches_sockets = False
+
+    def watch(self, sock: socket.socket) -> Watch:
+        return EachTime(self, sock)
 
     async def connect(self, sock: socket.socket, address: Any) -> None:
         await self.loop.sock_connect(sock, address)

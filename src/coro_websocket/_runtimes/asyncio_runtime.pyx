@@ -144,22 +144,33 @@ cdef class AsyncioRuntime(Runtime):
                     other.fail_memory()
         if poller is not None and poller.watch(stream):
             stream.watcher = poller
+            self.unkeep(stream)
             return 0
         if stream.polled:
             raise OSError(errno.ENOSPC, "epoll cannot watch another socket")
         if stream.end_only:  # the loop cannot watch for the end alone
+            self.unkeep(stream)
             return 0
         self.watching[stream.fd] = weakref.ref(stream)
         stream.watcher = self
         try:
             self.loop().add_reader(stream.fd, stream.readable)
+            stream.kept = False  # whose place this has taken
         except BaseException:
             self.watching.pop(stream.fd, None)
             stream.watcher = None
             raise
         return 0
 
+    cdef int unkeep(self, Driven stream) except -1:
+        """Have the loop not watch it for whoever has opened it."""
+        if stream.kept:
+            stream.kept = False
+            self.loop().remove_reader(stream.fd)
+        return 0
+
     cdef int unwatch(self, Driven stream) except -1:
+        self.unkeep(stream)
         watcher = stream.watcher
         if watcher is self:
             self.loop().remove_reader(stream.fd)

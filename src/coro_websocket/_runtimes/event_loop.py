@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
     Work = Callable[[], Awaitable[None]]
 
-__all__ = ["ENDS_THE_PROGRAM", "Acceptor", "Event", "Limit", "Loop", "Running", "SocketLoop"]
+__all__ = [
+    "ENDS_THE_PROGRAM",
+    "Acceptor",
+    "Event",
+    "Limit",
+    "Loop",
+    "Running",
+    "SocketLoop",
+    "Watch",
+]
 
 
 # What leaves the loop, or a coroutine that nobody runs any more. Every other BaseException that is
@@ -37,6 +46,31 @@ class Running(Protocol):
 
     def cancel(self) -> object: ...
     def done(self) -> bool: ...
+
+
+class Watch(Protocol):
+    """Waits for one socket, and may have the loop watch it from one time to the next."""
+
+    @property
+    def kept(self) -> bool:
+        """Whether the loop watches it now: whoever has it do so next takes the place of this."""
+        ...
+
+    async def receive(self, most: int) -> bytes:
+        """As the loop's own."""
+        ...
+
+    async def readable(self) -> None:
+        """Wait until something can be received, or accepted. It may return too early."""
+        ...
+
+    async def writable(self) -> None:
+        """Wait until something can be sent."""
+        ...
+
+    def close(self) -> None:
+        """Watch it no more; its descriptor is still open."""
+        ...
 
 
 class Acceptor(Protocol):
@@ -145,6 +179,10 @@ class SocketLoop(Loop, Protocol):
         self, tasks: Collection[Running], within: float | None = None, *, first: bool = False
     ) -> None:
         """Wait for at most so many seconds until all have ended, or only the `first` of them."""
+        ...
+
+    def watch(self, sock: socket.socket) -> Watch:
+        """What waits for this socket."""
         ...
 
     async def connect(self, sock: socket.socket, address: Any) -> None:

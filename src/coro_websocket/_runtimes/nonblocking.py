@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import errno
-import functools
 import os
 import socket
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from .event_loop import Acceptor, Watch
 
-    from .event_loop import Acceptor
-
-__all__ = ["NonBlockingAcceptor", "NonBlockingSockets"]
+__all__ = ["EachTime", "NonBlockingSockets"]
 
 CONNECTING = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR})
 
@@ -30,6 +27,9 @@ class NonBlockingSockets:
     async def writable(self, sock: socket.socket) -> None:
         """Wait until something can be sent, or it is known whether it is connected."""
         raise NotImplementedError
+
+    def watch(self, sock: socket.socket) -> Watch:
+        return EachTime(self, sock)
 
     async def connect(self, sock: socket.socket, address: Any) -> None:
         error = sock.connect_ex(address)
@@ -55,31 +55,50 @@ class NonBlockingSockets:
                 await self.writable(sock)
 
     def acceptor(self, listener: socket.socket) -> Acceptor:
-        return NonBlockingAcceptor(listener, functools.partial(self.readable, listener))
+        return NonBlockingAcceptor(listener, self.watch(listener))
 
 
 class NonBlockingAcceptor:
-    """Accepts the clients of one listener.
+    """Accepts the clients of one listener, which `watch` waits for."""
 
-    Args:
-        listener: the socket.
-        readable: waits until there is a client.
-    """
-
-    __slots__ = ("_listener", "_readable")
+    __slots__ = ("_listener", "_watch")
 
     ends_with_listener = False
 
-    def __init__(self, listener: socket.socket, readable: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, listener: socket.socket, watch: Watch) -> None:
         self._listener = listener
-        self._readable = readable
+        self._watch = watch
 
     async def accept(self) -> tuple[socket.socket, Any]:
         while True:
             try:
                 return self._listener.accept()
             except BlockingIOError:
-                await self._readable()
+                await self._watch.readable()
+
+    def close(self) -> None:
+        self._watch.close()
+
+
+class EachTime:
+    """A `Watch` that has the loop watch the socket only while somebody waits."""
+
+    __slots__ = ("_loop", "_sock")
+
+    kept = False
+
+    def __init__(self, loop: NonBlockingSockets, sock: socket.socket) -> None:
+        self._loop = loop
+        self._sock = sock
+
+    async def receive(self, most: int) -> bytes:
+        return await self._loop.receive(self._sock, most)
+
+    async def readable(self) -> None:
+        await self._loop.readable(self._sock)
+
+    async def writable(self) -> None:
+        await self._loop.writable(self._sock)
 
     def close(self) -> None:
         pass

@@ -81,6 +81,7 @@ cdef class Driven:
     cdef int fd
     cdef bint polled  # the loop itself watches the descriptor, for somebody else
     cdef bint end_only  # what it is watched for, while nothing is to be received
+    cdef bint kept  # the loop watches it already, for whoever has opened it
     cdef object watcher  # what the runtime watches it with, None: nothing
     cdef object __weakref__
 

@@ -12,7 +12,11 @@ __all__ = ["Throttle"]
 
 
 class Throttle:
-    """Lets so many tasks go on in each turn of the loop, in the order of asking."""
+    """Lets so many tasks go on in each turn of the loop, in the order of asking.
+
+    Once so many have, others wait for the next turn. What is left of them lasts for longer: as
+    long as there are few tasks, the loop is asked for nothing.
+    """
 
     def __init__(self, loop: SocketLoop, most: int) -> None:
         self.loop = loop
@@ -20,12 +24,18 @@ class Throttle:
         self.left = most
         self.waiting: collections.deque[Event] = collections.deque()
 
+    def take_now(self) -> bool:
+        """Whether it is the caller's turn; if not, it has to wait for it with `take`."""
+        if not self.left:
+            return False
+        self.left -= 1
+        if not self.left:
+            self.loop.call_soon(self.renew)
+        return True
+
     async def take(self) -> None:
         """Wait until it is the caller's turn."""
-        if self.left == self.most:
-            self.loop.call_soon(self.renew)
-        if self.left:
-            self.left -= 1
+        if self.take_now():
             return
         mine = self.loop.event()
         self.waiting.append(mine)
@@ -42,5 +52,5 @@ class Throttle:
         while self.waiting and self.left:
             self.waiting.popleft().set()
             self.left -= 1
-        if self.left < self.most:
+        if not self.left:
             self.loop.call_soon(self.renew)

@@ -155,6 +155,10 @@ class CountedThrottle:
         self._throttle = throttle
         self._client = client
 
+    def take_now(self) -> bool:
+        """Whether it is this client's turn; if not, it has to wait for it with `take`."""
+        return self._throttle.take_now()
+
     async def take(self) -> None:
         """Wait until it is this client's turn."""
         since = self._loop.time()

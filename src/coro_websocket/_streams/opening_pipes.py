@@ -27,10 +27,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Pipe", "SocketPipe", "open_pipe"]
 
+RECORD = 16384  # bytes that TLS gives at once, at most (RFC 8446 section 5.1)
+NOTHING = memoryview(b"")
+
 
 class Turns(Protocol):
     """Who may go on with a step that costs much: see `Throttle`."""
 
+    def take_now(self) -> bool: ...
     async def take(self) -> None: ...
 
 
@@ -40,6 +44,9 @@ class SocketPipe:
     def __init__(self, loop: SocketLoop, sock: ConnectionSocket) -> None:
         self.loop = loop
         self.socket = sock
+        if sock.watch is None:  # else somebody had it before: the tunnel of a proxy
+            sock.watch = loop.watch(sock)
+        self._watch = sock.watch
 
     @property
     def ssl_object(self) -> Any:
@@ -48,13 +55,15 @@ class SocketPipe:
 
     async def receive(self) -> bytes:
         """The next bytes; b"" at the end of the stream."""
-        return await self.loop.receive(self.socket, RECEIVE_SIZE)
+        return await self._watch.receive(RECEIVE_SIZE)
 
     async def send(self, data: bytes) -> None:
         await self.loop.send(self.socket, data)
 
     def become_stream(self, options: Options) -> Stream:
-        return SocketStream(self.loop.runtime, self.socket)
+        stream = SocketStream(self.loop.runtime, self.socket, self._watch.kept)
+        self.socket.watch = None
+        return stream
 
     def unread(self) -> bytes:
         return b""
@@ -68,11 +77,16 @@ class SocketPipe:
             await self.loop.sleep(0)  # a peer that sends without end would leave the loop no turn
 
     def close(self) -> None:
+        self._watch.close()  # also where a stream was to take it over, and failed
         self.socket.release()
 
 
 class TLSPipe(SocketPipe):
-    """A socket under TLS."""
+    """A socket under TLS.
+
+    The rule: what TLS has for the peer goes out before we wait for it, and not earlier. A server's
+    session tickets go out with its answer, and a client's Finished with its request.
+    """
 
     def __init__(
         self,
@@ -85,7 +99,9 @@ class TLSPipe(SocketPipe):
         throttle: Turns | None,
     ) -> None:
         super().__init__(loop, sock)
+        self._server_side = server_side
         self._throttle = throttle
+        self._unsent: memoryview = NOTHING
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         with context_errors():
@@ -102,32 +118,33 @@ class TLSPipe(SocketPipe):
 
     async def shake_hands(self) -> None:
         """Set TLS up (RFC 8446 section 4)."""
+        if self._server_side:  # the client begins
+            await self._next_flight()
         while True:
             try:
                 with context_errors():
                     self._tls.do_handshake()
-                break
+                return
             except ssl.SSLWantReadError:
-                await self._flush()
-                if not await self._fill():
-                    raise ConnectionResetError(
-                        "the stream ended during the TLS handshake"
-                    ) from None
-                if self._throttle is not None:
-                    await self._throttle.take()
+                await self._next_flight()
             except ssl.SSLError:
                 with contextlib.suppress(OSError):
                     await self._flush()  # the alert that says why
                 raise
-        await self._flush()
+
+    async def _next_flight(self) -> None:
+        """What the peer has to say next for TLS to be set up."""
+        if not await self._fill():
+            raise ConnectionResetError("the stream ended during the TLS handshake") from None
+        if self._throttle is not None and not self._throttle.take_now():
+            await self._throttle.take()
 
     async def receive(self) -> bytes:
         while True:
             try:
                 with context_errors():
-                    return self._tls.read(RECEIVE_SIZE)
+                    return self._tls.read(RECORD)
             except ssl.SSLWantReadError:
-                await self._flush()
                 if not await self._fill():
                     return b""
 
@@ -138,13 +155,21 @@ class TLSPipe(SocketPipe):
                 with context_errors():
                     view = view[self._tls.write(view) :]
             except ssl.SSLWantReadError:  # a renegotiation
-                await self._flush()
                 if not await self._fill():
                     raise ConnectionResetError("the stream ended") from None
         await self._flush()
 
     def become_stream(self, options: Options) -> Stream:
-        return TLSStream(self.loop.runtime, self.socket, self._tls, self._incoming, self._outgoing)
+        stream = TLSStream(
+            self.loop.runtime,
+            self.socket,
+            self._tls,
+            self._incoming,
+            self._outgoing,
+            self._watch.kept,
+        )
+        self.socket.watch = None
+        return stream
 
     async def finish(self) -> None:
         # An SSLError: the peer's close_notify is still to come.
@@ -156,13 +181,27 @@ class TLSPipe(SocketPipe):
             self._incoming.read()
             await self.loop.sleep(0)
 
-    async def _flush(self) -> None:
+    async def _flush(self) -> bool:
+        """Send what TLS has for the peer; whether there was any.
+
+        Whoever is cancelled here has sent a part of it: the rest is kept for whoever sends next.
+        """
         if self._outgoing.pending:
-            await self.loop.send(self.socket, self._outgoing.read())
+            self._unsent = memoryview(bytes(self._unsent) + self._outgoing.read())
+        elif not self._unsent:
+            return False
+        while self._unsent:
+            try:
+                self._unsent = self._unsent[self.socket.send(self._unsent) :]
+            except BlockingIOError:
+                await self._watch.writable()
+        return True
 
     async def _fill(self) -> bool:
         """Receive more of what TLS reads; False at the end of the stream."""
-        data = await self.loop.receive(self.socket, RECEIVE_SIZE)
+        if await self._flush():  # which the peer has not answered yet
+            await self._watch.readable()
+        data = await self._watch.receive(RECEIVE_SIZE)
         self._incoming.write(data)
         return bool(data)
 
@@ -182,7 +221,8 @@ async def open_pipe(
 ) -> Pipe:
     """The pipe over a connected socket; with `tls` once TLS is set up on it.
 
-    `throttle` says when it may go on with a step of that, which costs much.
+    `throttle` says when it may go on with a step of that, which costs much. What TLS has left to
+    say goes out with what is sent first, at the latest before anything is received.
 
     Raises OSError (ssl.SSLError among them); the socket is then closed.
     """

@@ -24,10 +24,11 @@ cdef extern from "peer_state.h" nogil:
 cdef class SocketStream(Stream):
     """Plain TCP, or a unix socket."""
 
-    def __init__(self, runtime, socket):
+    def __init__(self, runtime, socket, kept=False):
         self.socket = socket
         socket.in_use = True
         self.fd = socket.fileno()
+        self.kept = kept
         self.told_once = self.runtime.tells_once
         self.uncopied = True
 

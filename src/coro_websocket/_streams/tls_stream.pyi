@@ -12,4 +12,5 @@ class TLSStream(SocketStream):
         tls: ssl.SSLObject,
         incoming: ssl.MemoryBIO,
         outgoing: ssl.MemoryBIO,
+        kept: bool = False,
     ) -> None: ...

@@ -89,7 +89,7 @@ cdef class TLSStream(SocketStream):
     cdef bint answers_wait  # for the peer, and so does what it has sent
     cdef object on_sealed
 
-    def __init__(self, runtime, socket, tls, incoming, outgoing):
+    def __init__(self, runtime, socket, tls, incoming, outgoing, kept=False):
         if type(incoming) is not MemoryBIO or type(outgoing) is not MemoryBIO:
             raise TypeError("TLSStream: incoming and outgoing must be ssl.MemoryBIO")
         self.tls = tls
@@ -106,7 +106,7 @@ cdef class TLSStream(SocketStream):
         self.receive_size = RECEIVE_LEAST
         self.sealed = b""
         self.on_sealed = self.unseal_in_turn
-        SocketStream.__init__(self, runtime, socket)
+        SocketStream.__init__(self, runtime, socket, kept)
         self.uncopied = False
 
     cdef int begin(self) except -1:

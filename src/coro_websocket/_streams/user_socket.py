@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Protocol, Self
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .._runtimes.event_loop import Watch
+
 __all__ = ["ConnectionSocket"]
 
 
@@ -28,10 +30,11 @@ class ConnectionSocket(socket.socket):
     descriptor stays with the connection, which closes it.
 
     `in_use` says that a connection reads and writes the descriptor itself.
+    `watch` is what waits for it during the opening handshake.
     `transport` is what owns the descriptor, where there is one: it closes it before it says so.
     """
 
-    __slots__ = ("_on_release", "bound", "in_use", "shut_down", "transport")
+    __slots__ = ("_on_release", "bound", "in_use", "shut_down", "transport", "watch")
 
     _on_release: Callable[[], object] | None
 
@@ -39,6 +42,7 @@ class ConnectionSocket(socket.socket):
     in_use: bool
     shut_down: bool
     transport: Transport | None
+    watch: Watch | None
 
     def __init__(
         self,
@@ -52,6 +56,7 @@ class ConnectionSocket(socket.socket):
         self.in_use = False
         self.shut_down = False
         self.transport = None
+        self.watch = None
         super().__init__(family, type, proto, fileno)
         self.setblocking(False)
         # The property makes an enum of it, which takes time.
@@ -98,17 +103,24 @@ class ConnectionSocket(socket.socket):
                 "a WebSocket connection's socket cannot be detached: the connection reads from "
                 "it, writes to it and closes it"
             )
+        self._watch_no_more()
         return super().detach()
 
     def release(self) -> None:
         """Close the descriptor: the owner's close."""
         self.bound = self.in_use = False
         self.transport = None
+        self._watch_no_more()
         self.close()
         callback, self._on_release = self._on_release, None
         if callback is not None:
             with contextlib.suppress(Exception):  # whatever it does, the connection has ended
                 callback()
+
+    def _watch_no_more(self) -> None:
+        if self.watch is not None:
+            self.watch.close()
+            self.watch = None
 
     def when_released(self, callback: Callable[[], object]) -> None:
         """Call this once the descriptor is closed; at once if it is."""
