@@ -79,6 +79,9 @@ class NonBlockingAcceptor:
     def close(self) -> None:
         self._watch.close()
 
+    async def last(self) -> None:
+        pass
+
 
 class EachTime:
     """A `Watch` that has the loop watch the socket only while somebody waits."""
