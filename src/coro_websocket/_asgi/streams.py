@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket as sockets
 from typing import TYPE_CHECKING, Any
 
 from .app_stream import AppStream
@@ -14,10 +16,25 @@ except ImportError:  # Windows
 if TYPE_CHECKING:
     from .._runtimes.asyncio_loop import AsyncioLoop
 
-__all__ = ["new_stream"]
+__all__ = ["new_stream", "send_at_once"]
 
 # Those whose transports tell of the end before they close the descriptor.
 _KNOWN = {"asyncio", "uvloop"}
+
+_TCP = (sockets.AF_INET, sockets.AF_INET6)
+
+
+def send_at_once(transport: Any) -> None:
+    """Have TCP not hold back the 101 until the client has acknowledged what TLS has sent before.
+
+    That took 40 ms. asyncio does the same, but only for a socket whose listener was made with
+    TCP's number, and those that uvicorn makes for several workers are not.
+    """
+    socket = transport.get_extra_info("socket")
+    if socket is None or socket.family not in _TCP or socket.proto == sockets.IPPROTO_TCP:
+        return
+    with contextlib.suppress(OSError):  # the client has gone
+        socket.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)
 
 
 def new_stream(loop: AsyncioLoop, transport: Any) -> AppStream:
