@@ -59,6 +59,7 @@ MODULES = [
             "group",
         )
     ),
+    "_http/usual_heads",
     *(f"_asgi/{name}" for name in ("app_stream", "app_connection", "exchange")),
 ]
 if sys.platform != "win32":

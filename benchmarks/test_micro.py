@@ -14,6 +14,9 @@ import pytest
 from measured_engine import Engine
 
 from coro_websocket import Message, codec, connect, serve
+from coro_websocket._http.client_handshake import ClientHandshake
+from coro_websocket._http.server_handshake import ServerHandshake
+from coro_websocket.extensions import Deflate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -89,6 +92,46 @@ def test_send(benchmark: Benchmark, size: int, client: bool) -> None:
         return engine.data_to_send()
 
     benchmark(send)
+
+
+# What a browser sends, of which a server reads more than of our client's request.
+BROWSER = (
+    b"GET /chat?room=1 HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\n"
+    b"Pragma: no-cache\r\nCache-Control: no-cache\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) "
+    b"AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36\r\n"
+    b"Upgrade: websocket\r\nOrigin: https://example.com\r\nSec-WebSocket-Version: 13\r\n"
+    b"Accept-Encoding: gzip, deflate, br, zstd\r\nAccept-Language: en-GB,en;q=0.9\r\n"
+    b"Cookie: sid=0123456789abcdef\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n"
+)
+OURS = ClientHandshake(host_header="example.com", pathname="/chat?room=1").request()
+
+
+@pytest.mark.parametrize("request_head", [OURS, BROWSER], ids=["ours", "browser"])
+def test_answer_an_opening_handshake(benchmark: Benchmark, request_head: bytes) -> None:
+    """From the request to the 101."""
+    extensions = (Deflate(),)
+
+    def answer() -> bytes:
+        handshake = ServerHandshake(extensions=extensions)
+        handshake.receive(request_head)
+        handshake.check()
+        return handshake.accept()
+
+    assert benchmark(answer).startswith(b"HTTP/1.1 101 ")
+
+
+def test_ask_for_an_opening_handshake(benchmark: Benchmark) -> None:
+    """To the request, and to the 101, which is the server's work here, too."""
+
+    def ask() -> bool:
+        client = ClientHandshake(host_header="example.com", pathname="/chat?room=1")
+        server = ServerHandshake()
+        server.receive(client.request())
+        server.check()
+        return client.receive(server.accept()) is not None
+
+    assert benchmark(ask)
 
 
 @pytest.fixture

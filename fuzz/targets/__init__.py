@@ -23,6 +23,7 @@ from . import (
     receiving,
     sending,
     server_handshake,
+    usual_heads,
 )
 
 __all__ = ["TARGETS"]
@@ -35,6 +36,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "codec": codec.run,
     "client_handshake": client_handshake.run,
     "server_handshake": server_handshake.run,
+    "usual_heads": usual_heads.run,
     "extensions": extensions.run,
     "proxy": proxy.run,
     "proxy_protocol": proxy_protocol.run,

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from coro_websocket import InvalidOption
+from coro_websocket._http import extension_header
 from coro_websocket._http.extension_header import format_extensions, parse_extensions
 
 TCHAR = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -196,3 +197,14 @@ def test_what_is_not_made_of_tokens_is_not_written(name, parameters):
 def test_parameters_are_written_in_order_without_quotes():
     written = format_extensions([("a", (("b", "1"), ("c", None))), ("d", [("e", "2")])])  # type: ignore[list-item]
     assert written == "a; b=1; c, d; e=2"
+
+
+def test_only_a_few_short_headers_are_kept_once_parsed():
+    for value in ("a", "b; c=d", "a" * 200):
+        for _ in range(2):
+            assert parse_extensions([value])[0][0] == value.partition(";")[0]
+    kept = extension_header._parse_usual.cache_info()
+    assert 2 <= kept.currsize <= kept.maxsize <= 64
+    before = kept.misses
+    parse_extensions(["a" * 200])
+    assert extension_header._parse_usual.cache_info().misses == before

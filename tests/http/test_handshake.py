@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from coro_websocket._errors import InvalidOption, InvalidOptionType
 from coro_websocket._http.client_handshake import (
     ClientHandshake,
     check_response,
+    encode_request,
     request_headers,
 )
 from coro_websocket._http.keys import accept_key, new_key
@@ -925,6 +927,39 @@ def test_pathological_lists_in_a_request_take_linear_time(name: str, unit: str):
         return f"{name}: {unit * size}x\r\n".encode() * 2 + b"\r\n"
 
     assert growth(work, 4000, 8) < 30
+
+
+# What is sent.
+
+NAMES = st.text("!#$%&'*+-.^_`|~09azAZ", min_size=1, max_size=8) | st.sampled_from(
+    ["Host", "HOST", "host", "Hosts", "Expect", "User-Agent", "Origin"]
+)
+VALUES = st.text(
+    st.characters(max_codepoint=255, exclude_categories=["Cc"]) | st.just("\t"), max_size=8
+)
+
+
+@given(
+    st.lists(st.tuples(NAMES, VALUES), max_size=4),
+    st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=8),
+)
+def test_the_request_is_what_h11_would_send(headers, path):
+    try:
+        client = ClientHandshake(host_header="h", pathname=f"/{path}", headers=headers)
+        pairs = request_headers(host_header="h", key=client._key, headers=headers)
+    except InvalidOption:
+        return
+    encoded = [(name.encode("ascii"), value.encode("latin-1")) for name, value in pairs]
+    request = h11.Request(method="GET", target=f"/{path}", headers=encoded)
+    assert client.request() == h11.Connection(h11.CLIENT).send(request)
+    assert client.request() == encode_request(f"/{path}", pairs)
+
+
+@pytest.mark.parametrize("option", ["origin", "user_agent", "authorization"])
+def test_no_option_can_end_a_line(option):
+    options: dict[str, Any] = {option: "a\r\nX: y"}
+    with pytest.raises(InvalidOption, match=r"has '.r' at position 1"):
+        ClientHandshake(host_header="h", pathname="/", **options)
 
 
 # The headers as a pure function, for the codec.

@@ -15,6 +15,7 @@ from tests.helpers.server_handshake import receive
 from coro_websocket._errors import InvalidOption, InvalidOptionType
 from coro_websocket._http.answers import encode_response, response_headers
 from coro_websocket._http.client_handshake import ClientHandshake
+from coro_websocket._http.http_response import HTTPResponse
 from coro_websocket._http.opening_errors import HandshakeError
 from coro_websocket._http.request_and_response import Request, Response
 from coro_websocket._http.request_rules import check_request
@@ -881,9 +882,18 @@ def test_headers_that_make_the_handshake_cannot_be_set(name: str):
         server.accept({name: "x"})
 
 
+def test_a_response_of_101_is_sent_with_its_headers():
+    server = ServerHandshake(subprotocols=["x"])
+    receive(server, request(*lines(Sec_WebSocket_Protocol="x")))
+    response = HTTPResponse(101, [("X-A", "b"), ("Set-Cookie", "c=d")])
+    assert server.accept_as(response) == server.accept(response.headers)
+
+
 def test_nothing_can_be_accepted_before_a_request():
     with pytest.raises(RuntimeError, match="no request"):
         ServerHandshake().accept()
+    with pytest.raises(RuntimeError, match="no request"):
+        ServerHandshake().accept_as(HTTPResponse(101))
 
 
 def test_reject_sends_a_whole_answer_that_closes():

@@ -189,4 +189,4 @@ async def test_an_open_connection_is_few_objects_to_the_garbage_collector():
                 each.close()
     ours_in_the_test = 1
     timers = 2  # of opening handshakes, which asyncio keeps for a while
-    assert (many - few) / 100 < 18 + ours_in_the_test + timers
+    assert (many - few) / 100 < 17 + ours_in_the_test + timers

@@ -23,7 +23,7 @@ from .app_connection import AppConnection
 from .conversation import Conversation
 from .denial import Denial
 from .scope import Scope, client_in_words, path_in_words, peer_of, websocket_scope
-from .streams import new_stream
+from .streams import new_stream, send_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -96,6 +96,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
+        send_at_once(transport)
         self._server_state.connections.add(self)
         self._writing_paused = _is_full(transport)
         self._trace("WebSocket connection made")

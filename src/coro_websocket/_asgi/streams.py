@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import socket as sockets
 from typing import TYPE_CHECKING, Any
 
 from .._runtimes.asyncio_loop import asyncio_loop
@@ -17,10 +19,25 @@ except ImportError:  # Windows
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["new_stream"]
+__all__ = ["new_stream", "send_at_once"]
 
 # Those whose transports tell of the end before they close the descriptor.
 _KNOWN = {"asyncio", "uvloop"}
+
+_TCP = (sockets.AF_INET, sockets.AF_INET6)
+
+
+def send_at_once(transport: Any) -> None:
+    """Have TCP not hold back the 101 until the client has acknowledged what TLS has sent before.
+
+    That took 40 ms. asyncio does the same, but only for a socket whose listener was made with
+    TCP's number, and those that uvicorn makes for several workers are not.
+    """
+    socket = transport.get_extra_info("socket")
+    if socket is None or socket.proto == sockets.IPPROTO_TCP or socket.family not in _TCP:
+        return
+    with contextlib.suppress(OSError):  # the client has gone
+        socket.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)
 
 
 def new_stream(loop: asyncio.AbstractEventLoop, transport: Any) -> AppStream:

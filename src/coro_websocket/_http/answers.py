@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from .._checks import check_int
 from .._options.header_rules import check_value
 from .._quoting import clip
-from .extension_header import format_extensions
 from .keys import accept_key
 from .opening_errors import HandshakeError
 from .request_and_response import Response
@@ -23,7 +22,6 @@ from .reserved_headers import check_refusal_headers, check_response_headers
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from .._rfc6455.extension import Parameters
     from .request_and_response import Request
 
 __all__ = [
@@ -33,6 +31,7 @@ __all__ = [
     "quoted",
     "refusal",
     "response_headers",
+    "switching_protocols",
 ]
 
 PHRASES = {status.value: status.phrase for status in HTTPStatus}
@@ -41,7 +40,6 @@ PHRASES = {status.value: status.phrase for status in HTTPStatus}
 def response_headers(
     request: Request,
     headers: Iterable[tuple[str, str]] | Mapping[str, str] | None = (),
-    extensions: Iterable[tuple[str, Parameters]] = (),
 ) -> tuple[tuple[str, str], ...]:
     """The headers of the 101 that accepts `request`, in the order to send them.
 
@@ -50,16 +48,32 @@ def response_headers(
 
     RFC 6455 section 4.2.2, item 5.
     """
-    given = check_response_headers(headers)
+    return _headers_of_101(request, "", check_response_headers(headers))
+
+
+def switching_protocols(
+    request: Request, extensions: str, checked: Iterable[tuple[str, str]]
+) -> bytes:
+    """The 101 that accepts `request`, as it goes on the wire.
+
+    Args:
+        extensions: the value of `Sec-WebSocket-Extensions`; "" if none is used.
+        checked: more headers, of which `check_response_headers` has said that a 101 may have them.
+    """
+    return _head("101 Switching Protocols", _headers_of_101(request, extensions, checked))
+
+
+def _headers_of_101(
+    request: Request, extensions: str, checked: Iterable[tuple[str, str]]
+) -> tuple[tuple[str, str], ...]:
     chosen = request.subprotocol
-    in_use = format_extensions(extensions)
     return (
         ("Upgrade", "websocket"),
         ("Connection", "Upgrade"),
         ("Sec-WebSocket-Accept", accept_key(request["Sec-WebSocket-Key"])),
         *([("Sec-WebSocket-Protocol", chosen)] if chosen is not None else []),
-        *([("Sec-WebSocket-Extensions", in_use)] if in_use else []),
-        *given,
+        *([("Sec-WebSocket-Extensions", extensions)] if extensions else []),
+        *checked,
     )
 
 
@@ -98,10 +112,13 @@ def closing_response(
 
 def encode_response(response: Response, *, method: str = "GET") -> bytes:
     """`response` as it goes on the wire; an answer to HEAD has no body (RFC 9110 section 9.3.2)."""
-    lines = [f"HTTP/1.1 {response.code} {response.reason}"]
-    lines += [f"{name}: {value}" for name, value in response]
-    head = "\r\n".join([*lines, "", ""]).encode("latin-1")
+    head = _head(f"{response.code} {response.reason}", response)
     return head if method == "HEAD" else head + response.body
+
+
+def _head(status: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    lines = [f"{name}: {value}\r\n" for name, value in headers]
+    return f"HTTP/1.1 {status}\r\n{''.join(lines)}\r\n".encode("latin-1")
 
 
 def quoted(values: Sequence[str]) -> str:

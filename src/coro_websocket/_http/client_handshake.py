@@ -18,6 +18,7 @@ from .._errors import InvalidOption
 from .._options.header_rules import (
     check_pathname,
     check_subprotocols,
+    check_value,
     is_host,
     normalise_headers,
     refuse_reserved,
@@ -26,11 +27,12 @@ from .._quoting import clip
 from .._version import version
 from .extension_agreement import accept_extensions
 from .extension_header import format_extensions
-from .headers import has_option, header_bytes, parse_token_list, too_long_list
+from .headers import has_option, parse_token_list, too_long_list
 from .keys import accept_key, new_key
 from .opening_errors import HandshakeError
 from .parsing import HeadBuffer, body_reader, parse_answer, redacted_start
 from .request_and_response import Response
+from .usual_heads import usual_answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -109,10 +111,25 @@ def request_headers(
     if authorization is not None and "authorization" not in names:
         pairs += normalise_headers([("Authorization", authorization)], "authorization")
     if origin is not None and "origin" not in names:
-        pairs.append(("Origin", origin))
+        pairs.append(("Origin", check_value(origin, "origin", "origin")))
     if user_agent is not None and "user-agent" not in names:
-        pairs.append(("User-Agent", user_agent or f"coro-websocket/{version()}"))
+        named = check_value(user_agent, "user_agent", "user_agent")
+        pairs.append(("User-Agent", named or f"coro-websocket/{version()}"))
     return (*pairs, *given)
+
+
+def encode_request(pathname: str, headers: Pairs) -> bytes:
+    """The request as it goes on the wire, `Host` first (RFC 9110 section 7.2).
+
+    Both were checked: `pathname` by `check_pathname`, `headers` by `request_headers`.
+    """
+    lines = [f"{name}: {value}\r\n" for name, value in headers]
+    lines.sort(key=_is_not_host)
+    return "".join([f"GET {pathname} HTTP/1.1\r\n", *lines, "\r\n"]).encode("latin-1")
+
+
+def _is_not_host(line: str) -> bool:
+    return line[:5].lower() != "host:"
 
 
 # What the server answers.
@@ -225,14 +242,8 @@ class ClientHandshake:
         )
         self._offered = tuple(extensions)
         self.extensions: list[Extension] = []
-        self._http = h11.Connection(h11.CLIENT)
-        request = h11.Request(
-            method="GET",
-            target=check_pathname(pathname),
-            headers=header_bytes(pairs),
-        )
-        self._request = self._http.send(request) or b""
-        self._http.send(h11.EndOfMessage())
+        self._request = encode_request(check_pathname(pathname), pairs)
+        self._http: h11.Connection | None = None  # not needed if the answer is the usual one
         # What the server sends: heads, then frames after a 101 or the body of a refusal.
         self._heads = HeadBuffer("the server's answer", max_head_size, max_header_lines)
         self._interim: Response | None = None
@@ -298,7 +309,7 @@ class ClientHandshake:
         if self._response is not None:
             return self._response
         while (head := self._next_head()) is not None:
-            answer = parse_answer(self._http, head, "the server's answer")
+            answer = self._parse(head)
             if answer.code >= 200:
                 self._refusal = answer
                 self._body_reader = body_reader(answer)
@@ -326,6 +337,18 @@ class ClientHandshake:
                 + " (RFC 9112 section 4)"
             )
         return self._heads.next_head()
+
+    def _parse(self, head: bytes) -> Response:
+        usual = usual_answer(head)
+        if usual is not None:
+            reason, headers = usual
+            return Response(headers, code=101, reason=reason)
+        if self._http is None:
+            self._http = h11.Connection(h11.CLIENT)
+            headers_of_upgrade = [("Host", ""), ("Connection", "Upgrade"), ("Upgrade", "websocket")]
+            self._http.send(h11.Request(method="GET", target="/", headers=headers_of_upgrade))
+            self._http.send(h11.EndOfMessage())
+        return parse_answer(self._http, head, "the server's answer")
 
     def _progress(self) -> str:
         came = self._heads.rest

@@ -8,7 +8,7 @@ RFC 6455 sections 4.1, 4.2.2 and 9.1.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .._checks import is_int
 from .._errors import InvalidOptionType
@@ -23,12 +23,22 @@ if TYPE_CHECKING:
     from .._rfc6455.extension import Extension, ExtensionFactory, Parameters
     from .request_and_response import Request, Response
 
-__all__ = ["accept_extensions", "agree_on_extensions"]
+__all__ = ["NO_EXTENSIONS", "AgreedExtensions", "accept_extensions", "agree_on_extensions"]
+
+
+class AgreedExtensions(NamedTuple):
+    """What a server uses of a client's offers, and what it says of it in `header`."""
+
+    extensions: tuple[Extension, ...]
+    header: str
+
+
+NO_EXTENSIONS = AgreedExtensions((), "")
 
 
 def agree_on_extensions(
     request: Request, extensions: Sequence[ExtensionFactory] = ()
-) -> list[tuple[str, Parameters, Extension]]:
+) -> AgreedExtensions:
     """Those of the extensions that `request` offers which both sides can use.
 
     Of several offers of one extension the first that can be agreed on counts (RFC 6455
@@ -38,14 +48,18 @@ def agree_on_extensions(
         HandshakeError: the header is not a list of extensions; or one of ours failed, which is
             the error's cause.
     """
+    values = request._values_of("sec-websocket-extensions")
+    if not values:
+        return NO_EXTENSIONS
     try:
-        offers = parse_extensions(request.get_all("Sec-WebSocket-Extensions"))
+        offers = parse_extensions(values)
     except ValueError as error:
         raise refusal(
             400, f"expected extensions in Sec-WebSocket-Extensions, {error} (RFC 6455 section 9.1)"
         ) from None
     factories = {factory.name: factory for factory in extensions}
-    agreed: list[tuple[str, Parameters, Extension]] = []
+    agreed: list[Extension] = []
+    said: list[str] = []
     used = 0
     for name, offered in offers:
         factory = factories.get(name)
@@ -57,14 +71,15 @@ def agree_on_extensions(
                 continue
             parameters, extension = answer
             _check_extension(name, extension)
-            format_extensions([(name, parameters)])
+            text = format_extensions([(name, parameters)])
         except Exception as error:
             raise refusal(500, f"the extension {clip(name)} has failed") from error
         if not extension.rsv & used:
             used |= extension.rsv
-            agreed.append((name, parameters, extension))
+            agreed.append(extension)
+            said.append(text)
             del factories[name]
-    return agreed
+    return AgreedExtensions(tuple(agreed), ", ".join(said))
 
 
 def accept_extensions(

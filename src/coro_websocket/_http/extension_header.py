@@ -5,6 +5,7 @@ RFC 6455 section 9.1. Parsing takes linear time, whatever is sent.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from .._rfc6455.extension import Parameters
 
 __all__ = ["format_extensions", "parse_extensions"]
+
+USUAL = 128  # characters: what is longer is not kept
 
 # One piece at a time, each decided by its first character: nothing is ever tried twice.
 _PIECE = re.compile(
@@ -43,6 +46,16 @@ _EXPECTED = {
 
 def parse_extensions(values: Iterable[str]) -> tuple[tuple[str, Parameters], ...]:
     """The extensions in the header's values, in order; ValueError says what is wrong."""
+    lines = tuple(values)
+    return _parse_usual(lines) if sum(map(len, lines)) <= USUAL else _parse(lines)
+
+
+@functools.lru_cache(maxsize=64)  # nearly all clients offer one of a few
+def _parse_usual(values: tuple[str, ...]) -> tuple[tuple[str, Parameters], ...]:
+    return _parse(values)
+
+
+def _parse(values: tuple[str, ...]) -> tuple[tuple[str, Parameters], ...]:
     found: list[tuple[str, list[tuple[str, str | None]]]] = []
     for value in values:
         expected = "name"

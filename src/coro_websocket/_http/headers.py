@@ -24,7 +24,10 @@ __all__ = [
 _Default = TypeVar("_Default")
 
 # The headers of a handshake that are lists, and how long one may be.
-_LISTS = ("Connection", "Upgrade", "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions")
+_LISTS = {
+    name.lower(): name
+    for name in ("Connection", "Upgrade", "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions")
+}
 MAX_LIST = 128
 
 # Their values are not secrets, and say what went on: shown. Any other may be a credential,
@@ -91,7 +94,9 @@ def parse_token_list(values: Iterable[str]) -> list[str]:
 
 def has_option(values: Iterable[str], option: str) -> bool:
     """Whether the comma-separated lists in `values` have `option`, in any case."""
-    return any(element.lower() == option for element in parse_token_list(values))
+    return any(
+        value == option or option in parse_token_list((value,)) for value in map(str.lower, values)
+    )
 
 
 def too_long_list(headers: Headers) -> str | None:
@@ -100,10 +105,10 @@ def too_long_list(headers: Headers) -> str | None:
     Each element costs some work, and as many as fit into a head would cost much of it. Parameters
     count as elements do, and so do the escapes in their values.
     """
-    for name in _LISTS:
-        values = headers.get_all(name)
-        if sum(map(len, values)) + len(values) <= MAX_LIST:  # as usual: it need not be counted
-            continue
+    for lower, name in _LISTS.items():
+        values = headers._values_of(lower)
+        if not values or sum(map(len, values)) + len(values) <= MAX_LIST:
+            continue  # as usual: it need not be counted
         marks = sum(value.count(mark) for value in values for mark in ",;\\")
         if marks + len(values) > MAX_LIST:
             return f"expected at most {MAX_LIST} elements and parameters in {name}"
@@ -147,6 +152,10 @@ class Headers(Sequence[Any]):
             for name, value in self._pairs:
                 values.setdefault(name.lower(), []).append(value)
         return values
+
+    def _values_of(self, name: str) -> Sequence[str]:
+        """What `get_all` gives of a name in lower case: not a copy, for those who only look."""
+        return self._by_name().get(name, ())
 
     def _forget_names(self) -> None:
         """Free what has made the handshake fast: a connection may keep its head for days."""

@@ -119,11 +119,11 @@ def check_origin(request: Request, origins: CheckedOrigins | None) -> None:
     """HandshakeError if `origins` does not let in where the request comes from."""
     if origins is None:
         return
-    received = request.get_all("Origin")
+    received = request._values_of("origin")
     origin = received[0].lower() if received else None
     hint = ""
     if len(received) <= 1:
-        if _is_let_in(origin, origins, request.host):
+        if _is_let_in(origin, origins, request):
             return
         if origin is None or could_be_sent(origin):
             lets_in = clip(origin) if origin is not None else "None"
@@ -142,9 +142,9 @@ def _redacted(received: str) -> str:
     return f"{scheme}{mark}...@{host}" if at else scheme + mark + rest
 
 
-def _is_let_in(origin: str | None, origins: CheckedOrigins, host: str) -> bool:
+def _is_let_in(origin: str | None, origins: CheckedOrigins, request: Request) -> bool:
     if origins.same:
-        return origin is None or _is_of_host(origin, host)
+        return origin is None or _is_of_host(origin, request.host)
     if origin is not None and not could_be_sent(origin):
         return False
     if origin in origins.exact:

@@ -1,5 +1,7 @@
 """Heads of HTTP messages on the wire: cut off the stream within limits, then parsed by h11.
 
+The usual ones are read by `usual_heads`, and h11 has no work with them.
+
 The rule: a head is measured before it is parsed. h11's own limit holds only while a head is
 incomplete, so one that comes in a single piece would pass it; ours is exact for any pieces.
 Of what is not a proper head only the first line is quoted, and no value of a header.
@@ -19,6 +21,7 @@ from .opening_errors import HandshakeError
 from .request_and_response import Response
 
 __all__ = [
+    "TCHAR",
     "HeadBuffer",
     "body_reader",
     "decode_headers",
@@ -27,10 +30,8 @@ __all__ = [
     "redacted_start",
 ]
 
-# An empty line ends a head. A bare LF counts as a line end (RFC 9112 section 2.2), as in h11.
-_HEAD_END = re.compile(rb"(?:\A|\n)\r?\n")
-_TCHAR = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_HEADER_LINE = re.compile(rb"(?:[%s]+:|[ \t])[^\x00\r\v\f]*" % re.escape(_TCHAR))
+TCHAR = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_HEADER_LINE = re.compile(rb"(?:[%s]+:|[ \t])[^\x00\r\v\f]*" % re.escape(TCHAR))
 _LENGTH_HEADER = re.compile(rb"^(?=(?:content-length|transfer-encoding):)", re.IGNORECASE | re.M)
 _LENGTH = re.compile(r"[0-9]{1,20}")
 # The start of a line, as far as neither a header's value nor a query or password can be in it.
@@ -81,17 +82,17 @@ class HeadBuffer:
 
         Raises HandshakeError, which names the limit, if the head is too large.
         """
-        match = _HEAD_END.search(self._data, max(0, self._searched - 2))
-        size = match.end() if match else len(self._data)
+        end = _end_of_head(self._data, max(0, self._searched - 2))
+        size = len(self._data) if end is None else end
         self._newlines += self._data.count(b"\n", self._searched, size)
         self._searched = size
         # Neither the start line nor the empty line is a header line.
-        lines = max(0, self._newlines - (2 if match else 1))
+        lines = max(0, self._newlines - (1 if end is None else 2))
         self._within("max_head_size", self._max_size, self._past_size + size, "bytes")
         self._within("max_header_lines", self._max_lines, self._past_lines + lines, "lines")
-        if match is None:
+        if end is None:
             return None
-        head = bytes(self._data[:size])
+        head = self.start(size)
         del self._data[:size]
         self._past_size += size
         self._past_lines += lines
@@ -104,6 +105,21 @@ class HeadBuffer:
                 f"the head of {self._what} is larger than {name}={limit}: "
                 f"at least {actual} {unit} came"
             )
+
+
+def _end_of_head(data: bytearray, start: int) -> int | None:
+    """Behind the first empty line; None if there is none yet. Before `start` there is none.
+
+    A bare LF counts as the end of a line (RFC 9112 section 2.2), as it does to h11.
+    """
+    for empty_line in (b"\r\n", b"\n"):
+        if data.startswith(empty_line):
+            return len(empty_line)
+    end = data.find(b"\n\r\n", start)
+    bare = data.find(b"\n\n", start, end + 1 if end >= 0 else len(data))
+    if bare >= 0:
+        return bare + 2
+    return end + 3 if end >= 0 else None
 
 
 def redacted_start(data: bytes, limit: int = 40) -> str:
@@ -141,7 +157,7 @@ def _fault(error: str, head: bytes) -> str:
         )
         bad = lines[number - 1]
         # Of the line only its name and one byte more, if it has one: the rest may be a password.
-        name = bad[: len(bad) - len(bad.lstrip(_TCHAR)) + 1] if b":" in bad else b""
+        name = bad[: len(bad) - len(bad.lstrip(TCHAR)) + 1] if b":" in bad else b""
         which = f"the line that starts {clip(name)}" if name else f"header line {number}"
         return f"{which} is not a header (RFC 9112 section 5)"
     if error.startswith("illegal"):

@@ -251,6 +251,7 @@ class Request(Headers):
     __slots__ = (
         "_added",
         "_answered",
+        "_asks_for_upgrade",
         "_chosen",
         "_client",
         "_found",
@@ -292,6 +293,7 @@ class Request(Headers):
         self._added: tuple[tuple[str, str], ...] = ()  # headers of the 101
         self._chosen = False  # whether the application has chosen the subprotocol
         self._answered = False
+        self._asks_for_upgrade: bool | None = None  # not looked up yet
         self._tls: Any = None
         self._client: ClientAddress | None = None
         self._scheme: str | None = None
@@ -363,7 +365,8 @@ class Request(Headers):
     @property
     def subprotocols(self) -> tuple[str, ...]:
         """The subprotocols that the client offers, its favourite first (RFC 6455 section 1.9)."""
-        return tuple(dict.fromkeys(parse_token_list(self.get_all("Sec-WebSocket-Protocol"))))
+        offered = self._values_of("sec-websocket-protocol")
+        return tuple(dict.fromkeys(parse_token_list(offered))) if offered else ()
 
     @property
     def subprotocol(self) -> str | None:

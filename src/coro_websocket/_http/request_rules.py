@@ -23,6 +23,7 @@ from .origins import check_origin, check_origins
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .opening_errors import HandshakeError
     from .origins import Origins
     from .request_and_response import Request
 
@@ -100,7 +101,7 @@ def _check_authority(request: Request) -> None:
 
 
 def _check_host(request: Request) -> None:
-    hosts = request.get_all("Host")
+    hosts = request._values_of("host")
     if not hosts and request.version < 1.1:
         return
     if len(hosts) != 1 or not is_host(hosts[0]):
@@ -137,8 +138,8 @@ def check_for_hooks(request: Request) -> None:
 
 def _has_body(request: Request) -> bool:
     """Whether there is content behind the head, as far as that says (RFC 9112 section 6)."""
-    length = request.get("Content-Length", "0")
-    return bool(length.strip("0")) or "Transfer-Encoding" in request
+    length = request._values_of("content-length")
+    return bool(length and length[0].strip("0")) or "Transfer-Encoding" in request
 
 
 # WebSocket
@@ -146,7 +147,11 @@ def _has_body(request: Request) -> bool:
 
 def asks_for_upgrade(request: Request) -> bool:
     """Whether `request` means to be an opening handshake, be it a proper one or not."""
-    return has_option(request.get_all("Upgrade"), "websocket")
+    asks = request._asks_for_upgrade
+    if asks is None:
+        asks = has_option(request._values_of("upgrade"), "websocket")
+        request._asks_for_upgrade = asks
+    return asks
 
 
 def check_origin_of_upgrade(request: Request, origins: Origins) -> None:
@@ -186,15 +191,19 @@ def _check_request_line(request: Request) -> None:
 
 
 def _check_upgrade(request: Request) -> None:
-    for header, option in (("Upgrade", "websocket"), ("Connection", "upgrade")):
-        values = request.get_all(header)
-        if not has_option(values, option):
-            raise refusal(
-                426,
-                f"this is a WebSocket server: expected {option!r} in {header}, "
-                f"received {quoted(values)} (RFC 6455 section 4.2.1)",
-                [("Upgrade", "websocket")],
-            )
+    if not asks_for_upgrade(request):
+        raise _no_upgrade(request, "Upgrade", "websocket")
+    if not has_option(request._values_of("connection"), "upgrade"):
+        raise _no_upgrade(request, "Connection", "upgrade")
+
+
+def _no_upgrade(request: Request, header: str, option: str) -> HandshakeError:
+    return refusal(
+        426,
+        f"this is a WebSocket server: expected {option!r} in {header}, "
+        f"received {quoted(request.get_all(header))} (RFC 6455 section 4.2.1)",
+        [("Upgrade", "websocket")],
+    )
 
 
 def _check_no_body(request: Request) -> None:
@@ -203,8 +212,8 @@ def _check_no_body(request: Request) -> None:
 
 
 def _check_protocol_version(request: Request) -> None:
-    versions = request.get_all("Sec-WebSocket-Version")
-    if versions != ["13"]:
+    versions = request._values_of("sec-websocket-version")
+    if len(versions) != 1 or versions[0] != "13":
         # One that we do not speak, or none that could be read (RFC 6455 section 4.4).
         raise refusal(
             426 if len(versions) == 1 and versions[0].isdecimal() else 400,
@@ -215,7 +224,7 @@ def _check_protocol_version(request: Request) -> None:
 
 
 def _check_key(request: Request) -> None:
-    keys = request.get_all("Sec-WebSocket-Key")
+    keys = request._values_of("sec-websocket-key")
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
         raise refusal(
             400,

@@ -9,30 +9,32 @@ RFC 6455 section 4.2; RFC 9112 sections 2.2 and 3.2.
 
 from __future__ import annotations
 
-import contextlib
 import re
 from typing import TYPE_CHECKING
 
 import h11
 
-from .._options.header_rules import check_subprotocols, is_token
-from .answers import closing_response, encode_response, refusal, response_headers
-from .extension_agreement import agree_on_extensions
+from .._options.header_rules import check_subprotocols
+from .answers import closing_response, encode_response, refusal, switching_protocols
+from .extension_agreement import NO_EXTENSIONS, agree_on_extensions
 from .opening_errors import HandshakeError
 from .origins import check_origins
-from .parsing import HeadBuffer, decode_headers, parse_head, redacted_start
-from .request_and_response import Request, Response
+from .parsing import TCHAR, HeadBuffer, decode_headers, parse_head, redacted_start
+from .request_and_response import Request
 from .request_rules import (
     check_opening,
     check_origin_of_upgrade,
     check_well_formed,
     choose_subprotocol,
 )
+from .reserved_headers import check_response_headers
+from .usual_heads import usual_request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from .._rfc6455.extension import Extension, ExtensionFactory, Parameters
+    from .._rfc6455.extension import Extension, ExtensionFactory
+    from .http_response import HTTPResponse
     from .origins import Origins
 
 __all__ = ["ServerHandshake"]
@@ -73,10 +75,9 @@ class ServerHandshake:
         max_header_lines: int | None = 128,
     ) -> None:
         self._factories = tuple(extensions)
-        self._agreed: list[tuple[str, Parameters, Extension]] = []
+        self._agreed = NO_EXTENSIONS
         self._subprotocols = check_subprotocols(subprotocols)
         self._origins = check_origins(origins)
-        self._http = h11.Connection(h11.SERVER)
         self._heads = HeadBuffer("the client's request", max_head_size, max_header_lines)
         self._method = "GET"
         self._pathname: str | None = None
@@ -99,7 +100,7 @@ class ServerHandshake:
     @property
     def extensions(self) -> list[Extension]:
         """The extensions to use."""
-        return [extension for _, _, extension in self._agreed]
+        return list(self._agreed.extensions)
 
     def receive(self, data: bytes) -> Request | None:
         """Take bytes from the client; `b""` says that no more will come.
@@ -116,13 +117,8 @@ class ServerHandshake:
         self._heads.feed(data)
         if self._request is not None:
             return self._request
-        with self._keeping_error():
-            return self._receive(end=not data)
-
-    @contextlib.contextmanager
-    def _keeping_error(self) -> Iterator[None]:
         try:
-            yield
+            return self._receive(end=not data)
         except HandshakeError as error:
             self._error = error
             raise
@@ -130,13 +126,13 @@ class ServerHandshake:
     def _receive(self, *, end: bool) -> Request | None:
         if not self._begun:
             # RFC 9112 section 2.2: an empty line before the request is ignored.
-            if not end and self._heads.rest == b"\r":
+            if not end and self._heads.start(2) == b"\r":
                 return None
             self._begun = self._heads.skip_empty_line()
         self._check_start()
         head = self._next_head()
         if head is not None:
-            request = self._parse(head)
+            request = _usual(head) or _parsed(head)
             self._method = request.method
             self._pathname = request.pathname
             check_well_formed(request)
@@ -151,7 +147,7 @@ class ServerHandshake:
     def _check_start(self) -> None:
         """A request starts with a method, which is a token (RFC 9112 section 3.1)."""
         start = self._heads.start(2)
-        if start and not is_token(chr(start[0])):
+        if start and start[0] not in TCHAR:
             came = (
                 "a TLS handshake"
                 if start == b"\x16\x03"
@@ -165,14 +161,6 @@ class ServerHandshake:
         except HandshakeError as error:
             raise refusal(431, str(error)) from None
 
-    def _parse(self, head: bytes) -> Request:
-        try:
-            event = parse_head(self._http, head, "the client's request")
-        except HandshakeError as error:
-            raise refusal(400, str(error)) from None
-        assert isinstance(event, h11.Request)
-        return _request(event)
-
     def check_origin(self) -> None:
         """Hold a request for an upgrade to `origins`, if `check` is not to come at once.
 
@@ -180,8 +168,12 @@ class ServerHandshake:
             HandshakeError: the page that has it sent is not let in (RFC 6455 section 10.2).
         """
         if not self._origin_checked:
-            with self._keeping_error():
-                check_origin_of_upgrade(self._received(), self._origins)
+            request = self._received()
+            try:
+                check_origin_of_upgrade(request, self._origins)
+            except HandshakeError as error:
+                self._error = error
+                raise
             self._origin_checked = True
 
     def check(self) -> None:
@@ -195,9 +187,12 @@ class ServerHandshake:
         """
         self.check_origin()
         request = self._received()
-        with self._keeping_error():
+        try:
             check_opening(request)
             self._agreed = agree_on_extensions(request, self._factories)
+        except HandshakeError as error:
+            self._error = error
+            raise
         if not request._chosen:
             request._bind(subprotocol=choose_subprotocol(request, self._subprotocols))
         self._checked = True
@@ -217,12 +212,18 @@ class ServerHandshake:
 
     def accept(self, headers: Iterable[tuple[str, str]] | Mapping[str, str] | None = ()) -> bytes:
         """The 101 that completes the handshake, with `headers` added (RFC 6455 section 4.2.2)."""
+        request = self._checked_request()
+        return switching_protocols(request, self._agreed.header, check_response_headers(headers))
+
+    def accept_as(self, response: HTTPResponse) -> bytes:
+        """The 101 with the headers of `response`, a 101 too, which has checked them itself."""
+        return switching_protocols(self._checked_request(), self._agreed.header, response.headers)
+
+    def _checked_request(self) -> Request:
         request = self._received()
         if not self._checked:
             raise RuntimeError("the request was not checked yet")
-        in_use = [(name, parameters) for name, parameters, _ in self._agreed]
-        pairs = response_headers(request, headers, in_use)
-        return encode_response(Response(pairs, code=101, reason="Switching Protocols"))
+        return request
 
     def reject(
         self,
@@ -248,7 +249,17 @@ class ServerHandshake:
         return encode_response(self._error.response, method=self._method)
 
 
-def _request(event: h11.Request) -> Request:
+def _usual(head: bytes) -> Request | None:
+    found = usual_request(head)
+    return None if found is None else Request(found[1], pathname=found[0])
+
+
+def _parsed(head: bytes) -> Request:
+    try:
+        event = parse_head(h11.Connection(h11.SERVER), head, "the client's request")
+    except HandshakeError as error:
+        raise refusal(400, str(error)) from None
+    assert isinstance(event, h11.Request)
     target = event.target.decode("latin-1")
     host = None
     absolute = _ABSOLUTE.match(target)

@@ -127,11 +127,19 @@ def check_pathname(pathname: str) -> str:
     return pathname
 
 
-def check_subprotocols(subprotocols: Sequence[str]) -> tuple[str, ...]:
+class CheckedSubprotocols(tuple[str, ...]):
+    """Subprotocols that `check_subprotocols` has let pass."""
+
+    __slots__ = ()
+
+
+def check_subprotocols(subprotocols: Sequence[str]) -> CheckedSubprotocols:
     """`subprotocols` if each is a token and none comes twice, else InvalidOption.
 
     RFC 6455 section 4.1, item 10 of the client's requirements.
     """
+    if isinstance(subprotocols, CheckedSubprotocols):
+        return subprotocols
     if isinstance(subprotocols, (str, bytes)):
         raise InvalidOptionType("subprotocols must be a list of str", "subprotocol")
     seen: dict[str, None] = {}
@@ -153,7 +161,7 @@ def check_subprotocols(subprotocols: Sequence[str]) -> tuple[str, ...]:
                 f"subprotocol {number} is given twice (RFC 6455 section 4.1)", "subprotocol"
             )
         seen[name] = None
-    return tuple(seen)
+    return CheckedSubprotocols(seen)
 
 
 def refuse_reserved(headers: Iterable[tuple[str, str]], reserved: Mapping[str, str]) -> None:

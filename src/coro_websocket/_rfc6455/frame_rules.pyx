@@ -110,7 +110,7 @@ cdef class FrameRules(Incoming):
             self.close_code = NO_STATUS
         self.close_received = True
         if not self.close_sent:
-            self.late_pong_size = -1  # no Pong is owed to a peer that closes (section 5.5.2)
+            self.late_pong = None  # no Pong is owed to a peer that closes (section 5.5.2)
             self.close_sent = True
             self.send_frame(FIN | CLOSE, data, min(n, <size_t>2))
         return 0
@@ -124,7 +124,7 @@ cdef class FrameRules(Incoming):
         self.error = error
         self.close_code, self.close_reason = failure(error.code, error.reason)
         if not self.close_sent:
-            self.late_pong_size = -1
+            self.late_pong = None
             self.close_sent = True
             payload = close_payload(self.close_code, self.close_reason)
             self.send_frame(FIN | CLOSE, payload, len(payload))

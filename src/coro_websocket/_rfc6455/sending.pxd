@@ -33,8 +33,7 @@ cdef class Sending:
     cdef utf8_state sending_utf8
     cdef list pings  # that wait for their Pongs; None: none does
     cdef list answered  # of them, those that nobody has been told of; None: there are none
-    cdef uint8_t late_pong[125]
-    cdef int late_pong_size  # -1: there is none
+    cdef bytes late_pong  # the payload of the Pong that waits for a backlog to be sent, or None
 
     # Counted since the beginning
     cdef readonly uint64_t messages_out

@@ -54,7 +54,6 @@ cdef class Sending:
         self.outbox = Outbox()
         self.extensions = ()
         self.close_reason = ""
-        self.late_pong_size = -1
 
     cdef int send_data(
         self, uint8_t opcode, bint fin, uint8_t rsv, const uint8_t *data, size_t n
@@ -204,8 +203,7 @@ cdef class Sending:
     cdef int answer_ping(self, const uint8_t *data, size_t n) except -1:
         """Section 5.5.2. Behind a backlog only the newest Ping is answered (section 5.5.3)."""
         if self.outbox.unsent() > PONG_BACKLOG:
-            memcpy(self.late_pong, data, n)
-            self.late_pong_size = <int>n
+            self.late_pong = PyBytes_FromStringAndSize(<const char *>data, n)
         else:
             self.send_frame(FIN | PONG, data, n)
         return 0
@@ -224,15 +222,19 @@ cdef class Sending:
     cdef int sent(self, size_t n) except -1:
         """n of the bytes to send have been sent."""
         self.outbox.sent(n)
-        if self.late_pong_size >= 0 and self.outbox.unsent() == 0:
+        if self.late_pong is not None and self.outbox.unsent() == 0:
             self.send_late_pong()
         return 0
 
     cdef int send_late_pong(self) except -1:
-        cdef int size = self.late_pong_size
-        if size >= 0:
-            self.late_pong_size = -1
-            self.send_frame(FIN | PONG, self.late_pong, size)
+        cdef bytes payload = self.late_pong
+        if payload is not None:
+            self.late_pong = None
+            self.send_frame(
+                FIN | PONG,
+                <const uint8_t *>PyBytes_AS_STRING(payload),
+                PyBytes_GET_SIZE(payload),
+            )
         return 0
 
     cdef int close_for(self, object error) except -1:

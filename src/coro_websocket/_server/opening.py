@@ -110,7 +110,7 @@ class Opener:
                 decision = await self._decider.decide(pipe, handshake, request, client)
                 asked_at = None
                 if decision.upgrades:
-                    await pipe.send(handshake.accept(decision.response.headers))
+                    await pipe.send(handshake.accept_as(decision.response))
         except HandshakeError as error:
             assert pipe is not None
             log_malformed(error, client, handshake.pathname)

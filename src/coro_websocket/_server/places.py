@@ -46,7 +46,7 @@ class Places:
         Raises:
             HandshakeError: there is none for it; the response is 503 or 429.
         """
-        if client in self._taken:
+        if client in self._taken or (self.most is None and self.most_per_client is None):
             return
         counts_as = None
         if self.most_per_client is not None and client.address is not None:

@@ -331,7 +331,7 @@ class Server:
     def _begin(self, accepted: socket.socket, address: Any) -> None:
         client = Client(accepted, self._clients, address, self._loop.time())
         self._admission.accepted(client)
-        client.running = self._loop.spawn(functools.partial(self._serve, client), client.ended)
+        client.running = self._loop.spawn(functools.partial(self._serve, client), client)
 
     async def _serve(self, client: Client) -> None:
         """One client, from its first byte to its last."""
