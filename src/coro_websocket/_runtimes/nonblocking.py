@@ -63,6 +63,8 @@ class NonBlockingAcceptor:
 
     __slots__ = ("_listener", "_watch")
 
+    ends_with_listener = False
+
     def __init__(self, listener: socket.socket, watch: Watch) -> None:
         self._listener = listener
         self._watch = watch
@@ -99,4 +101,7 @@ class EachTime:
         await self._loop.writable(self._sock)
 
     def close(self) -> None:
+        pass
+
+    async def last(self) -> None:
         pass
