@@ -61,12 +61,13 @@ class Direction:
         self.seconds = 0.0
         self.problem = ""
         self._started = time.monotonic()
+        self._reserved = socket.socket()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, deadline: Deadline) -> None:
         self.logs.mkdir(parents=True, exist_ok=True)
         if self.role == "client":
-            port = _free_port()
+            port = self._reserve_port()
             url = f"ws://127.0.0.1:{port}"
             self._start_suite("fuzzingserver", {"url": url})
             self._wait_until(lambda: _is_listening(port), deadline)
@@ -122,6 +123,15 @@ class Direction:
                 process.kill()
                 process.wait()
 
+        self._reserved.close()
+
+    def _reserve_port(self) -> int:
+        """A port that the system gives to nobody else; the suite, which names it, can listen."""
+        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._reserved.bind(("", 0))
+        port: int = self._reserved.getsockname()[1]
+        return port
+
     # The processes
 
     def _start_suite(self, mode: str, spec: dict[str, object]) -> None:
@@ -170,12 +180,6 @@ class Direction:
     def _said(self, name: str) -> str:
         log = self._log(name)
         return log.read_text(errors="replace") if log.exists() else ""
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 def _is_listening(port: int) -> bool:

@@ -17,9 +17,16 @@ arguments runs all of them, on every loop.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from build import REPORTS, ROOT, install, sanitizers
 
@@ -43,23 +50,59 @@ def run_tests(python: Path, arguments: list[str]) -> tuple[int, int, set[str]]:
     command = [python, "-m", "pytest", "-q", "--capture=sys", "-o", f"cache_dir={CACHE}"]
     reports = 0
     failed = set()
-    with subprocess.Popen(
-        [*command, *arguments],
-        cwd=ROOT,
-        env=sanitizers(python, detect_stack_use_after_return="1", malloc_context_size="5"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
+    env = sanitizers(python, detect_stack_use_after_return="1", malloc_context_size="5")
+    with started([*command, *arguments], env) as (process, output):
+        for line in lines_of(process, output):
             print(line, end="", flush=True)
             reports += any(report in line for report in REPORTS)
             if line.startswith(("FAILED ", "ERROR ")):
                 failed.add(line.split(" - ")[0].strip().partition(" ")[2])
     print(f"sanitizers: {reports} reports; pytest: status {process.returncode}", flush=True)
     return process.returncode, reports, failed
+
+
+@contextlib.contextmanager
+def started(
+    command: list[object], env: dict[str, str]
+) -> Iterator[tuple[subprocess.Popen[bytes], TextIO]]:
+    """A program and the file that it writes to, in a session that is ended with it.
+
+    Not a pipe: programs that a test has started and left behind would keep that open.
+    """
+    with tempfile.NamedTemporaryFile() as written:
+        process = subprocess.Popen(
+            list(map(str, command)),
+            cwd=ROOT,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=written,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            with open(written.name, encoding="utf-8", errors="replace") as output:
+                yield process, output
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def lines_of(process: subprocess.Popen[bytes], output: TextIO) -> Iterator[str]:
+    """What it writes, line by line as it does so, until it has ended."""
+    line = ""
+    while True:
+        ended = process.poll() is not None
+        while part := output.readline():
+            line += part
+            if line.endswith("\n"):
+                yield line
+                line = ""
+        if ended:
+            break
+        time.sleep(0.1)
+    if line:
+        yield line
 
 
 def main() -> int:

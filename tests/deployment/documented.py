@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tests.conftest import Certificates
 from tests.helpers.nginx import nginx_configuration
+from tests.helpers.ports import reserved_port
 from tests.interop.conftest import missing
 
 BOUND = 30.0
@@ -34,11 +35,6 @@ def documented(name: str, replaced: Mapping[str, str] | None = None) -> str:
         assert old in text, old
         text = text.replace(old, new)
     return text
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def program(name: str) -> str:
@@ -102,14 +98,13 @@ async def app(
     env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
     """The document's program and its port."""
-    port = free_port()
-    path = folder / f"app{port}.py"
-    path.write_text(documented("app.py", replaced))
-    async with running(
-        sys.executable, str(path), env={**(env or {}), "PORT": str(port)}
-    ) as process:
-        await listening(process, port)
-        yield process, port
+    with reserved_port() as port:
+        path = folder / f"app{port}.py"
+        path.write_text(documented("app.py", replaced))
+        environ = {**(env or {}), "PORT": str(port)}
+        async with running(sys.executable, str(path), env=environ) as process:
+            await listening(process, port)
+            yield process, port
 
 
 @contextlib.asynccontextmanager
@@ -125,34 +120,34 @@ async def proxy(
 
     second: the port of a second program.
     """
-    port = free_port()
-    replaced = {FIRST: f"127.0.0.1:{app_port}", **(replaced or {})}
-    if second is not None:
-        commented = SECOND.search(documented(name))
-        assert commented is not None
-        replaced[commented[0]] = f"{commented[1]}127.0.0.1:{second}"
-    if name == "nginx":
-        replaced["listen 443 ssl;"] = f"listen 127.0.0.1:{port} ssl;"
-        replaced["/etc/ssl/example.com.crt"] = certificates.cert_path
-        replaced["/etc/ssl/example.com.key"] = certificates.key_path
-        text = nginx_configuration(folder, documented(name, replaced))
-        command = [program("nginx"), "-p", str(folder), "-c"]
-    else:
-        pem = folder / "both.pem"
-        pem.write_text(certificates.cert + certificates.key)
-        replaced["bind :443"] = f"bind 127.0.0.1:{port}"
-        replaced["/etc/ssl/example.com.pem"] = str(pem)
-        text = documented(name, replaced)
-        command = [program("haproxy"), "-db", "-f"]
-    config = folder / f"{name}.conf"
-    config.write_text(text)
-    async with running(*command, str(config)) as process:
-        await listening(process, port)
-        try:
-            yield port
-        finally:
-            process.send_signal(signal.SIGTERM)  # killed, nginx would leave its workers
-            await process.wait()
+    with reserved_port() as port:
+        replaced = {FIRST: f"127.0.0.1:{app_port}", **(replaced or {})}
+        if second is not None:
+            commented = SECOND.search(documented(name))
+            assert commented is not None
+            replaced[commented[0]] = f"{commented[1]}127.0.0.1:{second}"
+        if name == "nginx":
+            replaced["listen 443 ssl;"] = f"listen 127.0.0.1:{port} ssl;"
+            replaced["/etc/ssl/example.com.crt"] = certificates.cert_path
+            replaced["/etc/ssl/example.com.key"] = certificates.key_path
+            text = nginx_configuration(folder, documented(name, replaced))
+            command = [program("nginx"), "-p", str(folder), "-c"]
+        else:
+            pem = folder / "both.pem"
+            pem.write_text(certificates.cert + certificates.key)
+            replaced["bind :443"] = f"bind 127.0.0.1:{port}"
+            replaced["/etc/ssl/example.com.pem"] = str(pem)
+            text = documented(name, replaced)
+            command = [program("haproxy"), "-db", "-f"]
+        config = folder / f"{name}.conf"
+        config.write_text(text)
+        async with running(*command, str(config)) as process:
+            await listening(process, port)
+            try:
+                yield port
+            finally:
+                process.send_signal(signal.SIGTERM)  # killed, nginx would leave its workers
+                await process.wait()
 
 
 @contextlib.contextmanager

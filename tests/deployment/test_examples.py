@@ -13,11 +13,12 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.helpers.ports import reserved_port
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as their_connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
-from .documented import BOUND, free_port, listening, running
+from .documented import BOUND, listening, running
 
 pytestmark = pytest.mark.asyncio(loop_factories=["asyncio"])
 
@@ -26,11 +27,11 @@ CHAT = Path(__file__).parents[2] / "examples/chat.py"
 
 @contextlib.asynccontextmanager
 async def chat() -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
-    port = free_port()
-    env = {"PORT": str(port), "CHAT_TOKENS": "s3cret=ann other=bob"}
-    async with running(sys.executable, "-W", "error", str(CHAT), env=env) as process:
-        await listening(process, port)
-        yield process, port
+    with reserved_port() as port:
+        env = {"PORT": str(port), "CHAT_TOKENS": "s3cret=ann other=bob"}
+        async with running(sys.executable, "-W", "error", str(CHAT), env=env) as process:
+            await listening(process, port)
+            yield process, port
 
 
 def room(port: int, name: str, token: str, **options: Any) -> their_connect:

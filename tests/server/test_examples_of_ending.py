@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import trustme
+from tests.helpers.ports import reserved_port
 
 BOUND = 30
 
@@ -31,22 +32,21 @@ def printed(document, name, *arguments, **more):
 
 
 def test_signals():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    code = example("draining.md", "signals").replace("8000", str(port))
-    code = code.replace(
-        "        await server.serve_forever",
-        "        print(flush=True)\n        await server.serve_forever",
-    )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.readline()
-    with socket.create_connection(("127.0.0.1", port)) as client:
-        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert client.recv(100).startswith(b"HTTP/1.1 426")  # by now it waits for signals
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=BOUND)
-    assert process.returncode == 0
+    with reserved_port() as port:
+        code = example("draining.md", "signals").replace("8000", str(port))
+        code = code.replace(
+            "        await server.serve_forever",
+            "        print(flush=True)\n        await server.serve_forever",
+        )
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.1 426")  # by now it waits for signals
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=BOUND)
+        assert process.returncode == 0
 
 
 def test_handlers_that_look():
