@@ -7,6 +7,7 @@ import gc
 import inspect
 import os
 import re
+import socket
 import ssl
 import sys
 import time
@@ -126,6 +127,22 @@ class TransportsOnlyLoop(asyncio.SelectorEventLoop):
 
     def remove_reader(self, *_: object) -> bool:
         raise NotImplementedError
+
+    async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
+        """asyncio's own loses its client if it is cancelled when it has accepted one."""
+        while True:
+            try:
+                accepted, address = sock.accept()
+            except BlockingIOError:
+                ready = self.create_future()
+                self._add_reader(sock, lambda ready=ready: ready.done() or ready.set_result(None))  # type: ignore[attr-defined]
+                try:
+                    await ready
+                finally:
+                    self._remove_reader(sock)  # type: ignore[attr-defined]
+            else:
+                accepted.setblocking(False)
+                return accepted, address
 
     def _sock_read_done(
         self, fd: int, _future: object, handle: asyncio.Handle | None = None

@@ -335,3 +335,29 @@ async def test_nothing_is_left_of_a_connection(no_tasks_left):
             await until(lambda: not server.state.connections and not server.state.tasks)
     gc.collect()
     assert [each() for each in left] == [None] * 4
+
+
+@pytest.mark.parametrize("closes", [True, False])
+async def test_a_connection_is_freed_without_the_garbage_collector(closes):
+    """Which has to look at the more, the more connections end."""
+    left: list[weakref.ref[Any]] = []
+
+    async def app(scope, receive, send):
+        protocol = server.protocol
+        await accepted(receive, send)
+        left.extend([weakref.ref(protocol), weakref.ref(protocol._conversation)])
+        while (await receive())["type"] == "websocket.receive":
+            pass
+
+    async with serving(app) as server:
+        gc.collect()
+        gc.disable()
+        try:
+            async with raw_client(server) as client:
+                if closes:
+                    client.send(CLOSE)
+                    await client.rest()
+            await until(lambda: not server.state.connections and not server.state.tasks)
+            await until(lambda: [each() for each in left] == [None] * 2)
+        finally:
+            gc.enable()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from socket import SO_SNDBUF, SOL_SOCKET
 
 import pytest
 from tests.helpers.raw_peer import CLOSE, TEXT, close_payload, turns_of_the_loop, until
@@ -42,7 +43,11 @@ async def test_what_is_sent_while_the_transport_is_asked_stays_whole(inner, oute
 
     async def app(scope, receive, send):
         await in_between_app(receive, send, lambda: server, called)
+        socket = server.protocol.transport.get_extra_info("socket")
+        socket.setsockopt(SOL_SOCKET, SO_SNDBUF, 4096)
         for number in range(5):
+            # More than the socket takes: the transport has some of it, and is asked again.
+            await send({"type": "websocket.send", "text": "f" * 1_000_000})
             to_send.append("i" * inner)
             await send({"type": "websocket.send", "text": "o" * outer})
             await send({"type": "websocket.send", "text": str(number)})
@@ -52,7 +57,7 @@ async def test_what_is_sent_while_the_transport_is_asked_stays_whole(inner, oute
     async with serving(app, ws_per_message_deflate=False) as server:
         async with raw_client(server) as client:
             came: list[bytes] = []
-            while len(came) < 10 + 5:
+            while len(came) < 10 + 5 + 5:
                 frame = await client.frame()
                 assert frame.opcode == TEXT
                 came.append(frame.payload)

@@ -212,3 +212,36 @@ async def test_a_client_that_goes_while_much_is_sent_to_it_costs_nobody_else():
                     assert len(await other.recv()) == 500_000
                 other.transport.abort()
         await until(lambda: not server.state.tasks)
+
+
+@pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
+async def test_the_transport_receives_until_something_comes():
+    """A connection on which nothing comes is not given to another watcher for nothing."""
+    async with serving(echo) as server:
+        async with websockets.connect(server.url) as client:
+            await kind_of_stream(server)
+            transport = server.protocol.transport
+            assert transport.is_reading()
+            await client.send("hello")
+            assert await client.recv() == "hello"
+            assert not transport.is_reading()
+            await client.send("again")
+            assert await client.recv() == "again"
+
+
+@pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
+async def test_a_connection_that_cannot_be_watched_apart_stays_with_its_transport(monkeypatch):
+    refused = []
+
+    def refuse(loop, descriptor, *_):
+        refused.append(descriptor)
+        raise OSError("no room")
+
+    async with serving(echo) as server:
+        monkeypatch.setattr(type(asyncio.get_running_loop()), "add_reader", refuse)
+        async with websockets.connect(server.url) as client:
+            for number in range(3):
+                await client.send(str(number) * 1000)
+                assert await client.recv() == str(number) * 1000
+            assert server.protocol.transport.is_reading()
+    assert refused

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import inspect
 import itertools
 import os
@@ -22,7 +23,7 @@ from coro_websocket import ConnectError, ConnectTimeout, NoEventLoopError, Optio
 from coro_websocket._opening import happy_eyeballs
 from coro_websocket._opening.dial import dial
 from coro_websocket._opening.phase import Phase
-from coro_websocket._runtimes.asyncio_loop import AsyncioLoop
+from coro_websocket._runtimes.asyncio_loop import AsyncioLoop, ProactorAcceptor
 from coro_websocket._runtimes.bare_loop import BareLoop
 from coro_websocket._runtimes.current import current_loop, running_loop
 from coro_websocket._runtimes.event_loop import SocketLoop
@@ -137,6 +138,91 @@ async def test_a_listener_is_watched_only_while_somebody_accepts(loop):
             await turns(loop)
             assert not loop.loop.remove_reader(listener.fileno())
             (await acceptor.accept())[0].close()
+
+
+async def cancelled_in_every_turn(loop: Any, acceptor_of: Callable[..., Any]) -> None:
+    """In one of these turns of the loop it has the client, and has not returned it."""
+    with listening() as listener, contextlib.closing(acceptor_of(listener)) as acceptor:
+        for number in range(10):
+            got: list[Any] = []
+
+            async def accept(got=got):
+                got.append(await acceptor.accept())
+
+            waiting = loop.spawn(accept)
+            await turns(loop)
+            with socket.create_connection(listener.getsockname()) as client:
+                for _ in range(number):
+                    await loop.sleep(0)
+                waiting.cancel()
+                await loop.wait([waiting])
+                if not got:
+                    async with loop.limit(BOUND):
+                        got.append(await acceptor.accept())
+                accepted, address = got[0]
+                accepted.close()
+                assert address == client.getsockname()
+        assert await acceptor.last() is None
+
+
+@on_every_loop
+async def test_no_client_is_lost_whenever_an_accept_is_cancelled(loop):
+    await cancelled_in_every_turn(loop, loop.acceptor)
+
+
+class ProactorLike(asyncio.SelectorEventLoop):
+    """Accepts as Windows' proactor does: at once, and until the listener is closed."""
+
+    async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
+        future = self.create_future()
+
+        def look() -> None:
+            if future.cancelled():
+                return
+            try:
+                future.set_result(sock.accept())
+            except BlockingIOError:
+                self.call_soon(look)
+            except OSError as error:
+                future.set_exception(error)
+
+        look()
+        accepted: tuple[socket.socket, Any] = await future
+        return accepted
+
+
+def test_no_client_is_lost_whenever_a_proactors_accept_is_cancelled():
+    with asyncio.Runner(loop_factory=ProactorLike) as runner:
+        loop = runner.get_loop()
+        acceptor_of = functools.partial(ProactorAcceptor, loop)
+        runner.run(cancelled_in_every_turn(AsyncioLoop(loop), acceptor_of))
+
+
+@pytest.mark.parametrize("turns_between", range(5))
+def test_a_client_that_a_proactor_accepts_in_the_last_moment_is_given(turns_between):
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with listening() as listener:
+            acceptor = ProactorAcceptor(loop, listener)
+            accepting = asyncio.ensure_future(acceptor.accept())
+            await asyncio.sleep(0)
+            accepting.cancel()
+            await asyncio.wait([accepting])
+            with socket.create_connection(listener.getsockname()) as client:
+                for _ in range(turns_between):
+                    await asyncio.sleep(0)
+                acceptor.close()
+                listener.close()
+                last = await acceptor.last()
+                if last is None:  # only what was not accepted is nobody's
+                    assert turns_between < 2
+                else:
+                    last[0].close()
+                    assert last[1] == client.getsockname()
+                assert await acceptor.last() is None
+
+    with asyncio.Runner(loop_factory=ProactorLike) as runner:
+        runner.run(main())
 
 
 @on_every_loop

@@ -316,7 +316,6 @@ async def test_a_client_that_was_past_being_refused_is_told_that_the_server_ends
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it can only be quick")
-@pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])  # asyncio's sock_accept may lose one
 @pytest.mark.parametrize("round", range(3))
 async def test_nobody_who_connects_while_the_server_leaves_is_reset(round):
     """Each client is answered or refused; those of the last moment ask again after a second."""

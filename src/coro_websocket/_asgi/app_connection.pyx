@@ -33,6 +33,9 @@ cdef class AppConnection(Connection):
             self.read_high_water = self.options.read_high_water
         return 0
 
+    cdef object end_error(self):
+        return None  # see `disconnect_event`
+
     cdef dict disconnect_event(self):
         """What the application is told once no more messages come."""
         cdef Engine engine = self.engine

@@ -26,6 +26,10 @@ cdef class AppStream(FedStream):
             except MemoryError:
                 consumer.fail_memory()
 
+    def send_first(self, bytes data not None):
+        """Send what comes before everything of the consumer's: it has not begun yet."""
+        self.transport.write(data)
+
     cdef int half_close(self) except -1:
         if isinstance(self.consumer, Connection):
             if (<Connection>self.consumer).engine.close_received:

@@ -59,13 +59,14 @@ class Conversation(Exchange):
 
     def __init__(self, answering: Answering) -> None:
         self._answering = answering
+        self._left = False  # by the application
         self._state = _State.CONNECTING
         self._denial: Denial | None = None
         self._gone = False
-        self._turns: collections.deque[asyncio.Future[None]] = collections.deque()
-        self._news = asyncio.Event()  # there is a connection, or there will be none
-        self._room = asyncio.Event()  # the transport takes more of a response
-        self._room.set()
+        # Most connections need none of these: each is made for the first who waits with it.
+        self._turns: collections.deque[asyncio.Future[None]] | None = None
+        self._news: asyncio.Event | None = None  # there is a connection, or there will be none
+        self._room: asyncio.Event | None = None  # the transport takes more of a response
 
     @property
     def answered(self) -> bool:
@@ -79,14 +80,27 @@ class Conversation(Exchange):
         self._gone = True
         if self.connection is None:
             self.tell_closed({"type": _DISCONNECT, "code": ABNORMAL}, messages_first=False)
-        self._news.set()
-        self._room.set()
+        self._tell_news()
+        self.resume_writing()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Once both have gone nothing is answered: be no cycle that a collector has to find."""
+        if self._gone and self._left:
+            vars(self).pop("_answering", None)
+
+    def _tell_news(self) -> None:
+        if self._news is not None:
+            self._news.set()
 
     def pause_writing(self) -> None:
+        if self._room is None:
+            self._room = asyncio.Event()
         self._room.clear()
 
     def resume_writing(self) -> None:
-        self._room.set()
+        if self._room is not None:
+            self._room.set()
 
     def shut_down(self, code: int) -> None:
         """The server ends; what has come can still be received."""
@@ -102,8 +116,10 @@ class Conversation(Exchange):
             self._state = _State.DENIED
         if self.connection is not None:
             self.connection.leave()
-        else:
+        elif not self._gone:
             self._answering.hang_up()
+        self._left = True
+        self._let_go()
 
     # receive
 
@@ -112,6 +128,8 @@ class Conversation(Exchange):
             self.connect_told = True
             return {"type": "websocket.connect"}
         while self.connection is None and not self._gone and self.closed_event is None:
+            if self._news is None:
+                self._news = asyncio.Event()
             await self._news.wait()
         if self.connection is None:
             assert self.closed_event is not None
@@ -120,6 +138,8 @@ class Conversation(Exchange):
 
     async def take_turn(self) -> None:
         turn = asyncio.get_running_loop().create_future()
+        if self._turns is None:
+            self._turns = collections.deque()
         self._turns.append(turn)
         self.others_wait = True
         try:
@@ -178,7 +198,7 @@ class Conversation(Exchange):
             connection = self._answering.accept(event.get("subprotocol"), headers)
             self._state = _State.OPEN
             self.open(connection)
-            self._news.set()
+            self._tell_news()
         elif kind == "websocket.close":
             self._state = _State.CLOSED
             self._end({"type": _DISCONNECT, "code": ABNORMAL})
@@ -190,14 +210,15 @@ class Conversation(Exchange):
 
     def _end(self, event: dict[str, Any]) -> None:
         self.tell_closed(event, messages_first=False)
-        self._news.set()
+        self._tell_news()
 
     async def _send_denying(self, kind: str, event: Mapping[str, Any]) -> None:
         if kind != "websocket.http.response.body":
             raise RuntimeError(
                 f"Expected ASGI message 'websocket.http.response.body' but got {kind!r}."
             )
-        await self._room.wait()
+        if self._room is not None:
+            await self._room.wait()
         if self._gone:
             raise self._client_has_gone()
         denial = self._denial

@@ -2,18 +2,20 @@
 
 An event loop's transport costs a call of Python's, or many, for each time that something comes,
 and one for each time that something is sent; this costs neither. The transport stays what has the
-socket: it is paused once for all, gets what the socket does not take at once, tells when it takes
-more, and closes.
+socket: it receives what comes first, and is then paused once for all, so that a connection on which
+nothing comes is not watched anew; it gets what the socket does not take at once, tells when it
+takes more, and closes.
 
 The rules: nothing is sent past the transport while that holds anything. The socket is not touched
 once the transport has told of its end, which it does before it closes the descriptor.
 """
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t
 
 from .._runtimes.runtime cimport Runtime
 from .._streams.fed_stream cimport FedStream
-from .._streams.stream cimport Consumer
+from .._streams.stream cimport Consumer, Stream
 from .app_stream cimport AppStream
 
 import os
@@ -23,11 +25,9 @@ cdef extern from "socket_io.h" nogil:
     ssize_t socket_send(int fd, const void *source, size_t n)
     ssize_t socket_send_both(int fd, const void *first, size_t n, const void *second, size_t m)
 
-cdef extern from "peer_state.h" nogil:
-    bint socket_ended(int fd)
-
 
 cdef class DirectStream(AppStream):
+    cdef bint watches  # the transport is paused: the runtime tells what comes, and not that
     cdef bint held  # the transport was given bytes, and may have some of them
     cdef object cause  # of its end, where it is told of none
 
@@ -43,11 +43,22 @@ cdef class DirectStream(AppStream):
         """Whether the runtime can watch a socket that the loop has for somebody else."""
         return runtime.polls
 
-    cdef int begin(self) except -1:
-        self.transport.pause_reading()
-        return self.runtime.watch(self)
-
     # Receiving
+
+    cdef int take(self, const uint8_t *data, size_t n) except -1:
+        self.take_over()
+        return AppStream.take(self, data, n)
+
+    cdef bint take_over(self) except -1:
+        """Receive from now on; False if the system has no room to watch one more socket."""
+        if not self.watches and not self.lost:
+            try:
+                self.runtime.watch(self)
+            except OSError:
+                return False
+            self.watches = True
+            self.transport.pause_reading()
+        return self.watches
 
     cdef int receive(self) except -1:
         cdef Consumer consumer = self.consumer
@@ -91,24 +102,25 @@ cdef class DirectStream(AppStream):
         return self.abort()
 
     cdef int pause_reading(self) except -1:
-        self.end_only = True
-        self.runtime.unwatch(self)
-        return self.runtime.watch(self)
+        return Stream.pause_reading(self) if self.take_over() else AppStream.pause_reading(self)
 
     cdef int resume_reading(self) except -1:
-        try:
-            if not self.lost:
-                self.end_only = False
-                self.runtime.unwatch(self)
-                self.runtime.watch(self)
-        except MemoryError:
-            self.consumer.fail_memory()
-        return 0
+        return Stream.resume_reading(self) if self.watches else AppStream.resume_reading(self)
 
     cdef bint peer_ended(self) except -1:
-        return not self.lost and socket_ended(self.fd)
+        return Stream.peer_ended(self)
 
     # Sending
+
+    def send_first(self, bytes data not None):
+        """As AppStream's; what the socket does not take is the transport's."""
+        cdef size_t size = PyBytes_GET_SIZE(data)
+        cdef ssize_t n = 0
+        if self.transport_is_empty():
+            n = socket_send(self.fd, PyBytes_AS_STRING(data), size)
+        if n < <ssize_t>size:
+            self.held = True
+            self.transport.write(data[n:] if n > 0 else data)
 
     cdef bint transport_is_empty(self) except -1:
         if self.held and not self.blocked:

@@ -28,8 +28,6 @@ from .._runtimes.waiter cimport (
 )
 from .app_connection cimport AppConnection
 
-from .._errors import ConnectionClosedError
-
 cdef extern from "Python.h":
     PyObject *Py_None
     # 0: it has returned, 1: it has yielded
@@ -184,10 +182,7 @@ cdef class ReceiveEvent:
         cdef int status
         if exchange.closed is not None:
             return give(self.take_at_end(), result)
-        try:
-            status = self.message.step(value, result)
-        except ConnectionClosedError:
-            return give(exchange.connection.disconnect_event(), result)
+        status = self.message.step(value, result)
         if status == 1:
             return 1
         outcome = <object>result[0]

@@ -19,7 +19,6 @@ from .._http.opening_errors import HandshakeError
 from .._http.server_handshake import ServerHandshake
 from .._options.options import Options
 from .._rfc6455.engine import Engine
-from .._runtimes.asyncio_loop import asyncio_loop
 from .app_connection import AppConnection
 from .conversation import Conversation
 from .denial import Denial
@@ -187,9 +186,10 @@ class WebSocketProtocol(asyncio.Protocol):
             logger.log(TRACE, "%s%s", f"{client} - " if client else "", what)
 
     def _log(self, answer: str) -> None:
-        scope = self._scope
-        client = client_in_words(scope["client"])
-        logger.info('%s - "WebSocket %s" %s', client, path_in_words(scope), answer)
+        if logger.isEnabledFor(logging.INFO):
+            scope = self._scope
+            client = client_in_words(scope["client"])
+            logger.info('%s - "WebSocket %s" %s', client, path_in_words(scope), answer)
 
     # The request
 
@@ -256,14 +256,15 @@ class WebSocketProtocol(asyncio.Protocol):
         self._handshake.choose(subprotocol)
         head = self._handshake.accept(pairs)
         options = self._options()
-        stream = new_stream(asyncio_loop(self.loop), self.transport)
-        self._log("[accepted]")
-        self.write(head)
         engine = Engine(
             False,
             max_message_size=options.max_message_size,
             extensions=self._handshake.extensions,
         )
+        stream = new_stream(self.loop, self.transport)
+        self._log("[accepted]")
+        stream.send_first(head)
+        del self._handshake  # it has done what it is for, and is large
         early, self._early = bytes(self._early), bytearray()
         if self._early_paused:  # what may be received now is the stream's to say
             self.transport.resume_reading()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket as sockets
 from typing import TYPE_CHECKING, Any
 
+from .._runtimes.asyncio_loop import asyncio_loop
+from .._runtimes.asyncio_runtime import runtime_of
 from .app_stream import AppStream
 
 try:
@@ -14,7 +17,7 @@ except ImportError:  # Windows
     DirectStream = None  # type: ignore[assignment,misc]
 
 if TYPE_CHECKING:
-    from .._runtimes.asyncio_loop import AsyncioLoop
+    import asyncio
 
 __all__ = ["new_stream", "send_at_once"]
 
@@ -31,25 +34,29 @@ def send_at_once(transport: Any) -> None:
     TCP's number, and those that uvicorn makes for several workers are not.
     """
     socket = transport.get_extra_info("socket")
-    if socket is None or socket.family not in _TCP or socket.proto == sockets.IPPROTO_TCP:
+    if socket is None or socket.proto == sockets.IPPROTO_TCP or socket.family not in _TCP:
         return
     with contextlib.suppress(OSError):  # the client has gone
         socket.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)
 
 
-def new_stream(loop: AsyncioLoop, transport: Any) -> AppStream:
-    """A stream over the transport: past it where it is a plain socket's that we know.
-
-    Raises OSError where the system has no room to watch one more socket.
-    """
+def new_stream(loop: asyncio.AbstractEventLoop, transport: Any) -> AppStream:
+    """A stream over the transport: past it where it is a plain socket's that we know."""
+    runtime = runtime_of(loop)
     socket = transport.get_extra_info("socket")
-    direct = (
-        DirectStream is not None
-        and loop.watches_sockets
-        and DirectStream.can_serve(loop.runtime)
-        and type(transport).__module__.partition(".")[0] in _KNOWN
+    if (
+        socket is not None
+        and _is_known(type(transport).__module__)
+        and DirectStream.can_serve(runtime)
+        and asyncio_loop(loop).watches_sockets
         and transport.get_extra_info("ssl_object") is None
-        and socket is not None
         and socket.fileno() >= 0
-    )
-    return (DirectStream if direct else AppStream)(loop.runtime, socket, transport)
+    ):
+        return DirectStream(runtime, socket, transport)
+    return AppStream(runtime, socket, transport)
+
+
+@functools.lru_cache(maxsize=64)
+def _is_known(module: str) -> bool:
+    """Whether a stream may go past the transports that this module has."""
+    return DirectStream is not None and module.partition(".")[0] in _KNOWN

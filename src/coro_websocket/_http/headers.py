@@ -94,9 +94,11 @@ def parse_token_list(values: Iterable[str]) -> list[str]:
 
 def has_option(values: Iterable[str], option: str) -> bool:
     """Whether the comma-separated lists in `values` have `option`, in any case."""
-    return any(
-        value == option or option in parse_token_list((value,)) for value in map(str.lower, values)
-    )
+    for value in values:
+        lower = value.lower()
+        if lower == option or option in parse_token_list((lower,)):
+            return True
+    return False
 
 
 def too_long_list(headers: Headers) -> str | None:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from .event_loop import Acceptor, Event, Watch, Work
     from .runtime import Runtime
 
-__all__ = ["AsyncioLoop", "asyncio_loop"]
+__all__ = ["AsyncioLoop", "ProactorAcceptor", "asyncio_loop"]
+
+PROACTOR: Any = getattr(asyncio, "ProactorEventLoop", ())
+TIME_TO_END = 1.0  # seconds that a call has once its listener is closed
 
 
 class AsyncioLoop(NonBlockingSockets):
@@ -200,13 +203,16 @@ class TransportsOnlyLoop(AsyncioLoop):
         await self.loop.sock_sendall(sock, data)
 
     def acceptor(self, listener: socket.socket) -> Acceptor:
-        return LoopsAcceptor(self.loop, listener)
+        kind = ProactorAcceptor if isinstance(self.loop, PROACTOR) else LoopsAcceptor
+        return kind(self.loop, listener)
 
 
 class LoopsAcceptor:
     """Accepts by the loop's own call."""
 
     __slots__ = ("_listener", "_loop")
+
+    ends_with_listener = False
 
     def __init__(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
         self._listener = listener
@@ -217,6 +223,44 @@ class LoopsAcceptor:
 
     def close(self) -> None:
         pass
+
+    async def last(self) -> tuple[socket.socket, Any] | None:
+        return None
+
+
+class ProactorAcceptor(LoopsAcceptor):
+    """Accepts by the proactor's call.
+
+    That loses its client if it is cancelled when the system has accepted one. So it is left to
+    itself until the listener is closed, and whoever accepts next is given its client.
+    """
+
+    __slots__ = ("_accepting",)
+
+    ends_with_listener = True
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
+        super().__init__(loop, listener)
+        self._accepting: asyncio.Task[tuple[socket.socket, Any]] | None = None
+
+    async def accept(self) -> tuple[socket.socket, Any]:
+        if self._accepting is None:
+            self._accepting = self._loop.create_task(super().accept())
+        accepting = self._accepting
+        await asyncio.wait([accepting])
+        self._accepting = None
+        return accepting.result()
+
+    async def last(self) -> tuple[socket.socket, Any] | None:
+        accepting, self._accepting = self._accepting, None
+        if accepting is None:
+            return None
+        await asyncio.wait([accepting], timeout=TIME_TO_END)
+        accepting.cancel()
+        await asyncio.wait([accepting])
+        if accepting.cancelled() or accepting.exception() is not None:
+            return None
+        return accepting.result()
 
 
 _kinds: dict[type[asyncio.AbstractEventLoop], type[AsyncioLoop]] = {}

@@ -74,7 +74,14 @@ class Watch(Protocol):
 
 
 class Acceptor(Protocol):
-    """Accepts the clients of one listener."""
+    """Accepts the clients of one listener.
+
+    `ends_with_listener`: what it has begun is ended by closing the listener, and before that it
+    may accept one more client.
+    """
+
+    @property
+    def ends_with_listener(self) -> bool: ...
 
     async def accept(self) -> tuple[socket.socket, Any]:
         """A client's socket and address; one is never lost by a cancellation. Raises OSError."""
@@ -82,6 +89,10 @@ class Acceptor(Protocol):
 
     def close(self) -> None:
         """Accept no more; the listener stays open."""
+        ...
+
+    async def last(self) -> tuple[socket.socket, Any] | None:
+        """End it: a client that was accepted when `accept` was cancelled, if there is one."""
         ...
 
 

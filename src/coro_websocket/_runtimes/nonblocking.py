@@ -63,6 +63,8 @@ class NonBlockingAcceptor:
 
     __slots__ = ("_listener", "_watch")
 
+    ends_with_listener = False
+
     def __init__(self, listener: socket.socket, watch: Watch) -> None:
         self._listener = listener
         self._watch = watch
@@ -76,6 +78,9 @@ class NonBlockingAcceptor:
 
     def close(self) -> None:
         self._watch.close()
+
+    async def last(self) -> None:
+        pass
 
 
 class EachTime:
@@ -99,4 +104,7 @@ class EachTime:
         await self._loop.writable(self._sock)
 
     def close(self) -> None:
+        pass
+
+    async def last(self) -> None:
         pass

@@ -16,7 +16,7 @@ from .log import logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .._runtimes.event_loop import SocketLoop
+    from .._runtimes.event_loop import Acceptor, SocketLoop
     from .unfinished import Unfinished
 
 __all__ = ["ACCEPTS_PER_TURN", "CLIENT_HAS_GONE", "accept_connections"]
@@ -62,7 +62,7 @@ async def accept_connections(
 
     At most `most` are accepted in a turn of the loop: what each costs is paid before the next.
     Where there is no room for one more, or no descriptor, `unfinished` makes some; one that waits
-    for it when this is cancelled is given to `turn_away`.
+    for it when this is cancelled is given to `turn_away`, as is one accepted in that moment.
     """
     log = _ErrorLog(loop, address_in_words(listener.getsockname()))
     acceptor = loop.acceptor(listener)
@@ -98,7 +98,21 @@ async def accept_connections(
             await loop.sleep(0)
     finally:
         acceptor.close()
-        leave(listener)  # also where the loop ends and nobody has closed the server
+        try:
+            if not acceptor.ends_with_listener:
+                await _turn_away_last(acceptor, turn_away)
+        finally:
+            leave(listener)  # also where the loop ends and nobody has closed the server
+        if acceptor.ends_with_listener:
+            await _turn_away_last(acceptor, turn_away)
+
+
+async def _turn_away_last(
+    acceptor: Acceptor, turn_away: Callable[[socket.socket, Any], object]
+) -> None:
+    client = await acceptor.last()
+    if client is not None:
+        turn_away(*client)
 
 
 async def _has_room_now(error: Exception, unfinished: Unfinished) -> bool:

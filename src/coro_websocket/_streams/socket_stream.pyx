@@ -16,7 +16,6 @@ cdef extern from "socket_io.h" nogil:
     void socket_end(int fd)
 
 cdef extern from "peer_state.h" nogil:
-    bint socket_ended(int fd)
     size_t socket_unacknowledged(int fd)
     bint socket_unanswered(int fd)
 
@@ -172,24 +171,6 @@ cdef class SocketStream(Stream):
             except MemoryError:
                 self.consumer.fail_memory()
         return 0
-
-    cdef int pause_reading(self) except -1:
-        self.end_only = True
-        self.runtime.unwatch(self)
-        return self.runtime.watch(self)
-
-    cdef int resume_reading(self) except -1:
-        try:
-            if not self.lost:
-                self.end_only = False
-                self.runtime.unwatch(self)
-                self.runtime.watch(self)
-        except MemoryError:
-            self.consumer.fail_memory()
-        return 0
-
-    cdef bint peer_ended(self) except -1:
-        return not self.lost and socket_ended(self.fd)
 
     cdef int half_close(self) except -1:
         try:

@@ -12,6 +12,9 @@ from libc.stdint cimport uint8_t, uint64_t
 
 import contextlib
 
+cdef extern from "peer_state.h" nogil:
+    bint socket_ended(int fd)
+
 
 cdef class Consumer:
     """What a stream feeds. This one wants nothing: it stands in where there is none any more."""
@@ -154,15 +157,26 @@ cdef class Stream(Driven):
         self.draining = True
         return self.resume()
 
+    # Those of a stream whose socket the runtime watches; any other has its own.
+
     cdef int pause_reading(self) except -1:
-        raise NotImplementedError
+        self.end_only = True
+        self.runtime.unwatch(self)
+        return self.runtime.watch(self)
 
     cdef int resume_reading(self) except -1:
-        raise NotImplementedError
+        try:
+            if not self.lost:
+                self.end_only = False
+                self.runtime.unwatch(self)
+                self.runtime.watch(self)
+        except MemoryError:
+            self.consumer.fail_memory()
+        return 0
 
     cdef bint peer_ended(self) except -1:
         """Whether the end of the stream waits to be received, as far as can be known."""
-        raise NotImplementedError
+        return not self.lost and socket_ended(self.fd)
 
     # The end
 
