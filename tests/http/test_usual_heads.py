@@ -379,3 +379,13 @@ def test_a_head_ends_with_its_first_empty_line(data, start):
     assert parsing._end_of_head(bytearray(data), 0) == expected
     if match is not None and start <= match.start():
         assert parsing._end_of_head(bytearray(data), start) == expected
+
+
+def test_what_all_clients_send_is_kept_once():
+    """A connection keeps its head for as long as it lasts."""
+    head = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nX-Of-Mine: abc\r\n\r\n"
+    (_, one), (_, other) = usual_request(head), usual_request(head)
+    assert one == other == (("Host", "a"), ("Upgrade", "websocket"), ("X-Of-Mine", "abc"))
+    assert one[1][0] is other[1][0]
+    assert one[1][1] is other[1][1]
+    assert one[2][1] is not other[2][1]

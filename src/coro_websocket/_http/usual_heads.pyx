@@ -42,6 +42,41 @@ cdef int fill_parts() except -1:
 fill_parts()
 
 
+# Texts in the headers of opening handshakes that are the same for all clients.
+cdef dict USUAL = {
+    text: text
+    for text in (
+        "Host",
+        "Upgrade",
+        "upgrade",
+        "websocket",
+        "Connection",
+        "keep-alive, Upgrade",
+        "Sec-WebSocket-Key",
+        "Sec-WebSocket-Version",
+        "13",
+        "Sec-WebSocket-Extensions",
+        "permessage-deflate; client_max_window_bits",
+        "Sec-WebSocket-Protocol",
+        "Sec-WebSocket-Accept",
+        "Origin",
+        "User-Agent",
+        "Pragma",
+        "Cache-Control",
+        "no-cache",
+        "Accept-Encoding",
+        "gzip, deflate, br",
+        "gzip, deflate, br, zstd",
+        "Accept-Language",
+        "Cookie",
+        "Authorization",
+        "X-Forwarded-For",
+        "X-Forwarded-Proto",
+        "Forwarded",
+    )
+}
+
+
 def usual_request(bytes head not None):
     """The target and the headers of a usual request, or None.
 
@@ -106,13 +141,18 @@ cdef tuple read_headers(const char *at, bytes head, int *hosts):
         at += 2
         hosts[0] += is_called(name, name_end - name, b"host")
         pairs.append((
-            PyUnicode_DecodeLatin1(name, name_end - name, NULL),
-            PyUnicode_DecodeLatin1(value, value_end - value, NULL),
+            shared(PyUnicode_DecodeLatin1(name, name_end - name, NULL)),
+            shared(PyUnicode_DecodeLatin1(value, value_end - value, NULL)),
         ))
     # There is nothing behind the empty line.
     if not follows(at, head, b"\r\n") or at + 2 != end_of(head):
         return None
     return tuple(pairs)
+
+
+cdef object shared(str text):
+    """The text, as the one object where every handshake has it: a connection keeps its head."""
+    return USUAL.get(text, text)
 
 
 cdef bint acted_upon(const char *name, Py_ssize_t size) noexcept:
