@@ -26,7 +26,7 @@ def head(first, *lines):
     return "\r\n".join([first, *lines, "", ""]).encode("latin-1")
 
 
-# Recorded from the wire.
+# As these send them: the libraries' captured, the browsers' and the proxies' written down.
 REQUESTS = {
     "Chrome": head(
         "GET /chat?room=1 HTTP/1.1",
