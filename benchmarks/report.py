@@ -4,6 +4,8 @@ python benchmarks/report.py RESULTS.json [FOLDER]
 
 table.md has every figure; summary.md and overview.svg, a line for each of the README's rows,
 have what each library costs for each of ours.
+
+Each row was measured in one run, on one machine; which one it was is said where there are several.
 """
 
 from __future__ import annotations
@@ -103,35 +105,45 @@ def summary(results: dict[str, Any]) -> str:
                     f"{OURS} takes {digits(same_level)} us, and aiohttp "
                     f"{costs['aiohttp'] / same_level:.2f} of that."
                 )
+    by_run: dict[int, list[str]] = {}
+    for row in results["rows"]:
+        if row["quick"]:
+            by_run.setdefault(row["run"], []).append(row["name"])
+    if len(by_run) > 1:
+        notes += [f"{named(results['runs'][n])}: {'; '.join(by_run[n])}." for n in by_run]
     return "\n".join([*lines, *(f"\n{note}" for note in notes)]) + "\n"
 
 
-def described(results: dict[str, Any]) -> str:
-    """When, where and with which versions."""
-    machine = results["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    return (
-        f"Measured on {machine['date']}: {machine['processor']}, {machine['cores']} cores, "
-        f"{machine['platform']}, Python {machine['python']}; {versions}. "
-        f"{results['rounds'] * 3} rounds of {results['seconds']:g} s for the rows of the README, "
-        f"{results['rounds']} for the others."
-    )
+def described(results: dict[str, Any]) -> list[str]:
+    """Of each run that rows are of, when, where and with which versions it was."""
+    runs = [results["runs"][number] for number in dict.fromkeys(r["run"] for r in results["rows"])]
+    lines = []
+    for run in runs:
+        machine = run["machine"]
+        versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+        missing = f" Not installed: {', '.join(machine['missing'])}." if machine["missing"] else ""
+        lines += [
+            f"{'- ' if len(runs) > 1 else ''}Measured on {named(run)}: {machine['cores']} cores, "
+            f"{machine['platform']}, Python {machine['python']}; {versions}. "
+            f"{run['rounds'] * 3} rounds of {run['seconds']:g} s for the rows of the README, "
+            f"{run['rounds']} for the others.{missing}"
+        ]
+    return lines
+
+
+def named(run: dict[str, Any]) -> str:
+    """What tells a run from the others."""
+    return f"{run['machine']['date']}, {run['machine']['processor']}"
 
 
 def table(results: dict[str, Any]) -> str:
     """Every row: median cost, its spread, the rate, and how it compares with ours."""
-    lines = [described(results)]
-    if results["machine"]["missing"]:
-        missing = ", ".join(results["machine"]["missing"])
-        lines.append(f"Not measured, as not installed: {missing}.")
+    lines = described(results)
+    several = len(lines) > 1
     for row in results["rows"]:
         lines += ["", f"### {row['name']}", ""]
-        if row["measured"] != results["machine"]["date"]:
-            walls = [
-                each["wall"] for them in row["figures"].values() for each in them if "wall" in each
-            ]
-            length = f", {statistics.median(walls):.1f} s a round" if walls else ""
-            lines += [f"Measured on {row['measured']}{length}.", ""]
+        if several:
+            lines += [f"{named(results['runs'][row['run']])}.", ""]
         lines += [f"| | {unit(row)} | least to most | per second | ours / theirs |"]
         lines += ["| --- | ---: | ---: | ---: | ---: |"]
         middle = medians(row)
@@ -245,9 +257,11 @@ def publish(results: dict[str, Any]) -> None:
     (DOCS / "table.md").write_text("# Every figure\n\n" + table(results))
     (DOCS / "results.json").write_text(json.dumps(results, separators=(",", ":")) + "\n")
     text = README.read_text()
+    of_readme = described({**results, "rows": [row for row in results["rows"] if row["quick"]]})
     before, start, rest = text.partition("<!-- benchmarks -->\n")
     _, end, after = rest.partition("<!-- end of benchmarks -->\n")
-    README.write_text(f"{before}{start}{described(results)}\n\n{summary(results)}{end}{after}")
+    measured = "\n".join(of_readme)
+    README.write_text(f"{before}{start}{measured}\n\n{summary(results)}{end}{after}")
 
 
 if __name__ == "__main__":

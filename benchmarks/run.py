@@ -5,7 +5,8 @@
     python benchmarks/run.py --servers         what serving costs: echo, opening, delay, broadcast
     python benchmarks/run.py --only "receive"  the rows whose name has this in it, again
     python benchmarks/run.py --who "/ uvloop"  the contestants whose name has this in it
-    python benchmarks/run.py --publish         everything, into README.md and docs/benchmarks too
+    python benchmarks/run.py --publish         also into README.md and docs/benchmarks; --only and
+                                               --servers leave the rows there that are not measured
 
 Each measurement is a fresh process, the client pinned to one core and the server to another;
 the rounds are interleaved, because machines are noisy: only ratios within one run mean
@@ -228,7 +229,7 @@ def certificates() -> Iterator[tuple[str, str, str]]:
 
 
 def measured(bench: Bench, row: Row, rounds: int, wanted: str = "") -> dict[str, Any]:
-    """A row's figures: for each contestant a list, in the order of the rounds.
+    """A row, with its figures: for each contestant a list, in the order of the rounds.
 
     Who fails takes part no more; the row says who that was, and why.
     """
@@ -257,7 +258,6 @@ def measured(bench: Bench, row: Row, rounds: int, wanted: str = "") -> dict[str,
     return {
         "name": row.name,
         **asdict(row),
-        "measured": time.strftime("%Y-%m-%d"),
         "figures": figures,
         "failed": failed,
     }
@@ -309,15 +309,15 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     options.out.mkdir(parents=True, exist_ok=True)
     saved = options.out / "results.json"
-    measured_rows: dict[str, Any] = {}
-    if (options.only or options.servers) and saved.exists():  # the other rows stay
-        measured_rows = {row["name"]: row for row in json.loads(saved.read_text())["rows"]}
-    results: dict[str, Any] = {
-        "machine": machine(),
-        "rounds": options.rounds,
-        "seconds": options.seconds,
-        "rows": [],
-    }
+    results: dict[str, Any] = {"runs": [], "rows": []}
+    if options.only or options.servers:  # the other rows stay
+        before = saved if saved.exists() or not options.publish else report.DOCS / "results.json"
+        if before.exists():
+            results = json.loads(before.read_text())
+    run = {"machine": machine(), "rounds": options.rounds, "seconds": options.seconds}
+    if run not in results["runs"]:
+        results["runs"].append(run)
+    measured_rows: dict[str, Any] = {row["name"]: row for row in results["rows"]}
     with certificates() as (cert, key, ca):
         bench = Bench(options.seconds, options.out / "programs", cert, key, ca)
         for row in rows():
@@ -329,7 +329,10 @@ def main() -> None:
                 continue
             print(row.name, file=sys.stderr, flush=True)
             rounds = options.rounds * 3 if row.quick or row.role == "uvicorn" else options.rounds
-            measured_rows[row.name] = measured(bench, row, rounds, options.who)
+            measured_rows[row.name] = {
+                **measured(bench, row, rounds, options.who),
+                "run": results["runs"].index(run),
+            }
             order = [each.name for each in rows() if each.name in measured_rows]
             results["rows"] = [measured_rows[name] for name in order]
             saved.write_text(json.dumps(results, indent=1))
