@@ -105,6 +105,3 @@ class EachTime:
 
     def close(self) -> None:
         pass
-
-    async def last(self) -> None:
-        pass
