@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from environments import Deadline, python2_environ, short
+from ports import reserved_port
 from verdict import ALL_CASES, Report
 
 if TYPE_CHECKING:
@@ -61,13 +62,13 @@ class Direction:
         self.seconds = 0.0
         self.problem = ""
         self._started = time.monotonic()
-        self._reserved = socket.socket()
+        self._held = contextlib.ExitStack()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, deadline: Deadline) -> None:
         self.logs.mkdir(parents=True, exist_ok=True)
         if self.role == "client":
-            port = self._reserve_port()
+            port = self._held.enter_context(reserved_port())
             url = f"ws://127.0.0.1:{port}"
             self._start_suite("fuzzingserver", {"url": url})
             self._wait_until(lambda: _is_listening(port), deadline)
@@ -122,15 +123,7 @@ class Direction:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-        self._reserved.close()
-
-    def _reserve_port(self) -> int:
-        """A port that the system gives to nobody else; the suite, which names it, can listen."""
-        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._reserved.bind(("", 0))
-        port: int = self._reserved.getsockname()[1]
-        return port
+        self._held.close()
 
     # The processes
 

@@ -16,9 +16,9 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
+from ports import reserved_port
 from tests.conftest import Certificates
 from tests.helpers.nginx import nginx_configuration
-from tests.helpers.ports import reserved_port
 from tests.interop.conftest import missing
 
 BOUND = 30.0

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.helpers.ports import reserved_port
+from ports import reserved_port
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as their_connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import trustme
-from tests.helpers.ports import reserved_port
+from ports import reserved_port
 
 BOUND = 30
 
