@@ -69,7 +69,6 @@ class Opened(NamedTuple):
     read: Read
     write: Write
     engine: Engine
-    client: Client
 
 
 class Opener:
@@ -189,7 +188,7 @@ class Opener:
             which = in_words(client, request.pathname)
             logger.info("%s opened with 101", which)
             log_end(logger, which, connection, pipe.socket)
-        return Opened(request, read, write, connection.engine, client)
+        return Opened(request, read, write, connection.engine)
 
 
 def _encode(handshake: ServerHandshake, response: HTTPResponse | None) -> bytes:

@@ -338,7 +338,7 @@ class Server:
         opened = await self._opener.open(client.begin(self._loop.current_task()), client)
         if opened is None:
             return
-        request, read, write, engine, _ = opened
+        request, read, write, engine = opened
         self._admission.opened(client, request, read, write)
         # What follows takes as long as the connection: nothing is kept, and no coroutine is
         # awaited, that it can do without.
